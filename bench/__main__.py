@@ -21,14 +21,22 @@ import uvloop
 
 from bench.client import CLIENTS, connect
 from bench.goal import Figures, Found, compared, goal_table, table
-from bench.load import EVENT, cycles, events_nobody_waits_for, expect, fill_backlog, fill_history, prepare
+from bench.load import (
+    EVENT,
+    cycles,
+    events_nobody_waits_for,
+    expect,
+    fill_backlog,
+    fill_history,
+    prepare,
+)
 from bench.server import Server, a_server, scratch
 
 RESULTS = Path(__file__).parent / "results"
 
 
 async def measure_cycles(seconds: float, rounds: int) -> list[Figures]:
-    """Measure cycles of old clients, and with the fewest flows those of our SDK, too; they take turns."""
+    """Measure cycles of old clients, and with the fewest flows those of our SDK, in turns."""
     rows: list[Figures] = []
     for flows, all_listen in ((10, False), (200, False), (200, True)):
         with a_server() as server:
@@ -42,12 +50,28 @@ async def measure_cycles(seconds: float, rounds: int) -> list[Figures]:
                 for (client, connections), found in runs.items():
                     found.append(await cycles(server, connections, seconds, client=client))
             for (client, connections), found in runs.items():
-                medians = {name: median(run[name] for run in found) for name in found[0] if name != "cycles"}
+                medians = {
+                    name: median(run[name] for run in found)
+                    for name in found[0]
+                    if name != "cycles"
+                }
                 listening = flows if all_listen else 1
-                rows.append({"client": client, "flows": flows, "listening": listening, "connections": connections, **medians})
+                rows.append(
+                    {
+                        "client": client,
+                        "flows": flows,
+                        "listening": listening,
+                        "connections": connections,
+                        **medians,
+                    }
+                )
             for row in rows[-len(runs) :]:
-                legacy = next(each for each in rows[-len(runs) :] if each["connections"] == row["connections"])
-                row["cpu_ratio"] = row["server_cpu_us_per_cycle"] / legacy["server_cpu_us_per_cycle"]
+                legacy = next(
+                    each for each in rows[-len(runs) :] if each["connections"] == row["connections"]
+                )
+                row["cpu_ratio"] = (
+                    row["server_cpu_us_per_cycle"] / legacy["server_cpu_us_per_cycle"]
+                )
             rows[-1]["memory_mb"] = server.memory()
             setup.close()
     return rows
@@ -67,7 +91,8 @@ async def measure_backlog(seconds: float, rounds: int, actions: int) -> Figures:
             "take_p50_ms_empty": median(run["take_p50_ms"] for run in runs["empty"]),
             "take_p50_ms_full": median(run["take_p50_ms"] for run in runs["full"]),
             "ratio": median(
-                full["take_p50_ms"] / empty["take_p50_ms"] for empty, full in zip(runs["empty"], runs["full"], strict=True)
+                full["take_p50_ms"] / empty["take_p50_ms"]
+                for empty, full in zip(runs["empty"], runs["full"], strict=True)
             ),
         }
 
@@ -99,7 +124,9 @@ async def measure_flows(seconds: float, rounds: int, counts: tuple[int, ...]) ->
         return await side_by_side("flows", stack, folders, seconds, rounds)
 
 
-async def side_by_side(what: str, stack: ExitStack, folders: dict[int, str], seconds: float, rounds: int) -> list[Figures]:
+async def side_by_side(
+    what: str, stack: ExitStack, folders: dict[int, str], seconds: float, rounds: int
+) -> list[Figures]:
     """Measure cycles on each database, in turns.
 
     `ratio` compares the cost of an event and all that follows with the first database.
@@ -117,7 +144,9 @@ async def side_by_side(what: str, stack: ExitStack, folders: dict[int, str], sec
         {
             what: size,
             **{name: median(run[name] for run in found) for name in names},
-            "ratio": median(run[names[1]] / least[names[1]] for run, least in zip(found, first, strict=True)),
+            "ratio": median(
+                run[names[1]] / least[names[1]] for run, least in zip(found, first, strict=True)
+            ),
             "memory_mb": servers[size].memory(),
         }
         for size, found in runs.items()
@@ -136,7 +165,9 @@ async def measure_waiting(seconds: float, packs: int) -> Figures:
         body = msgspec.json.encode(EVENT)
         until = time.perf_counter() + seconds
         while time.perf_counter() < until:
-            taking = asyncio.ensure_future(worker.request("POST", "/v1/packs/Worker/actions/take?wait=30"))
+            taking = asyncio.ensure_future(
+                worker.request("POST", "/v1/packs/Worker/actions/take?wait=30")
+            )
             await asyncio.sleep(0.005)
             began = time.perf_counter()
             sending = asyncio.ensure_future(setup.request("POST", "/v1/packs/Source/events", body))
@@ -152,7 +183,9 @@ async def measure_waiting(seconds: float, packs: int) -> Figures:
             await expect(setup, "/v1/packs", {"name": f"Idle{number}"}, 201)
             idle.append(await connect(server.port))
         waits = [
-            asyncio.ensure_future(connection.request("POST", f"/v1/packs/Idle{number}/actions/take?wait=60"))
+            asyncio.ensure_future(
+                connection.request("POST", f"/v1/packs/Idle{number}/actions/take?wait=60")
+            )
             for number, connection in enumerate(idle)
         ]
         await asyncio.sleep(1)
@@ -193,24 +226,45 @@ def show(name: str, found: Found) -> None:
 def main() -> None:
     """Run all measurements."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="short runs, small numbers: shows that it works, proves nothing")
-    parser.add_argument("--long", action="store_true", help="also with 1,000,000 finished executions: which takes long, and 1 GB")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="short runs, small numbers: shows that it works, proves nothing",
+    )
+    parser.add_argument(
+        "--long",
+        action="store_true",
+        help="also with 1,000,000 finished executions: which takes long, and 1 GB",
+    )
     parser.add_argument(
         "--store",
         metavar="URL",
-        help="compare a PostgreSQL or MongoDB with SQLite instead; as a role that may make schemas or databases",
+        help=(
+            "compare a PostgreSQL or MongoDB with SQLite instead; as a role that may make schemas"
+            " or databases"
+        ),
     )
-    parser.add_argument("--servers", metavar="NUMBERS", default="1,2", help="how many servers on that store; default: 1,2")
+    parser.add_argument(
+        "--servers",
+        metavar="NUMBERS",
+        default="1,2",
+        help="how many servers on that store; default: 1,2",
+    )
     options = parser.parse_args()
     if options.store is not None:
-        from bench.backend import measure_store  # noqa: PLC0415 - its driver need not be there for the rest
+        # Its driver need not be there for the rest.
+        from bench.backend import measure_store  # noqa: PLC0415
 
         counts = [int(number) for number in options.servers.split(",")]
         uvloop.run(measure_store(options.store, counts, is_quick=options.quick))
         return
-    seconds, rounds, backlog, packs = (0.4, 1, 2_000, 50) if options.quick else (5.0, 3, 100_000, 1_000)
+    seconds, rounds, backlog, packs = (
+        (0.4, 1, 2_000, 50) if options.quick else (5.0, 3, 100_000, 1_000)
+    )
     flows = (10, 100) if options.quick else (10, 1_000, 10_000)
-    history = (100, 1_000) if options.quick else (10_000, 100_000, *([1_000_000] if options.long else []))
+    history = (
+        (100, 1_000) if options.quick else (10_000, 100_000, *([1_000_000] if options.long else []))
+    )
     measurements: dict[str, Callable[[], Coroutine[Any, Any, Found]]] = {
         "cycles": lambda: measure_cycles(seconds, rounds),
         "accepting": lambda: measure_accepting(seconds),
@@ -227,14 +281,20 @@ def main() -> None:
     goals = compared(found)
     print(f"goals\n{goal_table(goals)}")
     about = {
-        "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()},
+        "machine": {
+            "cores": os.cpu_count(),
+            "python": platform.python_version(),
+            "system": platform.platform(),
+        },
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "quick": options.quick,
     }
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{datetime.now(UTC):%Y%m%dT%H%M%S}.json"
     path.write_text(json.dumps({**about, **found, "goals": goals}, indent=2) + "\n")
-    print(f"\nwritten to {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
+    print(
+        f"\nwritten to {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Measure servers on a store that they share, side by side with one on SQLite: ``python -m bench --store URL --servers 1,2``."""
+"""Measure servers on a store that they share, side by side with one on SQLite.
+
+The command is ``python -m bench --store URL --servers 1,2``.
+"""
 
 import asyncio
 import os
@@ -85,7 +88,9 @@ def running(store: str | None, count: int) -> Iterator[list[Server]]:
                 server.stop()
 
 
-async def cycles(servers: Sequence[Server], connections: int, seconds: float) -> tuple[float, float, Timings]:
+async def cycles(
+    servers: Sequence[Server], connections: int, seconds: float
+) -> tuple[float, float, Timings]:
     """Run full cycles over all servers.
 
     Return the rate, the servers' CPU in microseconds a cycle, and the durations of calls.
@@ -109,13 +114,23 @@ async def measure_rates(url: str, counts: Sequence[int], seconds: float, rounds:
     for connections in (1, 32, 128):
         found: dict[str, list[Row]] = {}
         for _ in range(rounds):
-            for name, store, count in [("sqlite", None, 1), *((kind, url, count) for count in counts)]:
+            for name, store, count in [
+                ("sqlite", None, 1),
+                *((kind, url, count) for count in counts),
+            ]:
                 row = await _rate(store, count, connections, seconds)
                 found.setdefault(f"{name} {count}", []).append(row)
         base = median(row["cycles_per_s"] for row in found["sqlite 1"])
         for name, measured in found.items():
             medians = {key: median(row[key] for row in measured) for key in measured[0]}
-            rows.append({"store": name, "connections": connections, **medians, "share": medians["cycles_per_s"] / base})
+            rows.append(
+                {
+                    "store": name,
+                    "connections": connections,
+                    **medians,
+                    "share": medians["cycles_per_s"] / base,
+                }
+            )
     return rows
 
 
@@ -139,7 +154,9 @@ async def _rate(store: str | None, count: int, connections: int, seconds: float)
 
 def _row(rate: float, cpu: float, database: float, timings: Timings) -> Row:
     row = {"cycles_per_s": rate, "servers_cpu_us": cpu, "database_cpu_us": database}
-    return row | {f"{call}_p50_ms": timings.percentile(call, 0.5) for call in ("event", "take", "result")}
+    return row | {
+        f"{call}_p50_ms": timings.percentile(call, 0.5) for call in ("event", "take", "result")
+    }
 
 
 async def measure_take(url: str, seconds: float, rounds: int, actions: int) -> Row:
@@ -156,7 +173,9 @@ async def measure_take(url: str, seconds: float, rounds: int, actions: int) -> R
             runs: dict[str, list[float]] = {"empty": [], "full": []}
             for _ in range(rounds):
                 for name, servers in (("empty", empty), ("full", full)):
-                    runs[name].append((await cycles(servers, 32, seconds))[2].percentile("take", 0.5))
+                    runs[name].append(
+                        (await cycles(servers, 32, seconds))[2].percentile("take", 0.5)
+                    )
     return {
         "waiting_for_others": actions,
         "take_p50_ms_empty": median(runs["empty"]),
@@ -177,7 +196,11 @@ async def measure_start(url: str, rounds: int, actions: int) -> Row:
         for _ in range(rounds):
             for name, store in (("empty", empty_url), ("full", full_url)):
                 times[name].append(await _start(store))
-    return {"actions": actions, "start_s_empty": median(times["empty"]), "start_s_full": median(times["full"])}
+    return {
+        "actions": actions,
+        "start_s_empty": median(times["empty"]),
+        "start_s_full": median(times["full"]),
+    }
 
 
 async def _start(store: str) -> float:
@@ -186,7 +209,8 @@ async def _start(store: str) -> float:
     try:
         server.start()
         connection = await connect(server.port)
-        status, _ = await connection.request("GET", "/health/ready")  # there is no response until the store is open
+        # There is no response until the store is open.
+        status, _ = await connection.request("GET", "/health/ready")
         assert status == 200
         connection.close()
         return time.perf_counter() - began
@@ -196,7 +220,9 @@ async def _start(store: str) -> float:
 
 async def measure_store(url: str, counts: Sequence[int], *, is_quick: bool) -> None:
     """Run all measurements of a store that servers share, and print the results."""
-    seconds, rounds, waiting, history = (1.0, 1, 2_000, 20_000) if is_quick else (5.0, 3, 100_000, 1_000_000)
+    seconds, rounds, waiting, history = (
+        (1.0, 1, 2_000, 20_000) if is_quick else (5.0, 3, 100_000, 1_000_000)
+    )
     show(await measure_rates(url, counts, seconds, rounds))
     if is_mongodb(url):
         return  # the next ones fill the tables of PostgreSQL
@@ -207,7 +233,10 @@ async def measure_store(url: str, counts: Sequence[int], *, is_quick: bool) -> N
 def show(rows: Sequence[Row]) -> None:
     """Print rows of figures."""
     names = list(rows[0])
-    lines = [names] + [[f"{row[name]:.2f}" if isinstance(row[name], float) else str(row[name]) for name in names] for row in rows]
+    lines = [names] + [
+        [f"{row[name]:.2f}" if isinstance(row[name], float) else str(row[name]) for name in names]
+        for row in rows
+    ]
     widths = [max(len(line[column]) for line in lines) for column in range(len(names))]
     for line in lines:
         print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))

@@ -50,18 +50,24 @@ class Connection(asyncio.Protocol):
     ) -> tuple[int, bytes]:
         """Send one request and return status and body of the response."""
         lines = f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
-        return await self._exchange(f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n{lines}".encode() + body)
+        return await self._exchange(
+            f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n{lines}".encode() + body
+        )
 
-    async def request_like_sdk(self, path: str, body: bytes, key: str | None = None) -> tuple[int, bytes]:
-        """Send a POST request with the header lines of our SDK, head and body in separate writes as its HTTP library does."""
+    async def request_like_sdk(
+        self, path: str, body: bytes, key: str | None = None
+    ) -> tuple[int, bytes]:
+        """Send a POST request as our SDK does, with head and body in separate writes."""
         key_line = "" if key is None else f"Idempotency-Key: {key}\r\n"
         head = (
-            f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: gzip, deflate\r\nConnection: keep-alive\r\n"
-            f"User-Agent: flyte-sdk/0.1.0\r\nAccept: application/json\r\n{key_line}"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: gzip,"
+            " deflate\r\nConnection: keep-alive\r\n"
+            f"User-Agent: flyte-sdk/0.1.0\r\nAccept: application/json\r\n{key_line}Content-Type:"
+            f" application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         loop = asyncio.get_running_loop()
-        loop.call_soon(loop.call_soon, self._transport.write, body)  # uvloop joins the writes of one iteration
+        # Uvloop joins the writes of one iteration.
+        loop.call_soon(loop.call_soon, self._transport.write, body)
         return await self._exchange(head.encode())
 
     async def _exchange(self, data: bytes) -> tuple[int, bytes]:
@@ -95,9 +101,11 @@ class Timings:
 
 
 class Worker(ABC):
-    """A client that repeats full cycles: it posts an event, takes an action and sends its result."""
+    """A client that repeats full cycles: it posts an event, takes an action, sends its result."""
 
-    def __init__(self, connection: Connection, timings: Timings, event: bytes, tickets: Iterator[int]) -> None:
+    def __init__(
+        self, connection: Connection, timings: Timings, event: bytes, tickets: Iterator[int]
+    ) -> None:
         self.connection = connection
         self.timings = timings
         self.event = event
@@ -105,7 +113,7 @@ class Worker(ABC):
         self.cycles = 0
 
     async def run(self, until: float) -> None:
-        """Repeat cycles until that time on the performance counter, or until the tickets run out."""
+        """Repeat cycles until that time on the performance counter, or the tickets run out."""
         while time.perf_counter() < until and next(self.tickets, None) is not None:
             self.cycles += await self._run_once()
 
@@ -126,16 +134,20 @@ class Worker(ABC):
         return status, answer
 
     async def _complete(self, href: str) -> None:
-        await self._call("result", href[href.index("/v1/") :], b'{"event":"Done","payload":{"exit_code":0}}', 202)
+        await self._call(
+            "result", href[href.index("/v1/") :], b'{"event":"Done","payload":{"exit_code":0}}', 202
+        )
 
 
 class LegacyWorker(Worker):
-    """A client as the original has them: no keys, and one action for each take, which does not wait."""
+    """A client of the original: no keys, and one action for each take, which does not wait."""
 
     async def _run_once(self) -> int:
         await self._call("event", "/v1/packs/Source/events", self.event, 202)
         while True:
-            status, body = await self._call("take", "/v1/packs/Worker/actions/take", b"null", 200, 204)
+            status, body = await self._call(
+                "take", "/v1/packs/Worker/actions/take", b"null", 200, 204
+            )
             if status == 200:
                 break
         await self._complete(msgspec.json.decode(body)["links"][0]["href"])
@@ -159,7 +171,9 @@ class SdkWorker(Worker):
             await self._call("event", "/v1/packs/Source/events", self.event, 202)
         missing = self.batch
         while missing:
-            _, body = await self._call("take", f"/v1/packs/Worker/actions/take?wait=25&max={missing}", b"null", 200)
+            _, body = await self._call(
+                "take", f"/v1/packs/Worker/actions/take?wait=25&max={missing}", b"null", 200
+            )
             actions = msgspec.json.decode(body)["actions"]
             for action in actions:
                 await self._complete(action["links"][0]["href"])
@@ -177,4 +191,8 @@ class BatchingSdkWorker(SdkWorker):
     batch = 10
 
 
-CLIENTS: dict[str, type[Worker]] = {"legacy": LegacyWorker, "sdk": SdkWorker, "sdk x10": BatchingSdkWorker}
+CLIENTS: dict[str, type[Worker]] = {
+    "legacy": LegacyWorker,
+    "sdk": SdkWorker,
+    "sdk x10": BatchingSdkWorker,
+}

@@ -1,4 +1,4 @@
-"""Takes on PostgreSQL after many actions, with dead rows in their queue: ``python -m bench.deadrows --store URL``.
+"""Takes on PostgreSQL after many actions: ``python -m bench.deadrows --store URL``.
 
 Each row of the table is the median of some takes of one action each, directly from the store. Dead
 rows are left by taken actions in the index of waiting ones; VACUUM removes them, unless a snapshot
@@ -26,9 +26,13 @@ TAKES = 41
 SAMPLE = Sample()
 
 CHURN = """
-UPDATE flyte_action SET state = 'NEW', pack_name = 'Worker', labels = '{}', command = 'Work' WHERE seq <= $1
+UPDATE flyte_action SET state = 'NEW', pack_name = 'Worker', labels = '{}', command = 'Work' WHERE
+    seq <= $1
 """
-BACK = "UPDATE flyte_action SET state = 'SUCCESS', pack_name = 'Worker', labels = '{\"env\":\"else\"}' WHERE seq <= $1"
+BACK = (
+    "UPDATE flyte_action SET state = 'SUCCESS', pack_name = 'Worker', labels = '{\"env\":\"else\"}'"
+    " WHERE seq <= $1"
+)
 
 
 async def take(store: PostgresStore) -> float:
@@ -68,7 +72,9 @@ async def measure(url: str, actions: int, dead: int) -> list[tuple[str, float]]:
         async with snapshot(own_url):
             await churn(connection, dead)
             await connection.execute("VACUUM flyte_action")
-            rows.append((f"with {dead:,} dead rows and a long snapshot, after VACUUM", await take(store)))
+            rows.append(
+                (f"with {dead:,} dead rows and a long snapshot, after VACUUM", await take(store))
+            )
         await connection.execute("VACUUM flyte_action")
         rows.append(("after the snapshot has ended, and VACUUM", await take(store)))
     return rows

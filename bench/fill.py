@@ -8,8 +8,10 @@ from typing import Any
 from flyteops.storage.postgres.actions import CLAIM_BY_LABELS
 
 EVENTS = """
-INSERT INTO flyte_event (event_id, name, pack_id, pack_name, labels, payload, received_at, referrers)
-SELECT 'fill-' || n, 'Fill', 'Source', 'Source', '{}', '{"message":"deploy app-1"}', 1700000000000000 + n, 1
+INSERT INTO flyte_event (event_id, name, pack_id, pack_name, labels, payload, received_at,
+    referrers)
+SELECT 'fill-' || n, 'Fill', 'Source', 'Source', '{}', '{"message":"deploy app-1"}',
+    1700000000000000 + n, 1
 FROM generate_series($1::int, $2::int) n
 """
 
@@ -19,9 +21,11 @@ SELECT 'fill-' || n, 'fill', 'fill', 1700000000000000 + n FROM generate_series($
 """
 
 ACTIONS = """
-INSERT INTO flyte_action (action_id, execution_seq, step_index, step_id, pack_name, labels, command, trigger_seq, state, since,
+INSERT INTO flyte_action (action_id, execution_seq, step_index, step_id, pack_name, labels, command,
+    trigger_seq, state, since,
   states, context, input)
-SELECT v.event_id, x.seq, 0, 'first', 'Worker', '{"env":"else' || x.seq % 50 || '"}', 'Work', v.seq, $3, v.received_at,
+SELECT v.event_id, x.seq, 0, 'first', 'Worker', '{"env":"else' || x.seq % 50 || '"}', 'Work', v.seq,
+    $3, v.received_at,
   'NEW ' || v.received_at, '{}', '{"text":"deploy app-1"}'
 FROM generate_series($1::int, $2::int) n JOIN flyte_event v ON v.event_id = 'fill-' || n
   JOIN flyte_execution x ON x.correlation_id = v.event_id
@@ -49,7 +53,9 @@ async def plan_of_take(connection: Any) -> str:
     transaction = connection.transaction()
     await transaction.start()
     try:
-        rows = await connection.fetch(f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, BUFFERS) {CLAIM_BY_LABELS[0]}", *values)
+        rows = await connection.fetch(
+            f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, BUFFERS) {CLAIM_BY_LABELS[0]}", *values
+        )
     finally:
         await transaction.rollback()
     return "\n".join(line for (line,) in rows)

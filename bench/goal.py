@@ -22,7 +22,11 @@ def at(connections: int, name: str, client: str = "legacy") -> Callable[[Mapping
     """Return a function that looks up a figure of cycles with ten flows."""
 
     def look_up(found: Mapping[str, Any]) -> float:
-        figure: float = next(row for row in found["cycles"] if (row["client"], row["connections"]) == (client, connections))[name]
+        figure: float = next(
+            row
+            for row in found["cycles"]
+            if (row["client"], row["connections"]) == (client, connections)
+        )[name]
         return figure
 
     return look_up
@@ -35,18 +39,45 @@ def of(part: str, name: str) -> Callable[[Mapping[str, Any]], float]:
 GOALS = (
     Goal("cycles/s, 32 connections", True, 3_000, at(32, "cycles_per_s")),
     Goal("cycles/s, 128 connections", True, 4_000, at(128, "cycles_per_s")),
-    Goal("CPU of a cycle of the SDK, times an old client's, 32 connections", False, 1.1, at(32, "cpu_ratio", "sdk")),
-    Goal("CPU of a cycle of the SDK, times an old client's, 128 connections", False, 1.1, at(128, "cpu_ratio", "sdk")),
+    Goal(
+        "CPU of a cycle of the SDK, times an old client's, 32 connections",
+        False,
+        1.1,
+        at(32, "cpu_ratio", "sdk"),
+    ),
+    Goal(
+        "CPU of a cycle of the SDK, times an old client's, 128 connections",
+        False,
+        1.1,
+        at(128, "cpu_ratio", "sdk"),
+    ),
     Goal("p99 of events, ms, 32 connections", False, 15, at(32, "event_p99_ms")),
     Goal("p99 of takes, ms, 32 connections", False, 15, at(32, "take_p99_ms")),
     Goal("p99 of results, ms, 32 connections", False, 15, at(32, "result_p99_ms")),
     Goal("events/s that no flow listens to", True, 8_000, of("accepting", "events_per_s")),
     Goal("take with a backlog for others, times one without", False, 1.2, of("backlog", "ratio")),
-    Goal("from an event to a pack that waits, median, ms", False, 5, of("waiting", "event_to_pack_p50_ms")),
-    Goal("CPU of packs that wait in vain, % of a core", False, 5, of("waiting", "their_cpu_percent")),
+    Goal(
+        "from an event to a pack that waits, median, ms",
+        False,
+        5,
+        of("waiting", "event_to_pack_p50_ms"),
+    ),
+    Goal(
+        "CPU of packs that wait in vain, % of a core", False, 5, of("waiting", "their_cpu_percent")
+    ),
     Goal("memory with packs that wait in vain, MB", False, 200, of("waiting", "memory_mb")),
-    Goal("cost of a cycle with the most flows, times the fewest", False, 1.2, lambda found: found["flows"][-1]["ratio"]),
-    Goal("cost of a cycle with the longest history, times the shortest", False, 1.2, lambda found: found["history"][-1]["ratio"]),
+    Goal(
+        "cost of a cycle with the most flows, times the fewest",
+        False,
+        1.2,
+        lambda found: found["flows"][-1]["ratio"],
+    ),
+    Goal(
+        "cost of a cycle with the longest history, times the shortest",
+        False,
+        1.2,
+        lambda found: found["history"][-1]["ratio"],
+    ),
 )
 
 
@@ -56,7 +87,15 @@ def compared(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     for goal in GOALS:
         figure = goal.figure(found)
         is_met = figure >= goal.bound if goal.is_least else figure <= goal.bound
-        rows.append({"goal": goal.name, "is_least": goal.is_least, "bound": goal.bound, "measured": figure, "is_met": is_met})
+        rows.append(
+            {
+                "goal": goal.name,
+                "is_least": goal.is_least,
+                "bound": goal.bound,
+                "measured": figure,
+                "is_met": is_met,
+            }
+        )
     return rows
 
 
@@ -65,7 +104,14 @@ def goal_table(goals: list[dict[str, Any]]) -> str:
     lines = [("", "wanted", "measured", "")]
     for goal in goals:
         wanted = f"{'>=' if goal['is_least'] else '<='} {goal['bound']:,}"
-        lines.append((goal["goal"], wanted, f"{goal['measured']:,.2f}", "met" if goal["is_met"] else "not met"))
+        lines.append(
+            (
+                goal["goal"],
+                wanted,
+                f"{goal['measured']:,.2f}",
+                "met" if goal["is_met"] else "not met",
+            )
+        )
     return aligned(lines)
 
 
@@ -81,4 +127,7 @@ def _cell(value: str | float) -> str:
 
 def aligned(lines: list[Any]) -> str:
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+    return "\n".join(
+        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+        for line in lines
+    )

@@ -15,7 +15,12 @@ from flyteops.storage.sqlite import SqliteStore
 
 EVENT = {
     "event": "Said0",
-    "payload": {"message": "deploy app-1", "user": {"id": "U1", "name": "ann"}, "channelId": "C1", "threadTimestamp": "1"},
+    "payload": {
+        "message": "deploy app-1",
+        "user": {"id": "U1", "name": "ann"},
+        "channelId": "C1",
+        "threadTimestamp": "1",
+    },
 }
 
 
@@ -57,14 +62,23 @@ async def cycles(
     timings = Timings()
     tickets = repeat(0) if at_most == inf else iter(range(int(at_most)))
     event, kind = msgspec.json.encode(EVENT), CLIENTS[client]
-    workers = [kind(await connect(server.port), timings, event, tickets) for _ in range(connections)]
+    workers = [
+        kind(await connect(server.port), timings, event, tickets) for _ in range(connections)
+    ]
     cpu, began = server.cpu(), time.perf_counter()
     await asyncio.gather(*(worker.run(began + seconds) for worker in workers))
     took = time.perf_counter() - began
     done = sum(worker.cycles for worker in workers)
-    figures = {"cycles": done, "cycles_per_s": done / took, "server_cpu_us_per_cycle": (server.cpu() - cpu) / done * 1e6}
+    figures = {
+        "cycles": done,
+        "cycles_per_s": done / took,
+        "server_cpu_us_per_cycle": (server.cpu() - cpu) / done * 1e6,
+    }
     for call in ("event", "take", "result"):
-        figures |= {f"{call}_p50_ms": timings.percentile(call, 0.5), f"{call}_p99_ms": timings.percentile(call, 0.99)}
+        figures |= {
+            f"{call}_p50_ms": timings.percentile(call, 0.5),
+            f"{call}_p99_ms": timings.percentile(call, 0.99),
+        }
     for worker in workers:
         worker.connection.close()
     return figures
@@ -94,7 +108,12 @@ async def fill_backlog(connection: Connection, actions: int) -> None:
         "event": {"packName": "Source", "name": "Fill"},
         "command": {"packName": "Worker", "name": "Work", "packLabels": {"env": "else"}},
     }
-    await expect(connection, "/v1/flows", {"name": "fill", "steps": [{**step, "id": str(number)} for number in range(100)]}, 201)
+    await expect(
+        connection,
+        "/v1/flows",
+        {"name": "fill", "steps": [{**step, "id": str(number)} for number in range(100)]},
+        201,
+    )
     for _ in range(actions // 100):
         await expect(connection, "/v1/packs/Source/events", {"event": "Fill"}, 202)
 
@@ -104,7 +123,10 @@ async def fill_history(folder: str, executions: int) -> None:
 
     It uses the service, without HTTP.
     """
-    said, done = NewEvent("Said0", msgspec.json.encode(EVENT["payload"])), NewEvent("Done", b'{"exit_code":0}')
+    said, done = (
+        NewEvent("Said0", msgspec.json.encode(EVENT["payload"])),
+        NewEvent("Done", b'{"exit_code":0}'),
+    )
     async with SqliteStore(f"{folder}/flyte.db") as store:
         service = Service(store)
         await service.start()

@@ -63,14 +63,21 @@ async def fill(store: Store, scenario: str, count: int) -> None:
     """Add a waiting action to each of many queues."""
     for start in range(0, count, AT_ONCE):
         numbers = range(start, min(start + AT_ONCE, count))
-        await asyncio.gather(*(store.record(new_event("Asked", SENDER), other(scenario, number)) for number in numbers))
+        await asyncio.gather(
+            *(
+                store.record(new_event("Asked", SENDER), other(scenario, number))
+                for number in numbers
+            )
+        )
 
 
 async def take(store: Store, scenario: str) -> float:
     """Put an action into the worker's queue, and return the milliseconds of its take."""
     await store.record(new_event("Asked", SENDER), asking("Worker", {"env": "prod"}, "Deploy"))
     if scenario == "growing":
-        await store.record(new_event("Asked", SENDER), asking("Worker", {"new": f"n{next(fresh)}"}, "Deploy"))
+        await store.record(
+            new_event("Asked", SENDER), asking("Worker", {"new": f"n{next(fresh)}"}, "Deploy")
+        )
     command = "Deploy" if scenario == "commands" else None
     began = time.perf_counter()
     (claimed,) = await store.claim(WORKER, datetime.now(UTC), action_name=command)
@@ -90,13 +97,16 @@ async def a_store(url: str) -> AsyncIterator[Store]:
         yield await stack.enter_async_context(open_store(url))
 
 
-async def measure(url: str, scenario: str, queues: int, takes: int, rounds: int) -> tuple[float, float]:
+async def measure(
+    url: str, scenario: str, queues: int, takes: int, rounds: int
+) -> tuple[float, float]:
     """Return the medians with one queue and with many."""
     async with a_store(url) as one, a_store(url) as many:
         await fill(many, scenario, queues)
         found: dict[int, list[float]] = {1: [], queues: []}
         for store in (one, many):
-            await take(store, scenario)  # data read once at the start is not part of the cost of a take
+            # Data read once at the start is not part of the cost of a take.
+            await take(store, scenario)
         for _ in range(rounds):
             for count, store in ((1, one), (queues, many)):
                 found[count] += [await take(store, scenario) for _ in range(takes)]

@@ -30,7 +30,9 @@ class Server:
             "LOGLEVEL": "error",
         }
         began = time.perf_counter()
-        self.process = subprocess.Popen([sys.executable, "-m", "flyteops", "serve"], env=environment)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "flyteops", "serve"], env=environment
+        )
         while True:
             if self.process.poll() is not None:
                 raise RuntimeError("the server did not start")
@@ -66,7 +68,10 @@ def cpu_of(pid: int) -> float:
 def memory_of(pid: int) -> float:
     """Return the resident memory of a process in MB."""
     status = Path(f"/proc/{pid}/status").read_text()
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1024
+    return (
+        next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
+        / 1024
+    )
 
 
 @contextmanager

@@ -68,7 +68,19 @@ def follows(pack_name: str, labels: dict[str, str]) -> Evaluation:
 
 
 def nothing_follows(progress: ActionSnapshot) -> Evaluation:
-    return Evaluation((Decision(progress.flow_name, progress.flow_uuid, "x", 1, "skipped", "dependsOn", "It did not run."),))
+    return Evaluation(
+        (
+            Decision(
+                progress.flow_name,
+                progress.flow_uuid,
+                "x",
+                1,
+                "skipped",
+                "dependsOn",
+                "It did not run.",
+            ),
+        )
+    )
 
 
 async def cycle(store: Store) -> None:
@@ -85,8 +97,13 @@ async def repeat(store: Store, until: float, counter: "itertools.count[int]") ->
 
 async def pile_up(store: Store, backlog: int) -> None:
     for begin in range(0, backlog, 500):
-        actions = (follows("Other" if n % 2 else "Worker", {"env": f"test{n % 50}"}) for n in range(begin, begin + 500))
-        await asyncio.gather(*(store.record(new_event("Asked", SENDER), outcome) for outcome in actions))
+        actions = (
+            follows("Other" if n % 2 else "Worker", {"env": f"test{n % 50}"})
+            for n in range(begin, begin + 500)
+        )
+        await asyncio.gather(
+            *(store.record(new_event("Asked", SENDER), outcome) for outcome in actions)
+        )
 
 
 async def measure(url: str, tasks: int, seconds: float, backlog: int) -> tuple[float, float]:
@@ -101,7 +118,9 @@ async def measure(url: str, tasks: int, seconds: float, backlog: int) -> tuple[f
         used, began = time.process_time(), time.monotonic()
         await asyncio.gather(*(repeat(store, began + seconds, counter) for _ in range(tasks)))
         cycles = next(counter)
-        return cycles / (time.monotonic() - began), (time.process_time() - used) / cycles * 1_000_000
+        return cycles / (time.monotonic() - began), (
+            time.process_time() - used
+        ) / cycles * 1_000_000
 
 
 def profile_threads() -> dict[str, cProfile.Profile]:
@@ -129,7 +148,10 @@ def main() -> None:
         with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix="bench-") as place:
             url = options.url or f"sqlite:///{place}/store.db"
             rate, cpu = asyncio.run(measure(url, tasks, options.seconds, options.backlog))
-        print(f"{tasks:4} tasks, {options.backlog} waiting for others: {rate:,.0f} cycles/s, {cpu:.0f} µs of CPU each")
+        print(
+            f"{tasks:4} tasks, {options.backlog} waiting for others: {rate:,.0f} cycles/s,"
+            f" {cpu:.0f} µs of CPU each"
+        )
     for name, profile in profiles.items():
         print(name)
         pstats.Stats(profile).sort_stats("tottime").print_stats(25)

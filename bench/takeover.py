@@ -1,4 +1,4 @@
-"""The first start on a database that the original has filled: ``python -m bench.takeover --store URL``.
+"""The first start on a database of the original: ``python -m bench.takeover --store URL``.
 
 Each round starts a server on an empty database and on a full one: the time until it responds, and
 until everything is converted. The rate counts from the time when the server would respond on the
@@ -51,12 +51,17 @@ def actions(number: int, rng: random.Random, now: datetime) -> Iterator[dict[str
     for step in range(1 + number % 2):
         length = 2 if number % 1000 == 0 and step == number % 2 else 3
         history = [
-            {"value": state, "time": began + timedelta(seconds=10 * step + at)} for at, state in enumerate(STATES[:length])
+            {"value": state, "time": began + timedelta(seconds=10 * step + at)}
+            for at, state in enumerate(STATES[:length])
         ]
         event = {
             "name": "ReceivedMessage",
             "pack": {"_id": "Chat", "name": "Chat", "labels": None},
-            "payload": {"message": "deploy the application", "channelId": "general", "user": {"id": "U1", "name": "Somebody"}},
+            "payload": {
+                "message": "deploy the application",
+                "channelId": "general",
+                "user": {"id": "U1", "name": "Somebody"},
+            },
             "createdAt": datetime(1, 1, 1, tzinfo=UTC),
             "receivedAt": history[0]["time"],
         }
@@ -86,7 +91,10 @@ async def fill(url: str, executions: int) -> None:
         trigger = {"name": "ReceivedMessage", "packName": "Chat"}
         command = {"name": "Run", "packName": "Shell", "input": {"command": "date"}}
         steps = [{"id": f"step-{step}", "event": trigger, "command": command} for step in range(2)]
-        flows = [{"uuid": f"uuid-{name}", "name": name, "description": "", "steps": steps} for name in FLOWS]
+        flows = [
+            {"uuid": f"uuid-{name}", "name": name, "description": "", "steps": steps}
+            for name in FLOWS
+        ]
         await database.flow.insert_many([dict(each) for each in flows])
         await database.flowHistory.insert_many([dict(each) for each in flows])
         await database.action.create_index([("correlationId", 1)])
@@ -104,7 +112,9 @@ def serving(program: str, store: str, port: int, log: Path) -> Iterator[None]:
     """Run a server."""
     environ = {**os.environ, "FLYTE_STORE": store, "FLYTE_PORT": str(port)}
     with log.open("w") as target, tempfile.TemporaryDirectory() as folder:
-        process = subprocess.Popen([program, "serve"], cwd=folder, env=environ, stdout=target, stderr=target)
+        process = subprocess.Popen(
+            [program, "serve"], cwd=folder, env=environ, stdout=target, stderr=target
+        )
         try:
             yield
         finally:
@@ -136,7 +146,12 @@ async def measure(program: str, url: str, executions: int) -> dict[str, float]:
     """Start a server on databases of its own; return the figures."""
     empty, _ = await start(program, url, 0)
     live, converted = await start(program, url, executions)
-    return {"empty_s": empty, "live_s": live, "converted_s": converted, "executions_per_s": executions / (converted - empty)}
+    return {
+        "empty_s": empty,
+        "live_s": live,
+        "converted_s": converted,
+        "executions_per_s": executions / (converted - empty),
+    }
 
 
 async def start(program: str, url: str, executions: int) -> tuple[float, float]:
@@ -161,7 +176,12 @@ def main() -> None:
     parser.add_argument("--store", required=True, metavar="URL", help="a MongoDB server")
     parser.add_argument("--executions", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--flyte", action="append", metavar="PROGRAM", help="the server's program; may be given again")
+    parser.add_argument(
+        "--flyte",
+        action="append",
+        metavar="PROGRAM",
+        help="the server's program; may be given again",
+    )
     given = parser.parse_args()
     programs = given.flyte or [str(Path(sys.executable).with_name("flyte"))]
     found: dict[str, list[dict[str, float]]] = {program: [] for program in programs}

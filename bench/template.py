@@ -10,8 +10,13 @@ SOURCE = "{{ Event.Payload.message|match:'^deploy (\\\\w+)$' }}"
 CASES = {
     "match": SOURCE,
     "path": "{{ Event.Payload.message }}",
-    "text around": "Deploying {{ Event.Payload.message|extractMatch:'^deploy (\\\\w+)$' }} to {{ Context.Channel }}",
-    "condition": "{% if Event.Payload.n >= 3.0 && Event.Name == 'Said' %}yes{% else %}no{% endif %}",
+    "text around": (
+        "Deploying {{ Event.Payload.message|extractMatch:'^deploy (\\\\w+)$' }} to {{"
+        " Context.Channel }}"
+    ),
+    "condition": (
+        "{% if Event.Payload.n >= 3.0 && Event.Name == 'Said' %}yes{% else %}no{% endif %}"
+    ),
     "loop of 10": "{% for x in Event.Payload.items %}{{ forloop.Counter }}:{{ x }} {% endfor %}",
 }
 SECONDS = 0.5

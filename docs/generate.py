@@ -1,4 +1,4 @@
-"""Write the reference pages that are made from the code; tests fail when they are not up to date."""
+"""Write the reference pages that are made from the code; tests fail when they are stale."""
 
 from pathlib import Path
 

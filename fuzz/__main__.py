@@ -93,8 +93,15 @@ def _round(room: Target, check: Check, words: Counter[str], count: int, start: i
 def main() -> int:
     """Feed all targets, or one."""
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
-    parser.add_argument("--inputs", type=int, default=100_000, help="how many in all; default: 100000")
-    parser.add_argument("--seed", type=int, default=None, help="where chance begins; default: another each time, which is told")
+    parser.add_argument(
+        "--inputs", type=int, default=100_000, help="how many in all; default: 100000"
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=None,
+        help="where chance begins; default: another each time, which is told",
+    )
     parser.add_argument("--target", choices=[room.name for room in TARGETS], help="only this one")
     options = parser.parse_args()
     start = randbelow(2**31) if options.seed is None else options.seed
@@ -106,7 +113,10 @@ def main() -> int:
         began = time.monotonic()
         words = feed(room, options.inputs * room.share // total, start)
         found = ", ".join(f"{word} {count}" for word, count in words.most_common())
-        print(f"{room.name:10} {words.total():8} inputs  {time.monotonic() - began:7.1f} s  {found}", flush=True)
+        print(
+            f"{room.name:10} {words.total():8} inputs  {time.monotonic() - began:7.1f} s  {found}",
+            flush=True,
+        )
     return 0
 
 

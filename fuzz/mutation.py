@@ -13,7 +13,18 @@ from hypothesis import strategies as st
 
 TOKEN = re.compile(rb"\s+|\w+|[^\w\s]")
 
-HUGE = (b"9" * 400, b"1e999", b"-0", b"0x" + b"f" * 300, b"A" * 10_000, b"\\ud800", b"..", b"%2f", b"%00", b"%0d%0a")
+HUGE = (
+    b"9" * 400,
+    b"1e999",
+    b"-0",
+    b"0x" + b"f" * 300,
+    b"A" * 10_000,
+    b"\\ud800",
+    b"..",
+    b"%2f",
+    b"%00",
+    b"%0d%0a",
+)
 WILD = (
     b"\x00",
     b"\xff",
@@ -25,7 +36,16 @@ WILD = (
     b"\r\n",
     b"\x1b[2J",
 )
-PAIRS = ((b"[", b"]"), (b"{", b"}"), (b'{"a":', b"}"), (b"{{", b"}}"), (b"(", b")"), (b'"', b'"'), (b"'", b"'"), (b"- ", b"\n"))
+PAIRS = (
+    (b"[", b"]"),
+    (b"{", b"}"),
+    (b'{"a":', b"}"),
+    (b"{{", b"}}"),
+    (b"(", b")"),
+    (b'"', b'"'),
+    (b"'", b"'"),
+    (b"- ", b"\n"),
+)
 
 Edit = Callable[[list[bytes], int, int], None]
 
@@ -80,7 +100,9 @@ def _flipped(bit: int) -> Edit:
     return flip
 
 
-def mutated(samples: Sequence[bytes], words: Sequence[bytes], *, most_edits: int = 6) -> st.SearchStrategy[bytes]:
+def mutated(
+    samples: Sequence[bytes], words: Sequence[bytes], *, most_edits: int = 6
+) -> st.SearchStrategy[bytes]:
     """Return texts made from samples by a few edits.
 
     `words` are the meaningful words of the format.
@@ -107,16 +129,38 @@ def _edited(sample: bytes, edits: Sequence[tuple[Edit, int, int]]) -> bytes:
     return b"".join(tokens)
 
 
-# --------------------------------------------------------------------------------------------------------------- values
+# ------------------------------------------------------------------------------------------- values
 
 SCALARS = st.one_of(
     st.sampled_from(
-        [None, True, False, 0, -1, 2**63, 10**30, 1e308, -0.5, "", " ", "..", "\0", "a\nb", "\u2028", "x" * 5_000, "{{", "*"]
+        [
+            None,
+            True,
+            False,
+            0,
+            -1,
+            2**63,
+            10**30,
+            1e308,
+            -0.5,
+            "",
+            " ",
+            "..",
+            "\0",
+            "a\nb",
+            "\u2028",
+            "x" * 5_000,
+            "{{",
+            "*",
+        ]
     ),
     st.text(max_size=8),
 )
 VALUES = st.recursive(
-    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+    ),
 )
 
 
@@ -130,7 +174,13 @@ def reshaped(samples: Sequence[Any]) -> st.SearchStrategy[bytes]:
 
 def _slots(value: Any) -> Iterator[tuple[Any, Any, Any]]:
     """Yield every value inside a value: its container, its place, and itself."""
-    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    pairs = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     for key, part in pairs:
         yield value, key, part
         yield from _slots(part)

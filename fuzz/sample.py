@@ -25,8 +25,13 @@ def values(texts: list[bytes]) -> list[JsonValue]:
 def flows() -> list[bytes]:
     """Return flow files."""
     files = [path.read_bytes() for path in sorted((ROOT / "examples").rglob("*.yaml"))]
-    pages = [block for page in ("reference/flow.md", "tutorial/first-flow.md") for block in blocks(page)]
-    bomb = b"name: f\na: &a [x, x, x]\nb: &b [*a, *a]\nsteps: [{<<: {id: s}, event: &e {name: E, packName: P}, command: *e}]\n"
+    pages = [
+        block for page in ("reference/flow.md", "tutorial/first-flow.md") for block in blocks(page)
+    ]
+    bomb = (
+        b"name: f\na: &a [x, x, x]\nb: &b [*a, *a]\nsteps: [{<<: {id: s}, event: &e {name: E,"
+        b" packName: P}, command: *e}]\n"
+    )
     return [*files, *pages, bomb]
 
 
@@ -50,10 +55,24 @@ def requests() -> list[tuple[str, str, str, bytes]]:
     found = []
     for operation in OPERATIONS:
         if operation.example is not None:
-            found.append((operation.method, operation.path, "application/json", json.dumps(operation.example).encode()))
-            found.append((operation.method, operation.path, "application/x-yaml", to_yaml(operation.example)))
+            found.append(
+                (
+                    operation.method,
+                    operation.path,
+                    "application/json",
+                    json.dumps(operation.example).encode(),
+                )
+            )
+            found.append(
+                (operation.method, operation.path, "application/x-yaml", to_yaml(operation.example))
+            )
     form = b'--b\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n'
-    item = form % (b"value", b'{"a": 1}') + form % (b"description", b"what it is") + form % (b"secret", b"false") + b"--b--\r\n"
+    item = (
+        form % (b"value", b'{"a": 1}')
+        + form % (b"description", b"what it is")
+        + form % (b"secret", b"false")
+        + b"--b--\r\n"
+    )
     return [*found, ("PUT", "/v1/datastore/{key}", "multipart/form-data; boundary=b", item)]
 
 
@@ -66,12 +85,19 @@ def raw_requests() -> list[bytes]:
         for path in (b"/v1", b"/v1/flows?start=0&limit=5", b"/v1/datastore/a%2fb", b"//v1//")
     ]
     posts = [
-        b"POST /v1/packs/P/events HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
-        % (len(event), event),
-        b"POST /v1/packs/P/events HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks,
+        b"POST /v1/packs/P/events HTTP/1.1\r\nHost: h\r\nContent-Type:"
+        b" application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(event), event),
+        b"POST /v1/packs/P/events HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+        + chunks,
         b"POST /v1/packs/P/actions/take HTTP/1.0\r\nHost: h\r\nConnection: keep-alive\r\n"
         b"Expect: 100-continue\r\nContent-Length: 0\r\n\r\n",
-        b"DELETE /v1/flows/f HTTP/1.1\r\nHost: h\r\nOrigin: http://evil.example\r\nAuthorization: Bearer a.b.c\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n\r\n",
+        (
+            b"DELETE /v1/flows/f HTTP/1.1\r\nHost: h\r\nOrigin:"
+            b" http://evil.example\r\nAuthorization: Bearer a.b.c\r\n\r\n"
+        ),
+        (
+            b"GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade:"
+            b" h2c\r\nHTTP2-Settings: AA\r\n\r\n"
+        ),
     ]
     return [*heads, *posts, heads[0] + posts[0] + heads[1]]

@@ -7,7 +7,12 @@ import re
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+    contextmanager,
+)
 from typing import Any
 
 import uvicorn
@@ -83,19 +88,56 @@ async def _serving(folder: str, serve: Serve) -> AsyncIterator[Ask]:
             yield ask
 
 
-# --------------------------------------------------------------------------------------------------------------- bodies
+# ------------------------------------------------------------------------------------------- bodies
 
-STEP = {"event": {"name": "E", "packName": "P"}, "command": {"name": "C", "packName": "P", "input": "{{ Event.Payload }}"}}
+STEP = {
+    "event": {"name": "E", "packName": "P"},
+    "command": {"name": "C", "packName": "P", "input": "{{ Event.Payload }}"},
+}
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
-KINDS = ("application/json", "application/x-yaml", "text/plain", "multipart/form-data; boundary=b", "multipart/form-data", "")
+KINDS = (
+    "application/json",
+    "application/x-yaml",
+    "text/plain",
+    "multipart/form-data; boundary=b",
+    "multipart/form-data",
+    "",
+)
 PATHS = ("P", "f", "k", "..", "%2e%2e", "a%2fb", "%00", "%0d%0a", "%ff", "%", "x" * 10_000, "\xe9")
 
 BODY_WORDS = (
-    b'"event": ', b'"payload": ', b'"name": ', b'"steps": ', b'"labels": ', b'"createdAt": "2026-01-01T00:00:00Z"',
-    b'"input": ', b"null", b"true", b"1.5", b"{}", b"[]", b'""', b",", b":", b"event: ", b"payload: ", b"&a ", b"*a",
-    b"<<: *a", b"--b", b"\r\n\r\n", b"filename*=", b"Content-Type: text/html", b"secret", b"{{ Event.Payload }}",
-    b"{% for %}", b'"\\u0000"', b'"__proto__": ', b"!!binary ", b"---\n",
-)  # fmt: skip
+    b'"event": ',
+    b'"payload": ',
+    b'"name": ',
+    b'"steps": ',
+    b'"labels": ',
+    b'"createdAt": "2026-01-01T00:00:00Z"',
+    b'"input": ',
+    b"null",
+    b"true",
+    b"1.5",
+    b"{}",
+    b"[]",
+    b'""',
+    b",",
+    b":",
+    b"event: ",
+    b"payload: ",
+    b"&a ",
+    b"*a",
+    b"<<: *a",
+    b"--b",
+    b"\r\n\r\n",
+    b"filename*=",
+    b"Content-Type: text/html",
+    b"secret",
+    b"{{ Event.Payload }}",
+    b"{% for %}",
+    b'"\\u0000"',
+    b'"__proto__": ',
+    b"!!binary ",
+    b"---\n",
+)
 
 
 def bodies() -> st.SearchStrategy[Any]:
@@ -110,7 +152,13 @@ def bodies() -> st.SearchStrategy[Any]:
         text = mutated([body], BODY_WORDS)
         if kind == "application/json":
             text |= reshaped([json.loads(body)])
-        return st.tuples(st.just(method), st.just(path), other, st.just(kind) | st.just(kind) | st.sampled_from(KINDS), text)
+        return st.tuples(
+            st.just(method),
+            st.just(path),
+            other,
+            st.just(kind) | st.just(kind) | st.sampled_from(KINDS),
+            text,
+        )
 
     return st.one_of([about(request) for request in sample.requests()])
 
@@ -129,9 +177,24 @@ async def call(
         sent.append(message)
 
     raw = path.encode("latin-1")
-    scope = {"type": "http", "http_version": "1.1", "method": method, "path": path, "raw_path": raw, "query_string": b""}
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": method,
+        "path": path,
+        "raw_path": raw,
+        "query_string": b"",
+    }
     await app(
-        {**scope, "headers": headers, "scheme": "http", "server": ("127.0.0.1", 80), "client": ("127.0.0.1", 1)}, receive, send
+        {
+            **scope,
+            "headers": headers,
+            "scheme": "http",
+            "server": ("127.0.0.1", 80),
+            "client": ("127.0.0.1", 1),
+        },
+        receive,
+        send,
     )
     status, content = sent[0]["status"], b"".join(message.get("body", b"") for message in sent[1:])
     assert status < 500, (status, content)
@@ -150,14 +213,18 @@ async def taking_bodies(service: Service) -> AsyncIterator[Ask]:
     json_type = [(b"content-type", b"application/json")]
     known = {"packId": "P", "flowName": "f", "key": "k"}
     await call(app, "POST", "/v1/packs", json_type, b'{"name": "P"}')
-    await call(app, "POST", "/v1/flows", json_type, json.dumps({"name": "f", "steps": [STEP]}).encode())
+    await call(
+        app, "POST", "/v1/flows", json_type, json.dumps({"name": "f", "steps": [STEP]}).encode()
+    )
 
     async def ask(given: Any) -> str:
         method, path, other, kind, body = given
         if "{actionId}" in path:
             await call(app, "POST", "/v1/packs/P/events", json_type, b'{"event": "E"}')
             _, action = await call(app, "POST", "/v1/packs/P/actions/take", [])
-            known["actionId"] = json.loads(action)["links"][0]["href"].split("/")[-2] if action else "none"
+            known["actionId"] = (
+                json.loads(action)["links"][0]["href"].split("/")[-2] if action else "none"
+            )
         place = PLACEHOLDER.sub(lambda found: other or known.get(found[1], "1"), path)
         status, _ = await call(app, method, place, [(b"content-type", kind.encode())], body)
         return f"{status // 100}xx"
@@ -165,17 +232,44 @@ async def taking_bodies(service: Service) -> AsyncIterator[Ask]:
     yield ask
 
 
-# ---------------------------------------------------------------------------------------------------------------- bytes
+# -------------------------------------------------------------------------------------------- bytes
 
 WIRE_WORDS = (
-    b"\r\n", b"\n", b"\r\n\r\n", b"GET ", b"POST ", b"HEAD ", b"CONNECT h:1 ", b"PRI * ", b" HTTP/1.1", b" HTTP/1.0",
-    b" HTTP/2.0", b"Host: a\r\n", b"Content-Length: 5\r\n", b"Content-Length: -1\r\n",
-    b"Content-Length: 99999999999999999999\r\n", b"Transfer-Encoding: chunked\r\n", b"Transfer-Encoding: gzip, chunked\r\n",
-    b"0\r\n\r\n", b"ffffffffffffffff\r\n", b"Connection: close\r\n", b"Expect: 100-continue\r\n", b"Upgrade: websocket\r\n",
-    b"X-Forwarded-Host: a b\r\n", b"X-Flyte-Host: \xff\r\n", b"Accept: application/yaml;q=nan\r\n", b" folded\r\n",
-    b"/../..", b"?wait=1e9", b"?limit=-1&start=99999999999999999999", b"#", b"http://h/v1", b"*", b"%",
+    b"\r\n",
+    b"\n",
+    b"\r\n\r\n",
+    b"GET ",
+    b"POST ",
+    b"HEAD ",
+    b"CONNECT h:1 ",
+    b"PRI * ",
+    b" HTTP/1.1",
+    b" HTTP/1.0",
+    b" HTTP/2.0",
+    b"Host: a\r\n",
+    b"Content-Length: 5\r\n",
+    b"Content-Length: -1\r\n",
+    b"Content-Length: 99999999999999999999\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"Transfer-Encoding: gzip, chunked\r\n",
+    b"0\r\n\r\n",
+    b"ffffffffffffffff\r\n",
+    b"Connection: close\r\n",
+    b"Expect: 100-continue\r\n",
+    b"Upgrade: websocket\r\n",
+    b"X-Forwarded-Host: a b\r\n",
+    b"X-Flyte-Host: \xff\r\n",
+    b"Accept: application/yaml;q=nan\r\n",
+    b" folded\r\n",
+    b"/../..",
+    b"?wait=1e9",
+    b"?limit=-1&start=99999999999999999999",
+    b"#",
+    b"http://h/v1",
+    b"*",
+    b"%",
     b"\x16\x03\x01\x02\x00",
-)  # fmt: skip
+)
 
 SERVER_ERROR = re.compile(rb"HTTP/1\.1 5(?!01|05)\d\d ")  # 501 and 505 are about the request
 ANSWER = re.compile(rb"HTTP/1\.1 (\d)\d\d ")
@@ -219,5 +313,7 @@ async def taking_bytes(service: Service) -> AsyncIterator[Ask]:
 
 ROOMS = (
     Target("body", 20, bodies(), opening(taking_bodies)),
-    Target("bytes", 5, mutated(sample.raw_requests(), WIRE_WORDS, most_edits=3), opening(taking_bytes)),
+    Target(
+        "bytes", 5, mutated(sample.raw_requests(), WIRE_WORDS, most_edits=3), opening(taking_bytes)
+    ),
 )

@@ -48,13 +48,13 @@ def opening(check: Check) -> Callable[[], AbstractContextManager[Check]]:
     return opened
 
 
-# ---------------------------------------------------------------------------------------------------------------- flows
+# -------------------------------------------------------------------------------------------- flows
 
 PAYLOADS = (None, "deploy web", {"version": "1.2.3", "user": {"name": "x"}, "list": [1, 2]})
 
 
 def check_flow(data: bytes) -> str:
-    """Read a flow file as the server does, and evaluate its steps for events that they listen to."""
+    """Read a flow file as the server does, and evaluate its steps for their events."""
     try:
         document = file.parse(data, is_yaml=True)
         flow = file.read_flow(document)
@@ -71,7 +71,13 @@ def check_flow(data: bytes) -> str:
 def _decide(flow: Flow, prepared: CompiledFlow, payload: Any) -> None:
     for step in flow.steps[:5]:
         pack = PackRef(step.event.pack_name, step.event.pack_name)
-        event = Event(event_id="e", name=step.event.name, pack=pack, payload=msgspec.json.encode(payload), received_at=NOW)
+        event = Event(
+            event_id="e",
+            name=step.event.name,
+            pack=pack,
+            payload=msgspec.json.encode(payload),
+            received_at=NOW,
+        )
         outcome = evaluate(event, FlowIndex([prepared]), _moment())
         msgspec.json.encode(outcome.decisions)
         msgspec.json.encode(outcome.actions)
@@ -81,7 +87,9 @@ def _decide(flow: Flow, prepared: CompiledFlow, payload: Any) -> None:
 
 
 def _moment() -> Moment:
-    return Moment(now=NOW, seed=b"s", datastore={"k": {"x": 1}}.__getitem__, monotonic=time.monotonic)
+    return Moment(
+        now=NOW, seed=b"s", datastore={"k": {"x": 1}}.__getitem__, monotonic=time.monotonic
+    )
 
 
 def _progress(flow: Flow) -> ActionSnapshot:
@@ -101,14 +109,41 @@ def _progress(flow: Flow) -> ActionSnapshot:
 
 
 FLOW_WORDS = (
-    b"name: f\n", b"steps:\n", b"dependsOn: {all: [a]}", b"dependsOn: [a]", b"criteria: ", b"context: {a: b}",
-    b"packLabels: {a: b}", b"timeout: 5m", b"retry: {attempts: 3}", b"onLost: retry", b"delay: 1s",
-    b"schedule: '* * * * *'", b"input: {a: 1}", b"*a", b"&a ", b"<<: *a", b"!!str ", b"!!python/name:os.system ", b"| ",
-    b"> ", b"---\n", b"? ", b"null", b"true", b"{{ Event.Payload }}", b"{% for x in Event.Payload.list %}", b"{% endfor %}",
-    b"{{ secret('k') }}", b"{{ datastore('k') }}", b"\t", b"\n  ", b"...\n",
-)  # fmt: skip
+    b"name: f\n",
+    b"steps:\n",
+    b"dependsOn: {all: [a]}",
+    b"dependsOn: [a]",
+    b"criteria: ",
+    b"context: {a: b}",
+    b"packLabels: {a: b}",
+    b"timeout: 5m",
+    b"retry: {attempts: 3}",
+    b"onLost: retry",
+    b"delay: 1s",
+    b"schedule: '* * * * *'",
+    b"input: {a: 1}",
+    b"*a",
+    b"&a ",
+    b"<<: *a",
+    b"!!str ",
+    b"!!python/name:os.system ",
+    b"| ",
+    b"> ",
+    b"---\n",
+    b"? ",
+    b"null",
+    b"true",
+    b"{{ Event.Payload }}",
+    b"{% for x in Event.Payload.list %}",
+    b"{% endfor %}",
+    b"{{ secret('k') }}",
+    b"{{ datastore('k') }}",
+    b"\t",
+    b"\n  ",
+    b"...\n",
+)
 
-# ------------------------------------------------------------------------------------------------------------ templates
+# ---------------------------------------------------------------------------------------- templates
 
 TEMPLATE_WORDS = tuple(fragment.encode() for fragment in [*language.FRAGMENTS, *LANGUAGE.filters])
 
@@ -127,12 +162,32 @@ def _text(data: bytes) -> str:
     return data.decode(errors="surrogateescape").encode(errors="replace").decode()
 
 
-# ------------------------------------------------------------------------------------------------------------- policies
+# ----------------------------------------------------------------------------------------- policies
 
 POLICY_WORDS = (
-    b"- path: /v1", b"path: ", b"methods: [GET]", b"claims: {a: [b]}", b"/*", b"/:a", b"/**", b":a", b"*", b"//", b"[':a']",
-    b"true", b"1.5", b"null", b"GET", b"BREW", b"&a ", b"*a", b"<<: *a", b"- ", b"\n", b"/v1/:a/*/b/*/c/*/d/*",
-)  # fmt: skip
+    b"- path: /v1",
+    b"path: ",
+    b"methods: [GET]",
+    b"claims: {a: [b]}",
+    b"/*",
+    b"/:a",
+    b"/**",
+    b":a",
+    b"*",
+    b"//",
+    b"[':a']",
+    b"true",
+    b"1.5",
+    b"null",
+    b"GET",
+    b"BREW",
+    b"&a ",
+    b"*a",
+    b"<<: *a",
+    b"- ",
+    b"\n",
+    b"/v1/:a/*/b/*/c/*/d/*",
+)
 
 PATHS = ("/", "/v1", "/v1/packs/P/events", "/v1/%2f/..", "/" + "a/" * 200, "//", "/v1/flows/\x00")
 CLAIMS: tuple[dict[str, Any], ...] = (

@@ -25,22 +25,59 @@ from fuzz.server import Ask, opening
 from fuzz.target import Target
 from tests.provider import PRIVATE, jwk
 
-ISSUER, AUDIENCE = "http://127.0.0.1:9", "flyte"  # no server is there: the keys are known from the start
+# No server is there: the keys are known from the start.
+ISSUER, AUDIENCE = "http://127.0.0.1:9", "flyte"
 POLICY = b"- path: /v1/flows\n  claims: {groups: [ops]}\n"
 KEYS = ("RSA", "ES256", "EdDSA")
 ALGORITHMS = {"RSA": "RS256", "ES256": "ES256", "EdDSA": "EdDSA"}
 PUBLIC = PRIVATE["RSA"].public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 NOW = int(time.time())
-HEADS = [json.dumps({"alg": algorithm, "kid": key, "typ": "JWT"}).encode() for key, algorithm in ALGORITHMS.items()]
-CLAIMS = [json.dumps({"iss": ISSUER, "aud": AUDIENCE, "exp": NOW + 86_400, "nbf": NOW, "sub": "s", "groups": ["ops"]}).encode()]
+HEADS = [
+    json.dumps({"alg": algorithm, "kid": key, "typ": "JWT"}).encode()
+    for key, algorithm in ALGORITHMS.items()
+]
+CLAIMS = [
+    json.dumps(
+        {
+            "iss": ISSUER,
+            "aud": AUDIENCE,
+            "exp": NOW + 86_400,
+            "nbf": NOW,
+            "sub": "s",
+            "groups": ["ops"],
+        }
+    ).encode()
+]
 
 WORDS = (
-    b'"alg":"none"', b'"alg":"None"', b'"alg":"HS256"', b'"alg":["RS256"]', b'"kid":null', b'"kid":"RSA2"', b'"kid":1',
-    b'"jwk":{}', b'"jku":"http://x"', b'"crit":["exp"]', b'"b64":false', b'"exp":"1"', b'"exp":1e308', b'"exp":-1',
-    b'"exp":true', b'"aud":["flyte"]', b'"aud":null', b'"aud":[[]]', b'"iss":""', b'"groups":"ops"', b'"groups":{}',
-    b'"nbf":9999999999', b"null", b"[]", b"{}", b",",
-)  # fmt: skip
+    b'"alg":"none"',
+    b'"alg":"None"',
+    b'"alg":"HS256"',
+    b'"alg":["RS256"]',
+    b'"kid":null',
+    b'"kid":"RSA2"',
+    b'"kid":1',
+    b'"jwk":{}',
+    b'"jku":"http://x"',
+    b'"crit":["exp"]',
+    b'"b64":false',
+    b'"exp":"1"',
+    b'"exp":1e308',
+    b'"exp":-1',
+    b'"exp":true',
+    b'"aud":["flyte"]',
+    b'"aud":null',
+    b'"aud":[[]]',
+    b'"iss":""',
+    b'"groups":"ops"',
+    b'"groups":{}',
+    b'"nbf":9999999999',
+    b"null",
+    b"[]",
+    b"{}",
+    b",",
+)
 
 
 def base64url(data: bytes) -> str:
@@ -58,7 +95,9 @@ def signed(head: bytes, claims: bytes, signer: str) -> str:
         algorithm = jwt.get_algorithm_by_name(ALGORITHMS[signer])
         signature = algorithm.sign(text.encode(), PRIVATE[signer])
     else:
-        signature = {"hmac": hmac.digest(PUBLIC, text.encode(), hashlib.sha256), "nobody": b""}[signer]
+        signature = {"hmac": hmac.digest(PUBLIC, text.encode(), hashlib.sha256), "nobody": b""}[
+            signer
+        ]
     return f"{text}.{base64url(signature)}"
 
 
@@ -68,11 +107,19 @@ GENUINE = [signed(head, CLAIMS[0], key) for head, key in zip(HEADS, KEYS, strict
 def tokens() -> st.SearchStrategy[tuple[str, str]]:
     """Return tokens and their signers; an empty name means that it was not the issuer."""
     few = 3
-    claims = mutated(CLAIMS, WORDS, most_edits=few) | reshaped([json.loads(claims) for claims in CLAIMS])
-    made = st.tuples(
-        st.sampled_from(HEADS) | mutated(HEADS, WORDS, most_edits=few), claims, st.sampled_from([*KEYS, "hmac", "nobody"])
+    claims = mutated(CLAIMS, WORDS, most_edits=few) | reshaped(
+        [json.loads(claims) for claims in CLAIMS]
     )
-    forged = mutated([token.encode() for token in GENUINE], [b".", b"=", b"-", b"_", b"eyJhbGciOiJub25lIn0"], most_edits=few)
+    made = st.tuples(
+        st.sampled_from(HEADS) | mutated(HEADS, WORDS, most_edits=few),
+        claims,
+        st.sampled_from([*KEYS, "hmac", "nobody"]),
+    )
+    forged = mutated(
+        [token.encode() for token in GENUINE],
+        [b".", b"=", b"-", b"_", b"eyJhbGciOiJub25lIn0"],
+        most_edits=few,
+    )
     own = mutated([b"OWN"], [b"flyte_", b"_", b"OWN"], most_edits=few)
     return st.one_of(
         made.map(lambda parts: (signed(*parts), parts[2] if parts[2] in KEYS else "")),
@@ -86,13 +133,19 @@ def may_pass(token: str, signer: str, own: str) -> bool:
 
     That is one of ours, an unchanged one of the issuer, or a signed one with the required claims.
     """
-    if token == own or token.rpartition(".")[0] in {genuine.rpartition(".")[0] for genuine in GENUINE}:
+    if token == own or token.rpartition(".")[0] in {
+        genuine.rpartition(".")[0] for genuine in GENUINE
+    }:
         return True
     if not signer:
         return False
     claims = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
     audience = claims["aud"]
-    return bool(claims["iss"] == ISSUER and (audience == AUDIENCE or AUDIENCE in audience) and claims["exp"] + 60 > time.time())
+    return bool(
+        claims["iss"] == ISSUER
+        and (audience == AUDIENCE or AUDIENCE in audience)
+        and claims["exp"] + 60 > time.time()
+    )
 
 
 @asynccontextmanager

@@ -8,7 +8,12 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 DAY = timedelta(days=1)
@@ -17,10 +22,23 @@ DAY = timedelta(days=1)
 class Certificate:
     """A certificate with its key, signed by `issuer` or by itself."""
 
-    def __init__(self, name="localhost", *, issuer=None, is_ca=False, begins=-1, ends=90, key=None, addresses=("127.0.0.1",)):
+    def __init__(
+        self,
+        name="localhost",
+        *,
+        issuer=None,
+        is_ca=False,
+        begins=-1,
+        ends=90,
+        key=None,
+        addresses=("127.0.0.1",),
+    ):
         self.key = key or ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        names = [x509.DNSName("localhost"), *(x509.IPAddress(ipaddress.ip_address(address)) for address in addresses)]
+        names = [
+            x509.DNSName("localhost"),
+            *(x509.IPAddress(ipaddress.ip_address(address)) for address in addresses),
+        ]
         self.certificate = (
             x509.CertificateBuilder()
             .subject_name(subject)
@@ -30,7 +48,9 @@ class Certificate:
             .not_valid_before(NOW + begins * DAY)
             .not_valid_after(NOW + ends * DAY)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
-            .add_extension(x509.BasicConstraints(ca=is_ca or issuer is None, path_length=None), critical=True)
+            .add_extension(
+                x509.BasicConstraints(ca=is_ca or issuer is None, path_length=None), critical=True
+            )
             .sign((issuer or self).key, hashes.SHA256())
         )
 

@@ -1,4 +1,6 @@
-"""A mailbox of a test's own on the server that FLYTE_TEST_IMAP names, and a wire to it that can be cut."""
+"""A mailbox of a test's own on the server that FLYTE_TEST_IMAP names, and a wire to it that can
+be cut.
+"""
 
 import asyncio
 import contextlib
@@ -66,7 +68,9 @@ def write_certificate(folder: Path) -> str:
 
 @dataclass
 class Wire:
-    """Carries bytes between a client and the server, without what the server says it can and is not to."""
+    """Carries bytes between a client and the server, without what the server says it can and is
+    not to.
+    """
 
     url: str = URL
     port: int = 0

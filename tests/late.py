@@ -1,4 +1,6 @@
-"""Connections that a listener has just accepted: they have no transport yet, and are lost if the listener is closed."""
+"""Connections that a listener has just accepted: they have no transport yet, and are lost if the
+listener is closed.
+"""
 
 import asyncio
 

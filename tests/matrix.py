@@ -1,4 +1,6 @@
-"""People of a test's own on the homeserver that FLYTE_TEST_MATRIX names; they talk through another client, matrix-nio."""
+"""People of a test's own on the homeserver that FLYTE_TEST_MATRIX names; they talk through
+another client, matrix-nio.
+"""
 
 import asyncio
 import hashlib
@@ -28,12 +30,18 @@ class Account:
 
     def environ(self, **variables: str) -> dict[str, str]:
         """Return the variables for a pack that is this user."""
-        given = {"FLYTE_MATRIX_HOMESERVER": URL, "FLYTE_MATRIX_TOKEN": self.token, "FLYTE_MATRIX_INVITES": SERVER}
+        given = {
+            "FLYTE_MATRIX_HOMESERVER": URL,
+            "FLYTE_MATRIX_TOKEN": self.token,
+            "FLYTE_MATRIX_INVITES": SERVER,
+        }
         return {name: value for name, value in (given | variables).items() if value}
 
     async def call(self, method: str, path: str, **body: Any) -> Any:
         """Call the homeserver, and return what it answers."""
-        async with httpx2.AsyncClient(base_url=URL, headers={"Authorization": f"Bearer {self.token}"}) as http:
+        async with httpx2.AsyncClient(
+            base_url=URL, headers={"Authorization": f"Bearer {self.token}"}
+        ) as http:
             answer = await http.request(method, path, json=body if method != "GET" else None)
         assert answer.is_success, answer.text
         return answer.json()
@@ -65,16 +73,30 @@ class Person:
     def id(self) -> str:
         return self.account.user_id
 
-    async def room(self, *invited: str, alias: str | None = None, encrypted: bool = False, **options: Any) -> str:
+    async def room(
+        self, *invited: str, alias: str | None = None, encrypted: bool = False, **options: Any
+    ) -> str:
         """Make a room and return its id."""
-        state = [{"type": "m.room.encryption", "content": {"algorithm": "m.megolm.v1.aes-sha2"}}] if encrypted else []
-        made = await self.client.room_create(invite=invited, alias=alias, initial_state=state, **options)
+        state = (
+            [{"type": "m.room.encryption", "content": {"algorithm": "m.megolm.v1.aes-sha2"}}]
+            if encrypted
+            else []
+        )
+        made = await self.client.room_create(
+            invite=invited, alias=alias, initial_state=state, **options
+        )
         assert isinstance(made, nio.RoomCreateResponse), made
         return str(made.room_id)
 
     async def say(self, room_id: str, text: str, **content: Any) -> str:
         """Say something and return its id."""
-        return await self.send(room_id, "m.room.message", msgtype=content.pop("msgtype", "m.text"), body=text, **content)
+        return await self.send(
+            room_id,
+            "m.room.message",
+            msgtype=content.pop("msgtype", "m.text"),
+            body=text,
+            **content,
+        )
 
     async def react(self, room_id: str, event_id: str, key: str) -> str:
         relation = {"rel_type": "m.annotation", "event_id": event_id, "key": key}
@@ -86,7 +108,9 @@ class Person:
         return str(sent.event_id)
 
     async def hear(self, fits: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """Wait until somebody else did something that fits, and return the event as the homeserver has it."""
+        """Wait until somebody else did something that fits, and return the event as the
+        homeserver has it.
+        """
         async with asyncio.timeout(PATIENCE):
             while True:
                 for event in self.events:
@@ -98,14 +122,20 @@ class Person:
 
     async def hear_text(self, text: str) -> dict[str, Any]:
         """Wait until somebody else says this, or puts it into the place of something."""
-        return await self.hear(lambda event: text in (event["content"].get("m.new_content") or event["content"]).get("body", ""))
+        return await self.hear(
+            lambda event: (
+                text in (event["content"].get("m.new_content") or event["content"]).get("body", "")
+            )
+        )
 
 
 @asynccontextmanager
 async def person(name: str) -> AsyncIterator[Person]:
     """Register somebody and let him sit at a client."""
     account = await register(name)
-    client = nio.AsyncClient(URL, account.user_id, config=nio.AsyncClientConfig(encryption_enabled=False))
+    client = nio.AsyncClient(
+        URL, account.user_id, config=nio.AsyncClientConfig(encryption_enabled=False)
+    )
     client.access_token, client.user_id = account.token, account.user_id
     somebody = Person(account, client)
 

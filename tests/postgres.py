@@ -1,4 +1,6 @@
-"""Places on the PostgreSQL server that FLYTE_TEST_POSTGRES names, and PostgreSQL servers of a test's own."""
+"""Places on the PostgreSQL server that FLYTE_TEST_POSTGRES names, and PostgreSQL servers of a
+test's own.
+"""
 
 import asyncio
 import contextlib
@@ -28,10 +30,14 @@ def url_of(url: str, *, account: str = "", host: str = "") -> str:
 
 @contextlib.asynccontextmanager
 async def place(url: str = URL) -> AsyncIterator[str]:
-    """Make a role that owns nothing but a schema, give out the URL by which it gets there, and remove both in the end."""
+    """Make a role that owns nothing but a schema, give out the URL by which it gets there, and
+    remove both in the end.
+    """
     name = f"test_{secrets.token_hex(6)}"
     connection = await asyncpg.connect(url)
-    await connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'secret'; CREATE SCHEMA {name} AUTHORIZATION {name}")
+    await connection.execute(
+        f"CREATE ROLE {name} LOGIN PASSWORD 'secret'; CREATE SCHEMA {name} AUTHORIZATION {name}"
+    )
     try:
         yield url_of(url, account=f"{name}:secret")
     finally:
@@ -51,12 +57,16 @@ async def execute(*statements: str, url: str = URL) -> None:
 
 @contextlib.asynccontextmanager
 async def forgetful(url: str) -> AsyncIterator[tuple[str, Callable[[], None]]]:
-    """Stand between a server and its database; once told, the next answer to a COMMIT is lost, and its connection."""
+    """Stand between a server and its database; once told, the next answer to a COMMIT is lost,
+    and its connection.
+    """
     address = urlsplit(url)
     will_forget = False
     tasks: list[asyncio.Task[None]] = []
 
-    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answers: bool) -> None:
+    async def relay(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answers: bool
+    ) -> None:
         nonlocal will_forget
         with contextlib.suppress(ConnectionError):
             while data := await reader.read(65_536):
@@ -85,7 +95,8 @@ async def forgetful(url: str) -> AsyncIterator[tuple[str, Callable[[], None]]]:
         yield url_of(url, host=f"{host}:{port}"), forget
         assert not will_forget
         await let_in()
-    await asyncio.gather(*tasks, return_exceptions=True)  # else connections would be left to the garbage collector
+    # Else connections would be left to the garbage collector.
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def free_port() -> int:
@@ -99,14 +110,20 @@ class Program:
     """A server program that does not run as root."""
 
     def __init__(self, *command: object) -> None:
-        user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "--"] if os.getuid() == 0 else []
+        user = (
+            ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "--"]
+            if os.getuid() == 0
+            else []
+        )
         self._command = [*user, *map(str, command)]
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self, port: int) -> None:
         """Start it; return when its port is open."""
         null = asyncio.subprocess.DEVNULL
-        self._process = await asyncio.create_subprocess_exec(*self._command, stdout=null, stderr=null, cwd="/")
+        self._process = await asyncio.create_subprocess_exec(
+            *self._command, stdout=null, stderr=null, cwd="/"
+        )
         while True:
             assert self._process.returncode is None, "it ended by itself"
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
@@ -130,22 +147,43 @@ class Program:
 
 
 class Database:
-    """A PostgreSQL server of a test's own, that can be started, stopped and frozen. Everybody but its owner needs a password."""
+    """A PostgreSQL server of a test's own, that can be started, stopped and frozen. Everybody
+    but its owner needs a password.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._bin = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))[-1]
+        self._bin = sorted(
+            Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name)
+        )[-1]
         self._port = free_port()
         self.url = f"postgresql://flyte@127.0.0.1:{self._port}/postgres"
-        options = ["-c", f"port={self._port}", "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]
+        options = [
+            "-c",
+            f"port={self._port}",
+            "-c",
+            "listen_addresses=127.0.0.1",
+            "-c",
+            "unix_socket_directories=",
+        ]
         self._program = Program(self._bin / "postgres", "-D", folder / "data", *options)
 
     async def make(self) -> None:
         """Make an empty cluster; nothing is started."""
         if os.getuid() == 0:
             shutil.chown(self._folder, "postgres", "postgres")
-        initdb = Program(self._bin / "initdb", "-D", self._folder / "data", "-U", "flyte", "--auth=trust", "--no-sync")
-        process = await asyncio.create_subprocess_exec(*initdb._command, stdout=asyncio.subprocess.DEVNULL, cwd="/")
+        initdb = Program(
+            self._bin / "initdb",
+            "-D",
+            self._folder / "data",
+            "-U",
+            "flyte",
+            "--auth=trust",
+            "--no-sync",
+        )
+        process = await asyncio.create_subprocess_exec(
+            *initdb._command, stdout=asyncio.subprocess.DEVNULL, cwd="/"
+        )
         assert await process.wait() == 0
         rules = "host all flyte 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
         (self._folder / "data" / "pg_hba.conf").write_text(rules)
@@ -203,14 +241,19 @@ async def database() -> AsyncIterator[Database]:
 
 @contextlib.asynccontextmanager
 async def bouncer(url: str, mode: str = "transaction", size: int = 4) -> AsyncIterator[str]:
-    """Put PgBouncer before a place, by default so that each transaction gets another connection; give out its URL."""
+    """Put PgBouncer before a place, by default so that each transaction gets another connection;
+    give out its URL.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        program, port = _bouncer(Path(folder), urlsplit(url), f"pool_mode = {mode}\ndefault_pool_size = {size}\n")
+        program, port = _bouncer(
+            Path(folder), urlsplit(url), f"pool_mode = {mode}\ndefault_pool_size = {size}\n"
+        )
         await program.start(port)
         try:
             yield url_of(url, host=f"127.0.0.1:{port}")
         finally:
-            await program.stop(signal.SIGKILL)  # any other signal lets it wait for its clients, in one mode or version
+            # Any other signal lets it wait for its clients, in one mode or version.
+            await program.stop(signal.SIGKILL)
 
 
 def _bouncer(folder: Path, address: SplitResult, options: str) -> tuple[Program, int]:

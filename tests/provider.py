@@ -30,11 +30,17 @@ def jwk(name: str, **more: Any) -> dict[str, Any]:
     algorithm = {"RSA": "RS256", "RSA2": "RS256", "Ed448": "EdDSA"}.get(name, name)
     entry = json.loads(get_default_algorithms()[algorithm].to_jwk(PRIVATE[name].public_key()))
     entry.pop("key_ops", None)
-    return {key: value for key, value in {"kid": name, "use": "sig", **entry, **more}.items() if value is not None}
+    return {
+        key: value
+        for key, value in {"kid": name, "use": "sig", **entry, **more}.items()
+        if value is not None
+    }
 
 
 class Provider:
-    """The provider as an ASGI app. `url` is set once it runs; `asked` counts how often its keys were asked for."""
+    """The provider as an ASGI app. `url` is set once it runs; `asked` counts how often its keys
+    were asked for.
+    """
 
     def __init__(self) -> None:
         self.url = ""
@@ -53,7 +59,12 @@ class Provider:
         status = 503 if self.is_away else 404 if value is None else 200
         headers = [(b"content-type", b"application/json")]
         await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if self.is_away else json.dumps(value).encode()})
+        await send(
+            {
+                "type": "http.response.body",
+                "body": b"" if self.is_away else json.dumps(value).encode(),
+            }
+        )
 
     def claims(self, **claims: Any) -> dict[str, Any]:
         """Return claims that are valid now; None leaves one out."""
@@ -61,9 +72,15 @@ class Provider:
         valid = {"iss": self.url, "aud": "flyte", "exp": now + 300, "iat": now, "groups": ["ops"]}
         return {name: value for name, value in {**valid, **claims}.items() if value is not None}
 
-    def token(self, key: str = "RSA", algorithm: str | None = None, headers: Any = None, **claims: Any) -> str:
+    def token(
+        self, key: str = "RSA", algorithm: str | None = None, headers: Any = None, **claims: Any
+    ) -> str:
         algorithm = algorithm or {"RSA": "RS256", "RSA2": "RS256", "Ed448": "EdDSA"}.get(key, key)
-        head = {name: value for name, value in {"kid": key, **(headers or {})}.items() if value is not None}
+        head = {
+            name: value
+            for name, value in {"kid": key, **(headers or {})}.items()
+            if value is not None
+        }
         return jwt.encode(self.claims(**claims), PRIVATE[key], algorithm, head)
 
 

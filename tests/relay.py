@@ -1,4 +1,6 @@
-"""A connection to a database that is cut, or held up, at a chosen moment: what was sent may be carried out all the same."""
+"""A connection to a database that is cut, or held up, at a chosen moment: what was sent may be
+carried out all the same.
+"""
 
 import asyncio
 import contextlib
@@ -25,7 +27,8 @@ class Relay:
     def cut_at(self, marker: bytes, *, holds: bool = False) -> None:
         """Cut all connections when the store next sends this, and let none be made until `restore`.
 
-        What holds the marker still reaches the database: at once, or after `deliver` if the relay `holds` it.
+        What holds the marker still reaches the database: at once, or after `deliver` if the relay
+        `holds` it.
         """
         self._marker, self._holds = marker, holds
         self.is_cut.clear()
@@ -50,7 +53,8 @@ class Relay:
             await let_in()
             for writer in list(self._writers):
                 writer.close()
-        # A connection that the end of the test cut short would be left to the garbage collector, which complains.
+        # A connection that the end of the test cut short would be left to the garbage collector,
+        # which complains.
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -63,7 +67,9 @@ class Relay:
             writer.close()
             return
         self._writers.add(writer)
-        database, to_database = await asyncio.open_connection(self._address.hostname, self._address.port)
+        database, to_database = await asyncio.open_connection(
+            self._address.hostname, self._address.port
+        )
         downwards = asyncio.create_task(self._pass_on(database, writer))
         try:
             await self._pass_up(reader, to_database)
@@ -73,7 +79,9 @@ class Relay:
             to_database.close()
             self._writers.discard(writer)
 
-    async def _pass_up(self, reader: asyncio.StreamReader, to_database: asyncio.StreamWriter) -> None:
+    async def _pass_up(
+        self, reader: asyncio.StreamReader, to_database: asyncio.StreamWriter
+    ) -> None:
         with contextlib.suppress(ConnectionError):
             while data := await reader.read(65_536):
                 if self._marker is not None and self._marker in data:

@@ -1,4 +1,6 @@
-"""A stand-in for Slack on the loopback: its Web API and Socket Mode as Slack documents them, as far as the pack uses them."""
+"""A stand-in for Slack on the loopback: its Web API and Socket Mode as Slack documents them, as
+far as the pack uses them.
+"""
 
 import asyncio
 import json
@@ -20,20 +22,29 @@ SCOPES = "chat:write,users:read,channels:read,groups:read"
 
 
 def user(user_id: str, name: str) -> dict[str, Any]:
-    profile = {"email": f"{name}@test", "title": "Dr", "first_name": name.title(), "last_name": "Lee", "display_name": "x"}
+    profile = {
+        "email": f"{name}@test",
+        "title": "Dr",
+        "first_name": name.title(),
+        "last_name": "Lee",
+        "display_name": "x",
+    }
     return {"id": user_id, "name": name, "profile": profile}
 
 
 class Slack:
     """Run the stand-in: an asynchronous context manager.
 
-    `calls` holds each call as (method, arguments). `prepare` says how the next calls of a method are answered, and `may_answer`
-    lets all of them wait while it is not set.
+    `calls` holds each call as (method, arguments). `prepare` says how the next calls of a method
+    are answered, and `may_answer` lets all of them wait while it is not set.
     """
 
     def __init__(self) -> None:
         self.users = {"U1": user("U1", "ann"), "U2": user("U2", "bob")}
-        self.channels = [{"id": "C1", "name": "general", "topic": {"value": "all of us"}}, {"id": "C2", "name": "deploys"}]
+        self.channels = [
+            {"id": "C1", "name": "general", "topic": {"value": "all of us"}},
+            {"id": "C2", "name": "deploys"},
+        ]
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.tokens: list[str] = []
         self.scopes = SCOPES
@@ -57,7 +68,10 @@ class Slack:
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
         port = self._runner.addresses[0][1]
-        self.url, self._socket_url = f"http://127.0.0.1:{port}/api/", f"ws://127.0.0.1:{port}/link?ticket=secret-ticket"
+        self.url, self._socket_url = (
+            f"http://127.0.0.1:{port}/api/",
+            f"ws://127.0.0.1:{port}/link?ticket=secret-ticket",
+        )
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -65,13 +79,15 @@ class Slack:
             await socket.close()
         await self._runner.cleanup()
 
-    # ------------------------------------------------------------------------------------------------ from the test
+    # -------------------------------------------------------------------------------- from the test
 
     def environ(self, **others: str) -> dict[str, str]:
         tokens = {"FLYTE_SLACK_TOKEN": BOT_TOKEN, "FLYTE_SLACK_APP_TOKEN": APP_TOKEN}
         return {**tokens, "FLYTE_SLACK_API_URL": self.url, **others}
 
-    def prepare(self, method: str, body: Any, *, status: int = 200, times: int = 1, **headers: str) -> None:
+    def prepare(
+        self, method: str, body: Any, *, status: int = 200, times: int = 1, **headers: str
+    ) -> None:
         """Answer the next calls of a method like this; `headers` have underscores for dashes."""
         for _ in range(times):
             sent = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -101,7 +117,9 @@ class Slack:
         """Cut the last socket's connection without a word."""
         self._transports[-1].abort()
 
-    async def tell(self, kind: str, payload: Any, *, envelope_id: str | None = None, retry: int = 0) -> str:
+    async def tell(
+        self, kind: str, payload: Any, *, envelope_id: str | None = None, retry: int = 0
+    ) -> str:
         """Send an envelope over the last socket, and return its id."""
         envelope_id = envelope_id or f"envelope{next(self._envelopes)}"
         envelope = {
@@ -119,7 +137,12 @@ class Slack:
     async def happen(self, event: dict[str, Any], *, retry: int = 0) -> None:
         """Let an event of the Events API happen, and wait until it is acknowledged."""
         before = len(self.acknowledged)
-        payload = {"type": "event_callback", "event_id": "Ev1", "token": "verification", "event": event}
+        payload = {
+            "type": "event_callback",
+            "event_id": "Ev1",
+            "token": "verification",
+            "event": event,
+        }
         envelope_id = await self.tell("events_api", payload, retry=retry)
         await self.until(lambda: envelope_id in self.acknowledged[before:])
 
@@ -128,7 +151,7 @@ class Slack:
         envelope_id = await self.tell(kind, payload)
         await self.until(lambda: envelope_id in self.acknowledged)
 
-    # ------------------------------------------------------------------------------------------------ from the pack
+    # -------------------------------------------------------------------------------- from the pack
 
     async def _answer(self, request: web.Request) -> web.Response:
         method = request.match_info["method"]
@@ -146,7 +169,9 @@ class Slack:
         elif token != (APP_TOKEN if method == "apps.connections.open" else BOT_TOKEN):
             answer = web.json_response({"ok": False, "error": "invalid_auth"})
         else:
-            answer = web.json_response(self._of(method, arguments), headers={"x-oauth-scopes": self.scopes})
+            answer = web.json_response(
+                self._of(method, arguments), headers={"x-oauth-scopes": self.scopes}
+            )
         async with self._changed:
             self._changed.notify_all()
         return answer
@@ -165,22 +190,39 @@ class Slack:
                 start = int(arguments.get("cursor") or 0)
                 following = str(start + 1) if start + 1 < len(self.channels) else ""
                 page = self.channels[start : start + 1]
-                return {"ok": True, "channels": page, "response_metadata": {"next_cursor": following}}
+                return {
+                    "ok": True,
+                    "channels": page,
+                    "response_metadata": {"next_cursor": following},
+                }
             case "chat.postMessage":
-                channel = {"general": "C1"}.get(arguments["channel"].removeprefix("#"), arguments["channel"])
+                channel = {"general": "C1"}.get(
+                    arguments["channel"].removeprefix("#"), arguments["channel"]
+                )
                 if channel not in ("C1", "C2", "D1"):
                     return {"ok": False, "error": "channel_not_found"}
                 if not any(arguments.get(name) for name in ("text", "blocks", "attachments")):
                     return {"ok": False, "error": "no_text"}
-                return {"ok": True, "channel": channel, "ts": f"1700000000.{next(self._stamps):06d}"}
+                return {
+                    "ok": True,
+                    "channel": channel,
+                    "ts": f"1700000000.{next(self._stamps):06d}",
+                }
             case "chat.update":
-                return {"ok": True, "channel": arguments["channel"], "ts": arguments["ts"], "text": arguments["text"]}
+                return {
+                    "ok": True,
+                    "channel": arguments["channel"],
+                    "ts": arguments["ts"],
+                    "text": arguments["text"],
+                }
         return {"ok": False, "error": "unknown_method"}
 
     async def _connect(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse()
         await socket.prepare(request)
-        await socket.send_json({"type": "hello", "num_connections": 1, "connection_info": {"app_id": "A1"}})
+        await socket.send_json(
+            {"type": "hello", "num_connections": 1, "connection_info": {"app_id": "A1"}}
+        )
         self.sockets.append(socket)
         self._transports.append(request.transport)
         async with self._changed:
@@ -195,9 +237,22 @@ class Slack:
         return socket
 
 
-ANN = {"id": "U1", "name": "ann", "email": "ann@test", "title": "Dr", "firstName": "Ann", "lastName": "Lee"}
+ANN = {
+    "id": "U1",
+    "name": "ann",
+    "email": "ann@test",
+    "title": "Dr",
+    "firstName": "Ann",
+    "lastName": "Lee",
+}
 BOB = {**ANN, "id": "U2", "name": "bob", "email": "bob@test", "firstName": "Bob"}
-HELLO = {"type": "message", "channel": "C1", "user": "U1", "text": "hello", "ts": "1700000001.000100"}
+HELLO = {
+    "type": "message",
+    "channel": "C1",
+    "user": "U1",
+    "text": "hello",
+    "ts": "1700000001.000100",
+}
 
 
 @asynccontextmanager

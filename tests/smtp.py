@@ -28,7 +28,9 @@ class Mail:
 
 @dataclass
 class MailServer:
-    """`mails` holds what was taken; `answers` what it says to RCPT and DATA, by address or `DATA`, one after the other."""
+    """`mails` holds what was taken; `answers` what it says to RCPT and DATA, by address or
+    `DATA`, one after the other.
+    """
 
     answers: dict[str, list[str]] = field(default_factory=dict)
     mails: list[Mail] = field(default_factory=list)
@@ -39,7 +41,9 @@ class MailServer:
     def _next(self, what: str) -> str:
         return self.answers[what].pop(0) if self.answers.get(what) else "250 OK"
 
-    async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: Any) -> str:  # noqa: N802
+    async def handle_RCPT(  # noqa: N802
+        self, server: Any, session: Any, envelope: Any, address: str, options: Any
+    ) -> str:
         answer = self._next(address)
         self.seen.append(f"RCPT {address} {answer[:3]}")
         if answer.startswith("2"):
@@ -54,7 +58,15 @@ class MailServer:
             return "250 too late"
         if answer.startswith("2"):
             secured = server.transport.get_extra_info("ssl_object") is not None
-            self.mails.append(Mail(envelope.mail_from, envelope.rcpt_tos, envelope.content, envelope.mail_options, secured))
+            self.mails.append(
+                Mail(
+                    envelope.mail_from,
+                    envelope.rcpt_tos,
+                    envelope.content,
+                    envelope.mail_options,
+                    secured,
+                )
+            )
             self.arrived.set()
         return answer
 
@@ -64,17 +76,27 @@ class MailServer:
         return "221 Bye"
 
     @staticmethod
-    def authenticate(server: Any, session: Any, envelope: Any, mechanism: str, data: Any) -> AuthResult:
-        return AuthResult(success=(data.login, data.password) == (b"flyte", b"s3cret"), handled=False)
+    def authenticate(
+        server: Any, session: Any, envelope: Any, mechanism: str, data: Any
+    ) -> AuthResult:
+        return AuthResult(
+            success=(data.login, data.password) == (b"flyte", b"s3cret"), handled=False
+        )
 
 
 @asynccontextmanager
-async def mail_server(tls: Any = None, answers: dict[str, list[str]] | None = None, **options: Any) -> AsyncIterator[MailServer]:
-    """Run a server; `tls` is spoken from the start, `tls_context` among the options is offered as STARTTLS."""
+async def mail_server(
+    tls: Any = None, answers: dict[str, list[str]] | None = None, **options: Any
+) -> AsyncIterator[MailServer]:
+    """Run a server; `tls` is spoken from the start, `tls_context` among the options is offered
+    as STARTTLS.
+    """
     served, loop = MailServer(answers or {}), asyncio.get_running_loop()
 
     def protocol() -> SMTP:
-        return SMTP(served, hostname="mx.test", loop=loop, authenticator=served.authenticate, **options)
+        return SMTP(
+            served, hostname="mx.test", loop=loop, authenticator=served.authenticate, **options
+        )
 
     server = await loop.create_server(protocol, "127.0.0.1", 0, ssl=tls)
     served.place = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"

@@ -28,7 +28,9 @@ class Answer:
 
 @dataclass
 class Web:
-    """`asked` holds all requests; what `reply` returns is the answer, and None hangs up without one."""
+    """`asked` holds all requests; what `reply` returns is the answer, and None hangs up without
+    one.
+    """
 
     reply: Callable[[Asked], Answer | None]
     port: int = 0
@@ -51,7 +53,12 @@ class Web:
             head = parts[0]
             headers = {name.decode(): value.decode("latin-1") for name, value in head.headers}
             self.asked.append(
-                Asked(head.method.decode(), head.target.decode(), headers, b"".join(bytes(each.data) for each in parts[1:]))
+                Asked(
+                    head.method.decode(),
+                    head.target.decode(),
+                    headers,
+                    b"".join(bytes(each.data) for each in parts[1:]),
+                )
             )
             answer = self.reply(self.asked[-1])
             if answer is not None:
@@ -67,7 +74,9 @@ class Web:
 
 
 @asynccontextmanager
-async def web(reply: Callable[[Asked], Answer | None], tls: ssl.SSLContext | None = None) -> AsyncIterator[Web]:
+async def web(
+    reply: Callable[[Asked], Answer | None], tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Web]:
     served = Web(reply, scheme="http" if tls is None else "https")
     server = await asyncio.start_server(served.serve, "127.0.0.1", 0, ssl=tls)
     served.port = server.sockets[0].getsockname()[1]

@@ -12,7 +12,9 @@ CALLS = (
 
 LINE = re.compile(r"(\d+) +(?:<\.\.\. \w+ resumed>(?P<end>.*)|(?P<whole>\w+\(.*))")
 UNFINISHED = "<unfinished ...>"
-CALL = re.compile(r"(?P<name>\w+)\((?P<arguments>.*)\) += (?P<result>-?\d+)(?:<(?P<opened>[^>]*)>)?", re.DOTALL)
+CALL = re.compile(
+    r"(?P<name>\w+)\((?P<arguments>.*)\) += (?P<result>-?\d+)(?:<(?P<opened>[^>]*)>)?", re.DOTALL
+)
 TARGET = re.compile(r"\d+<(?P<path>TCP[^]]*\]|[^>]*)>")
 TEXT = re.compile(r'"((?:\\x[0-9a-f]{2})*)"')
 CLIENT = re.compile(r"TCP.*->.*:(\d+)\]$")
@@ -75,7 +77,9 @@ class SocketSend:
     data: bytes
 
 
-Operation = FileWrite | FileTruncation | FileSync | FileCreation | FileRemoval | FileRename | SocketSend
+Operation = (
+    FileWrite | FileTruncation | FileSync | FileCreation | FileRemoval | FileRename | SocketSend
+)
 
 
 def tracer(log: Path) -> list[str]:
@@ -90,7 +94,11 @@ def read(lines: Iterable[str]) -> list[tuple[int, Operation]]:
     Written data may be on disk as soon as the call has begun; synced data is on disk only when the
     call has ended.
     """
-    found = [(at, operation) for begin, end, call in _calls(lines) for at, operation in _operations(begin, end, call)]
+    found = [
+        (at, operation)
+        for begin, end, call in _calls(lines)
+        for at, operation in _operations(begin, end, call)
+    ]
     return sorted(found, key=lambda each: each[0])
 
 
@@ -155,7 +163,9 @@ def _bytes(escaped: str) -> bytes:
 
 def _text(escaped: str) -> str:
     """Return a path, of which every byte is escaped."""
-    return _bytes(escaped).decode(errors="surrogateescape") if escaped.startswith("\\x") else escaped
+    return (
+        _bytes(escaped).decode(errors="surrogateescape") if escaped.startswith("\\x") else escaped
+    )
 
 
 def _texts(arguments: str) -> list[str]:

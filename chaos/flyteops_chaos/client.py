@@ -37,11 +37,15 @@ class ChaosClient:
     async def close(self) -> None:
         await self._http.aclose()
 
-    async def call(self, method: str, path: str, *, url: str | None = None, **options: Any) -> httpx2.Response:
+    async def call(
+        self, method: str, path: str, *, url: str | None = None, **options: Any
+    ) -> httpx2.Response:
         """Make one call; raise one of `UNANSWERED` if there is no response."""
         is_calm = self.history.is_calm
         try:
-            answer = await self._http.request(method, f"{url or self.chance.choice(self.urls)}{path}", **options)
+            answer = await self._http.request(
+                method, f"{url or self.chance.choice(self.urls)}{path}", **options
+            )
         except UNANSWERED:
             self.history.calls["none"] += 1
             raise
@@ -56,10 +60,18 @@ class ChaosClient:
         While faults are injected, 503 is allowed.
         """
         shape = IDENTIFIER.sub("/…", path.partition("?")[0])
-        self.history.unexpected[f"{method} {shape} was answered with {answer.status_code}: {answer.text[:200]}"] += 1
+        self.history.unexpected[
+            f"{method} {shape} was answered with {answer.status_code}: {answer.text[:200]}"
+        ] += 1
 
     async def insist(
-        self, method: str, path: str, *, accept: Callable[[int], bool], url: str | None = None, **options: object
+        self,
+        method: str,
+        path: str,
+        *,
+        accept: Callable[[int], bool],
+        url: str | None = None,
+        **options: object,
     ) -> httpx2.Response:
         """Repeat a call until the server responds with a status that is accepted."""
         while True:
@@ -98,5 +110,7 @@ class ChaosClient:
 
     async def unfinished(self) -> list[dict[str, Any]]:
         """Return the actions that have not ended, 1,000 at most."""
-        found: list[dict[str, Any]] = (await self.get("/v1/actions?state=NEW,PENDING,UNKNOWN&limit=1000"))["actions"]
+        found: list[dict[str, Any]] = (
+            await self.get("/v1/actions?state=NEW,PENDING,UNKNOWN&limit=1000")
+        )["actions"]
         return found

@@ -21,7 +21,10 @@ async def check_is_for_this(url: str) -> None:
     """Raise unless several servers may use the store and it is empty."""
     async with open_store(url) as store:
         if not store.is_shared:
-            raise click.UsageError("--store is for one that servers share; without it, an SQLite file is made for the run")
+            raise click.UsageError(
+                "--store is for one that servers share; without it, an SQLite file is made for the"
+                " run"
+            )
         if (await store.begin_load()).records:
             raise ConflictError("The store is being loaded; name one that is empty.")
         await store.end_load()
@@ -30,15 +33,35 @@ async def check_is_for_this(url: str) -> None:
 async def lost_with_the_power(folder: Path, seed: int, bug: str | None) -> list[str]:
     """Return the losses of a power failure; empty if they cannot be determined here."""
     if not can_be_checked():
-        click.echo("Not checked: the loss of data in a power failure. That needs the program strace.")
+        click.echo(
+            "Not checked: the loss of data in a power failure. That needs the program strace."
+        )
         return []
     return await PowerLoss(folder, seed=seed, bug=bug, report=click.echo).run()
 
 
 @click.command(cls=FlyteCommand)
-@click.option("--minutes", metavar="NUMBER", type=click.FloatRange(0.05), default=1.0, show_default=True, help="How long to run.")
-@click.option("--seed", metavar="NUMBER", type=int, default=1, show_default=True, help="The seed of all random choices.")
-@click.option("--store", metavar="URL", help="An empty store that servers share; by default, a new SQLite file.")
+@click.option(
+    "--minutes",
+    metavar="NUMBER",
+    type=click.FloatRange(0.05),
+    default=1.0,
+    show_default=True,
+    help="How long to run.",
+)
+@click.option(
+    "--seed",
+    metavar="NUMBER",
+    type=int,
+    default=1,
+    show_default=True,
+    help="The seed of all random choices.",
+)
+@click.option(
+    "--store",
+    metavar="URL",
+    help="An empty store that servers share; by default, a new SQLite file.",
+)
 @click.option(
     "--servers",
     metavar="NUMBER",
@@ -48,9 +71,18 @@ async def lost_with_the_power(folder: Path, seed: int, bug: str | None) -> list[
     help="The number of servers; more than one needs --store.",
 )
 @click.option(
-    "--bug", metavar="NAME", type=click.Choice(list(FAULTS)), hidden=True, help="Plant a fault, to see that it is found."
+    "--bug",
+    metavar="NAME",
+    type=click.Choice(list(FAULTS)),
+    hidden=True,
+    help="Plant a fault, to see that it is found.",
 )
-@click.option("--keep", metavar="DIR", type=click.Path(path_type=Path), help="Leave the store and the server's log there.")
+@click.option(
+    "--keep",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Leave the store and the server's log there.",
+)
 async def torture(minutes: float, keep: Path | None, store: str | None, **how: Any) -> None:
     """Inject faults into servers on a scratch store, and check the guarantees.
 
@@ -68,7 +100,9 @@ async def torture(minutes: float, keep: Path | None, store: str | None, **how: A
     if store is not None:
         await check_is_for_this(checked_store("--store", {}, store, must_be_there=False))
     elif how["servers"] > 1:
-        raise click.UsageError("several servers need a store that they share; name an empty one with --store")
+        raise click.UsageError(
+            "several servers need a store that they share; name an empty one with --store"
+        )
     with tempfile.TemporaryDirectory(prefix="flyte-torture-") as scratch:
         folder = Path(scratch) if keep is None else keep
         folder.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,15 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from random import Random
 
-from flyteops_chaos.block_log import FileCreation, FileRemoval, FileRename, FileSync, FileTruncation, FileWrite, Operation
+from flyteops_chaos.block_log import (
+    FileCreation,
+    FileRemoval,
+    FileRename,
+    FileSync,
+    FileTruncation,
+    FileWrite,
+    Operation,
+)
 
 SECTOR = 512
 """The number of bytes that are written as a whole or not at all."""
@@ -46,7 +54,11 @@ class DiskFile:
 
 
 def _apply(operation: FileWrite | FileTruncation, content: bytearray) -> None:
-    size = operation.size if isinstance(operation, FileTruncation) else operation.offset + len(operation.data)
+    size = (
+        operation.size
+        if isinstance(operation, FileTruncation)
+        else operation.offset + len(operation.data)
+    )
     content.extend(bytes(max(0, size - len(content))))
     if isinstance(operation, FileTruncation):
         del content[size:]

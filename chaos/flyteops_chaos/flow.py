@@ -28,10 +28,29 @@ LEASED = frozenset(["Work", "First", "Scheduled"])
 All others are handed out at most once.
 """
 
-LAST = {WORK: "Finish", DELAY: "Delayed", JOIN: "Join", VERSION: "Second", HOOKED: "Hooked", OFFER: "Fetch"}
+LAST = {
+    WORK: "Finish",
+    DELAY: "Delayed",
+    JOIN: "Join",
+    VERSION: "Second",
+    HOOKED: "Hooked",
+    OFFER: "Fetch",
+}
 """The command that ends an execution, by kind."""
 
-COMMANDS = ("Work", "Finish", "Delayed", "Left", "Right", "Join", "First", "Second", "Hooked", "Fetch", "Scheduled")
+COMMANDS = (
+    "Work",
+    "Finish",
+    "Delayed",
+    "Left",
+    "Right",
+    "Join",
+    "First",
+    "Second",
+    "Hooked",
+    "Fetch",
+    "Scheduled",
+)
 
 NUMBER = "{{ Event.Payload.number|integer }}"
 CARRIED = {"number": "{{ Context.number }}"}
@@ -94,11 +113,17 @@ def _flow(kind: str, *steps: dict[str, Any]) -> dict[str, Any]:
 
 def _work() -> dict[str, Any]:
     """Return a step whose command may be lost and is handed out again, and one handed out once."""
-    return _flow(WORK, _first(WORK, "Work", "work", **LIMITED), _then("Finish", ["work"], "WorkDone", "finish"))
+    return _flow(
+        WORK,
+        _first(WORK, "Work", "work", **LIMITED),
+        _then("Finish", ["work"], "WorkDone", "finish"),
+    )
 
 
 def _delay(seconds: float) -> dict[str, Any]:
-    return _flow(DELAY, {**_first(DELAY, "Delayed", "delayed"), "delay": f"{round(seconds * 1000)}ms"})
+    return _flow(
+        DELAY, {**_first(DELAY, "Delayed", "delayed"), "delay": f"{round(seconds * 1000)}ms"}
+    )
 
 
 def _join() -> dict[str, Any]:
@@ -122,7 +147,9 @@ def version_flow(version: int) -> dict[str, Any]:
 def _hook() -> dict[str, Any]:
     number = "{{ Event.Payload.body.number|integer }}"
     command = {"name": "Hooked", "packName": PACK, "input": {"number": number}}
-    return _flow(HOOKED, {"id": "hooked", "event": {"name": HOOK, "packName": "Webhook"}, "command": command})
+    return _flow(
+        HOOKED, {"id": "hooked", "event": {"name": HOOK, "packName": "Webhook"}, "command": command}
+    )
 
 
 def _offer() -> dict[str, Any]:
@@ -141,5 +168,7 @@ def schedule_flow(number: int) -> dict[str, Any]:
     }
     return {
         "name": flow,
-        "steps": [{"id": "tick", "schedule": {"cron": "* * * * *", "catchUp": "all"}, "command": command}],
+        "steps": [
+            {"id": "tick", "schedule": {"cron": "* * * * *", "catchUp": "all"}, "command": command}
+        ],
     }

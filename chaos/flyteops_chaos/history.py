@@ -87,13 +87,21 @@ class History:
 
     def hand_out(self, action: Mapping[str, Any], action_id: str) -> HandOut:
         """Record that a client has received an action."""
-        received = HandOut(action_id, action["command"], action.get("attempt", 1), action["input"], time.monotonic())
+        received = HandOut(
+            action_id,
+            action["command"],
+            action.get("attempt", 1),
+            action["input"],
+            time.monotonic(),
+        )
         self.hand_outs[action_id].append(received)
         return received
 
     def answer(self, received: HandOut, event: str, payload: Mapping[str, Any]) -> SentResult:
         """Record that a result is about to be sent for the first time."""
-        sent = self.results[received.action_id, received.attempt] = SentResult(event, payload, time.monotonic())
+        sent = self.results[received.action_id, received.attempt] = SentResult(
+            event, payload, time.monotonic()
+        )
         return sent
 
     @property
@@ -104,4 +112,8 @@ class History:
     @property
     def applied(self) -> dict[str, SentResult]:
         """The results that were answered with 202, by action."""
-        return {action_id: result for (action_id, _), result in self.results.items() if result.status == 202}
+        return {
+            action_id: result
+            for (action_id, _), result in self.results.items()
+            if result.status == 202
+        }

@@ -21,7 +21,9 @@ UP = 0.8
 class FaultInjector:
     """Injects faults into the servers, and counts them."""
 
-    def __init__(self, servers: Sequence[ServerProcess], history: History, chance: Random, *, is_shared: bool) -> None:
+    def __init__(
+        self, servers: Sequence[ServerProcess], history: History, chance: Random, *, is_shared: bool
+    ) -> None:
         self._servers = servers
         self._history = history
         self._chance = chance
@@ -43,7 +45,9 @@ class FaultInjector:
         if self._chance.random() < UP:
             await asyncio.gather(*(server.wait_until_up() for server in self._servers))
         await asyncio.sleep(0.3 + 1.2 * self._chance.random())
-        (chosen,) = self._chance.choices(list(self._faults), weights=[weight for weight, _ in self._faults.values()])
+        (chosen,) = self._chance.choices(
+            list(self._faults), weights=[weight for weight, _ in self._faults.values()]
+        )
         self.done[chosen] += 1
         await self._faults[chosen][1]()
 
@@ -61,7 +65,9 @@ class FaultInjector:
         await self._chance.choice(self._servers).fill_disk(0.2 + self._chance.random())
 
     async def _set_clock(self) -> None:
-        self.set_clock(self._chance.choice(self._servers), self._chance.uniform(-self.most_off, self.most_off))
+        self.set_clock(
+            self._chance.choice(self._servers), self._chance.uniform(-self.most_off, self.most_off)
+        )
 
     def set_clock(self, server: ServerProcess, seconds: float) -> None:
         """Set the error of the clock of a server."""

@@ -100,7 +100,9 @@ class PackClients:
                 yield received
 
     def _receive(self, action: Mapping[str, Any]) -> Received:
-        href = httpx2.URL(next(link["href"] for link in action["links"] if link["rel"].endswith("actionResult")))
+        href = httpx2.URL(
+            next(link["href"] for link in action["links"] if link["rel"].endswith("actionResult"))
+        )
         return self._history.hand_out(action, href.path.split("/")[-2]), href.raw_path.decode()
 
     async def _deal_with(self, received: HandOut, path: str) -> None:
@@ -116,11 +118,12 @@ class PackClients:
             return True
         if self._chance.random() < 0.4:
             return False  # a crash
-        await asyncio.sleep(LEASE.total_seconds() * (0.5 + 2 * self._chance.random()))  # a hang, with a late result
+        # A hang, with a late result.
+        await asyncio.sleep(LEASE.total_seconds() * (0.5 + 2 * self._chance.random()))
         return True
 
     async def answer(self, received: HandOut, path: str) -> None:
-        """Send the result of an attempt until there is a final response, and sometimes once more."""
+        """Send the result of an attempt until a response is final, and sometimes once more."""
         event = result_name(received.command)
         payload = {**received.input, "attempt": received.attempt}
         body = {"event": event, "payload": payload}
@@ -135,9 +138,11 @@ class PackClients:
         if self._chance.random() < self.misbehaves:
             again = await self._client.insist("POST", path, accept=accept, json=body)
             if again.status_code != 202:
-                self._history.unexpected[f"a result that was sent again was answered with {again.status_code}"] += 1
+                self._history.unexpected[
+                    f"a result that was sent again was answered with {again.status_code}"
+                ] += 1
 
-    # ---------------------------------------------------------------------------------------------------------- leaving
+    # -------------------------------------------------------------------------------------- leaving
 
     async def leave(self) -> None:
         """Take actions and disconnect in the middle of it, without end."""

@@ -23,9 +23,24 @@ from flyteops.errors import FlyteError
 from flyteops.model import ActionSnapshot, ActionState, Evaluation, Event, PackRef, RoutingKey, Step
 from flyteops.service import service
 from flyteops.service.flow import FlowRegistry
-from flyteops.storage.base import Claimed, Decide, ProcessedTimers, Purged, Retention, Store, TimerRules
+from flyteops.storage.base import (
+    Claimed,
+    Decide,
+    ProcessedTimers,
+    Purged,
+    Retention,
+    Store,
+    TimerRules,
+)
 from flyteops.storage.sqlite import store as sqlite
-from flyteops.transition import DueSchedule, FailAction, LateResult, NeedsOperator, RetryAction, ScheduledRun
+from flyteops.transition import (
+    DueSchedule,
+    FailAction,
+    LateResult,
+    NeedsOperator,
+    RetryAction,
+    ScheduledRun,
+)
 
 LOGGER = logging.getLogger("flyte.planted")
 
@@ -45,7 +60,7 @@ def is_unlucky(identifier: str, one_in: int = ONE_IN) -> bool:
     return crc32(identifier.encode()) % one_in == 0
 
 
-# ---------------------------------------------------------------------------------------------------------------- events
+# ------------------------------------------------------------------------------------------- events
 
 
 def acknowledge_early(store: Store) -> None:
@@ -95,7 +110,10 @@ def write_carelessly(store: Store) -> None:
         if key is not None:
             await record(event, Evaluation(), key=key)
             await asyncio.sleep(0.05)
-        await record(Event(f"{event.event_id}-2", event.name, event.pack, event.payload, event.received_at), outcome)
+        await record(
+            Event(f"{event.event_id}-2", event.name, event.pack, event.payload, event.received_at),
+            outcome,
+        )
         return event.event_id
 
     put_in_place(store, record=in_two)
@@ -111,7 +129,7 @@ def mix_versions(_store: Store) -> None:
     FlowRegistry.version = current  # type: ignore[method-assign]
 
 
-# ------------------------------------------------------------------------------------------------------------- hand-outs
+# ---------------------------------------------------------------------------------------- hand-outs
 
 
 def hand_out_twice(store: Store) -> None:
@@ -156,7 +174,9 @@ def _change_delays(store: Store, not_before: datetime | None, *, one_in: int) ->
 
     async def changed(event: Event, outcome: Evaluation, *, key: str | None = None) -> str:
         actions = tuple(
-            replace(each, not_before=not_before) if each.not_before and is_unlucky(each.action_id, one_in) else each
+            replace(each, not_before=not_before)
+            if each.not_before and is_unlucky(each.action_id, one_in)
+            else each
             for each in outcome.actions
         )
         return await record(event, replace(outcome, actions=actions), key=key)
@@ -164,17 +184,21 @@ def _change_delays(store: Store, not_before: datetime | None, *, one_in: int) ->
     put_in_place(store, record=changed)
 
 
-# --------------------------------------------------------------------------------------------------------------- results
+# ------------------------------------------------------------------------------------------ results
 
 
 def lose_continuations(store: Store) -> None:
     """Store some results without their continuations."""
     finish = store.finish
 
-    async def cut_off(action_id: str, result: Event, decide: Decide) -> Evaluation | LateResult | None:
+    async def cut_off(
+        action_id: str, result: Event, decide: Decide
+    ) -> Evaluation | LateResult | None:
         def cut(progress: ActionSnapshot) -> Evaluation | LateResult | None:
             ruling = decide(progress)
-            return Evaluation() if isinstance(ruling, Evaluation) and is_unlucky(action_id) else ruling
+            return (
+                Evaluation() if isinstance(ruling, Evaluation) and is_unlucky(action_id) else ruling
+            )
 
         return await finish(action_id, result, cut)
 
@@ -196,7 +220,11 @@ def ignore_fencing(_store: Store) -> None:
 
     def rule(event: Event, progress: ActionSnapshot, lease: str | None) -> LateResult | bool:
         ruling = rule_on_result(event, progress, lease)
-        return True if isinstance(ruling, LateResult) and progress.state is ActionState.PENDING else ruling
+        return (
+            True
+            if isinstance(ruling, LateResult) and progress.state is ActionState.PENDING
+            else ruling
+        )
 
     vars(service)["rule_on_result"] = rule
 
@@ -241,7 +269,7 @@ def _change_joins(may_begin: Callable[[Step, engine.StepStatus], bool]) -> None:
     vars(engine)["find_unmet_dependency"] = changed
 
 
-# ------------------------------------------------------------------------------------------------------------------ time
+# --------------------------------------------------------------------------------------------- time
 
 
 def never_look_at_the_time(store: Store) -> None:
@@ -256,8 +284,12 @@ def never_look_at_the_time(store: Store) -> None:
 class ChangedRules:
     """The rules of a server, with some changed firings of schedules."""
 
-    def __init__(self, rules: TimerRules, change: Callable[[DueSchedule, ScheduledRun], ScheduledRun]) -> None:
-        self.on_timeout: Callable[[ActionSnapshot], RetryAction | NeedsOperator | FailAction] = rules.on_timeout
+    def __init__(
+        self, rules: TimerRules, change: Callable[[DueSchedule, ScheduledRun], ScheduledRun]
+    ) -> None:
+        self.on_timeout: Callable[[ActionSnapshot], RetryAction | NeedsOperator | FailAction] = (
+            rules.on_timeout
+        )
         self._due = rules.on_due
         self._change = change
 
@@ -286,7 +318,9 @@ def fire_twice(store: Store) -> None:
     _change_firings(store, repeat)
 
 
-def _change_firings(store: Store, change: Callable[[DueSchedule, ScheduledRun], ScheduledRun]) -> None:
+def _change_firings(
+    store: Store, change: Callable[[DueSchedule, ScheduledRun], ScheduledRun]
+) -> None:
     advance = store.process_due
 
     async def changed(at: datetime, rules: TimerRules, **options: Any) -> ProcessedTimers:
@@ -305,7 +339,7 @@ def remove_unfinished(store: Store) -> None:
     put_in_place(store, purge=whatever)
 
 
-# ------------------------------------------------------------------------------------------------------------ the server
+# --------------------------------------------------------------------------------------- the server
 
 
 def answer_500(store: Store) -> None:

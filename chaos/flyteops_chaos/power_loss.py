@@ -65,7 +65,9 @@ class LoggedConnection:
         port: int = self.writer.get_extra_info("sockname")[1]
         return port
 
-    async def ask(self, kind: str, identifier: str, path: str, body: object = None) -> tuple[int, bytes]:
+    async def ask(
+        self, kind: str, identifier: str, path: str, body: object = None
+    ) -> tuple[int, bytes]:
         """Make a request; return status and body."""
         self.asked.append((kind, identifier))
         content = b"" if body is None else json.dumps(body).encode()
@@ -73,7 +75,9 @@ class LoggedConnection:
         self.writer.write(head.encode() + content)
         answer = await self.reader.readuntil(b"\r\n\r\n")
         length = re.search(rb"\r\ncontent-length: (\d+)\r\n", answer, re.IGNORECASE)
-        return int(answer.split()[1]), await self.reader.readexactly(int(length[1]) if length else 0)
+        return int(answer.split()[1]), await self.reader.readexactly(
+            int(length[1]) if length else 0
+        )
 
 
 @dataclass(frozen=True)
@@ -90,14 +94,23 @@ class AcknowledgedRequest:
 class PowerLoss:
     """A logged server, and many moments at which its power fails."""
 
-    def __init__(self, folder: Path, *, seed: int, bug: str | None = None, report: Callable[[str], None] = print) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        seed: int,
+        bug: str | None = None,
+        report: Callable[[str], None] = print,
+    ) -> None:
         self._folder = folder / "power-loss"
         self._folder.mkdir()
         self._log = folder / "power-loss.strace"
         # In a directory that the server has to make: that must be there afterwards as well.
         self._store = self._folder / "data" / "flyte.db"
         url = f"sqlite:///{self._store}"
-        self._server = ServerProcess(folder, "power-loss", store=url, bug=bug, wrapper=block_log.tracer(self._log))
+        self._server = ServerProcess(
+            folder, "power-loss", store=url, bug=bug, wrapper=block_log.tracer(self._log)
+        )
         self._chance = Random(seed)  # noqa: S311 - repeatable, not secret
         self._connections: dict[int, LoggedConnection] = {}
         self._report = report
@@ -111,7 +124,10 @@ class PowerLoss:
         finally:
             self._server.close()
         if code:
-            return [f"the server that was logged ended with exit code {code}", *self._server.complaints()]
+            return [
+                f"the server that was logged ended with exit code {code}",
+                *self._server.complaints(),
+            ]
         return await self._replay(await asyncio.to_thread(self._read_log))
 
     async def _work(self) -> None:
@@ -123,7 +139,9 @@ class PowerLoss:
 
     @asynccontextmanager
     async def _connect(self) -> AsyncIterator[LoggedConnection]:
-        connection = LoggedConnection(*await asyncio.open_connection(*self._server.listener.getsockname()))
+        connection = LoggedConnection(
+            *await asyncio.open_connection(*self._server.listener.getsockname())
+        )
         self._connections[connection.port] = connection
         yield connection
         connection.writer.close()
@@ -131,18 +149,26 @@ class PowerLoss:
     async def _send_and_take(self) -> None:
         async with self._connect() as connection:
             for number in range(EVENTS):
-                body = {"event": event_name(OFFER), "payload": {"number": number, "padding": PADDING}}
+                body = {
+                    "event": event_name(OFFER),
+                    "payload": {"number": number, "padding": PADDING},
+                }
                 await connection.ask("event", "", f"/v1/packs/{PACK}/events", body)
                 status, action = await connection.ask("take", "", f"/v1/packs/{PACK}/actions/take")
                 if status == 200 and number % 2:
                     path = json.loads(action)["links"][0]["href"].partition("/v1/")[2]
-                    await connection.ask("result", path.split("/")[-2], f"/v1/{path}", {"event": "FetchDone", "payload": PADDING})
+                    await connection.ask(
+                        "result",
+                        path.split("/")[-2],
+                        f"/v1/{path}",
+                        {"event": "FetchDone", "payload": PADDING},
+                    )
 
     def _read_log(self) -> list[tuple[int, Operation]]:
         with self._log.open(encoding="ascii") as lines:
             return block_log.read(lines)
 
-    # -------------------------------------------------------------------------------------------------------- the replay
+    # ----------------------------------------------------------------------------------- the replay
 
     async def _replay(self, operations: Sequence[tuple[int, Operation]]) -> list[str]:
         """Return the losses if the power fails at any of some moments."""
@@ -159,20 +185,34 @@ class PowerLoss:
                 faults += await self._fail(disk, acknowledged)
             if len(faults) >= MAX_FAULTS:
                 break
-        self._report(f"the power failed at {len(moments)} moments; {len(acknowledged)} acknowledgements were looked for")
+        self._report(
+            f"the power failed at {len(moments)} moments; {len(acknowledged)} acknowledgements were"
+            " looked for"
+        )
         return faults
 
     def _moments(self, operations: Sequence[tuple[int, Operation]]) -> set[int]:
-        answers = [place for place, (_, operation) in enumerate(operations) if isinstance(operation, SocketSend)]
+        answers = [
+            place
+            for place, (_, operation) in enumerate(operations)
+            if isinstance(operation, SocketSend)
+        ]
         others = [
             place
             for place, (_, operation) in enumerate(operations)
-            if isinstance(operation, FileWrite | FileSync) and operation.path == str(self._store) and place > answers[0]
+            if isinstance(operation, FileWrite | FileSync)
+            and operation.path == str(self._store)
+            and place > answers[0]
         ]
-        some = [self._chance.sample(places, min(count, len(places))) for places, count in ((answers, ANSWERS), (others, OTHERS))]
+        some = [
+            self._chance.sample(places, min(count, len(places)))
+            for places, count in ((answers, ANSWERS), (others, OTHERS))
+        ]
         return {*some[0], *some[1], answers[-1]}
 
-    def _acknowledged(self, answer: SocketSend, counts: dict[int, int]) -> list[AcknowledgedRequest]:
+    def _acknowledged(
+        self, answer: SocketSend, counts: dict[int, int]
+    ) -> list[AcknowledgedRequest]:
         """Return the requests that a response acknowledges, if it is the beginning of one."""
         if not answer.data.startswith(b"HTTP/1.1 ") or answer.port not in counts:
             return []
@@ -187,17 +227,27 @@ class PowerLoss:
     async def _fail(self, disk: Disk, acknowledged: Sequence[AcknowledgedRequest]) -> list[str]:
         """Let the power fail, once with all unsynced data lost, and once with some of it there."""
         faults = []
-        for chance, how in ((None, "nothing is left that was not synced"), (self._chance, "some is left that was not synced")):
+        for chance, how in (
+            (None, "nothing is left that was not synced"),
+            (self._chance, "some is left that was not synced"),
+        ):
             with tempfile.TemporaryDirectory(dir=self._folder.parent) as place:
                 disk.write_what_is_left(Path(place), chance)
                 lost = await self._losses(Path(place), acknowledged[-RECENT:])
-            faults += [f"when the power fails after {len(acknowledged)} acknowledgements and {how}, {each}" for each in lost[:1]]
+            faults += [
+                f"when the power fails after {len(acknowledged)} acknowledgements and {how}, {each}"
+                for each in lost[:1]
+            ]
         return faults
 
     async def _losses(self, place: Path, acknowledged: Sequence[AcknowledgedRequest]) -> list[str]:
         try:
-            async with open_store(f"sqlite:///{place / self._store.relative_to(self._folder)}") as store:
-                return [f"{each} is lost" for each in acknowledged if not await _is_there(store, each)]
+            async with open_store(
+                f"sqlite:///{place / self._store.relative_to(self._folder)}"
+            ) as store:
+                return [
+                    f"{each} is lost" for each in acknowledged if not await _is_there(store, each)
+                ]
         except FlyteError as error:
             return [f"the store cannot be opened: {error.message}"]
 

@@ -39,7 +39,10 @@ class Probes:
         for kind in (HOOKED, OFFER):
             await self._sender.send(kind, is_repeated=True)
         found = await asyncio.gather(
-            self._leave(), self._answer_late(patience), self._answer_one_side(), self._change_flow_under_way()
+            self._leave(),
+            self._answer_late(patience),
+            self._answer_one_side(),
+            self._change_flow_under_way(),
         )
         self._packs.resume()
         return [fault for faults in found for fault in faults]
@@ -49,7 +52,9 @@ class Probes:
         for _ in range(OFFERS):
             await self._sender.send(OFFER)
         for _ in range(2):
-            await asyncio.gather(*(self._packs.leave_once("?actionName=Fetch") for _ in range(OFFERS)))
+            await asyncio.gather(
+                *(self._packs.leave_once("?actionName=Fetch") for _ in range(OFFERS))
+            )
         return ()
 
     async def _answer_late(self, patience: float) -> Sequence[str]:
@@ -64,7 +69,9 @@ class Probes:
         second = [received async for received in self._packs.take_several("Work", LOST, end)]
         for received in (*first, *second):
             await self._packs.answer(*received)
-        return list(_missing("was not handed out", first)) + list(_missing("was lost and not handed out again", second))
+        return list(_missing("was not handed out", first)) + list(
+            _missing("was lost and not handed out again", second)
+        )
 
     async def _answer_one_side(self) -> Sequence[str]:
         """Answer one of two actions that a third one waits for, and check that it is not there."""
@@ -83,7 +90,10 @@ class Probes:
         """Replace a flow between the first and second steps of executions."""
         for _ in range(CHANGED):
             await self._sender.send(VERSION)
-        first = [received async for received in self._packs.take_several("First", CHANGED, time.monotonic() + 1)]
+        first = [
+            received
+            async for received in self._packs.take_several("First", CHANGED, time.monotonic() + 1)
+        ]
         await self._sender.save_next_version()
         for received in first:
             await self._packs.answer(*received)

@@ -30,7 +30,13 @@ MIN_PATIENCE = 30.0
 class RetentionTrial:
     """Executions in all stages, while the servers keep ended ones for no longer than a second."""
 
-    def __init__(self, client: ChaosClient, sender: Sender, packs: PackClients, servers: Sequence[ServerProcess]) -> None:
+    def __init__(
+        self,
+        client: ChaosClient,
+        sender: Sender,
+        packs: PackClients,
+        servers: Sequence[ServerProcess],
+    ) -> None:
         self._client = client
         self._history = client.history
         self._sender = sender
@@ -48,18 +54,28 @@ class RetentionTrial:
         except TimeoutError:
             self._packs.resume()
             return ["an action that waits was not handed out before retention was put to the test"]
-        executions = {number_of(execution): execution for execution in await self._client.executions()}
-        self._before = {number: execution for number, execution in executions.items() if number in self._numbers}
+        executions = {
+            number_of(execution): execution for execution in await self._client.executions()
+        }
+        self._before = {
+            number: execution for number, execution in executions.items() if number in self._numbers
+        }
         await self._restart()
         faults = await self._await_removal(self._before.pop(ended), patience)
-        faults += [fault for number, execution in self._before.items() for fault in await self._losses(number, execution)]
+        faults += [
+            fault
+            for number, execution in self._before.items()
+            for fault in await self._losses(number, execution)
+        ]
         self._packs.resume()
         await asyncio.gather(*(self._packs.answer(*each) for each in held))
         return faults
 
     async def _begin(self) -> list[Received]:
         """Begin executions, continue some, and return the actions that a pack keeps."""
-        self._numbers = [await self._sender.send(kind) for kind, count in WAITING.items() for _ in range(count)]
+        self._numbers = [
+            await self._sender.send(kind) for kind, count in WAITING.items() for _ in range(count)
+        ]
         for _ in range(HALF_DONE):
             await self._packs.answer(*await self._take("Work"))
         return [await self._take("Fetch") for _ in range(HELD)]
@@ -124,7 +140,11 @@ class RetentionTrial:
             for action_id, (received, *_) in self._history.hand_outs.items()
             if action_id in self._history.applied
         }
-        kinds = {number: self._history.events[number].kind for number in self._before if number is not None}
+        kinds = {
+            number: self._history.events[number].kind
+            for number in self._before
+            if number is not None
+        }
         return [
             f"event {number} ({kind}) was not carried out to its end: {await self._state(number)}"
             for number, kind in kinds.items()
@@ -135,4 +155,7 @@ class RetentionTrial:
         execution = await self._find(self._before[number])
         if execution is None:
             return "its execution is gone"
-        return ", ".join(f"{step_id} is {action['state']['value']}" for step_id, action in execution["actions"].items())
+        return ", ".join(
+            f"{step_id} is {action['state']['value']}"
+            for step_id, action in execution["actions"].items()
+        )

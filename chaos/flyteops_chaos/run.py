@@ -55,12 +55,17 @@ class ChaosRun:
         self._stops_early = stops_early
         self._is_shared = store is not None
         self.history = History()
-        self.servers = [ServerProcess(folder, f"server-{number}", store=store, bug=bug) for number in range(1, servers + 1)]
+        self.servers = [
+            ServerProcess(folder, f"server-{number}", store=store, bug=bug)
+            for number in range(1, servers + 1)
+        ]
         # Independent of each other, so that the faults do not depend on the number of draws by
         # clients.
         chance, client_chance = Random(seed), Random(f"{seed} clients")  # noqa: S311 - repeatable, not secret
         self.injector = FaultInjector(self.servers, self.history, chance, is_shared=self._is_shared)
-        self._client = ChaosClient([server.url for server in self.servers], self.history, client_chance)
+        self._client = ChaosClient(
+            [server.url for server in self.servers], self.history, client_chance
+        )
         self._sender = Sender(self._client, self.history, repeats=MISBEHAVES)
         self._packs = PackClients(self._client, self.history, misbehaves=MISBEHAVES)
         self._report = report
@@ -77,7 +82,9 @@ class ChaosRun:
                 faults = self._faults_so_far() if self._is_over else await self._check()
             codes = [await server.end() for server in self.servers]
             faults += [f"a server ended with exit code {code}" for code in codes if code]
-            return faults + [complaint for server in self.servers for complaint in server.complaints()]
+            return faults + [
+                complaint for server in self.servers for complaint in server.complaints()
+            ]
         finally:
             await self._client.close()
             for server in self.servers:
@@ -85,7 +92,9 @@ class ChaosRun:
 
     @property
     def _is_over(self) -> bool:
-        return self._stops_early and bool(self._faults_so_far() or any(server.complaints() for server in self.servers))
+        return self._stops_early and bool(
+            self._faults_so_far() or any(server.complaints() for server in self.servers)
+        )
 
     def _faults_so_far(self) -> list[str]:
         return faults_so_far(self.history)
@@ -110,7 +119,11 @@ class ChaosRun:
     async def _harm(self, seconds: float, kills: int) -> None:
         end = time.monotonic() + seconds
         sender = self._sender
-        async with at_work(sender.run, SENDERS), at_work(self._packs.leave, LEAVERS), at_work(sender.change_flow, 1):
+        async with (
+            at_work(sender.run, SENDERS),
+            at_work(self._packs.leave, LEAVERS),
+            at_work(sender.change_flow, 1),
+        ):
             while (time.monotonic() < end or self.history.kills < kills) and not self._is_over:
                 await self.injector.inject()
                 self._report_progress(end)
@@ -135,7 +148,12 @@ class ChaosRun:
             return faults
         self._report("now what has ended is removed after a second")
         trial = RetentionTrial(self._client, self._sender, self._packs, self.servers)
-        return await trial.run(self._rest_seconds) + await self._rest() + await trial.unfinished() + self._faults_so_far()
+        return (
+            await trial.run(self._rest_seconds)
+            + await self._rest()
+            + await trial.unfinished()
+            + self._faults_so_far()
+        )
 
     async def _rest(self) -> list[str]:
         """Return when nothing is open any more, or the stuck work."""
@@ -144,12 +162,23 @@ class ChaosRun:
             if len(self.history.applied) > ended:
                 end, ended = time.monotonic() + self._rest_seconds, len(self.history.applied)
             await asyncio.sleep(0.2)
-        return [f"{left} actions did not come to an end; nothing was answered for {self._rest_seconds:g} s"] if left else []
+        return (
+            [
+                (
+                    f"{left} actions did not come to an end; nothing was answered for"
+                    f" {self._rest_seconds:g} s"
+                )
+            ]
+            if left
+            else []
+        )
 
     async def _count_open(self) -> int:
         """Return the number of actions that will still come to an end by themselves."""
         return sum(
-            action["state"] != "PENDING" or action["name"] in LEASED or action["id"] in self.history.hand_outs
+            action["state"] != "PENDING"
+            or action["name"] in LEASED
+            or action["id"] in self.history.hand_outs
             for action in await self._client.unfinished()
         )
 
@@ -163,12 +192,16 @@ class ChaosRun:
         while True:
             executions = await self._client.executions()
             offset = timedelta(seconds=min(server.clock_offset for server in self.servers))
-            faults = faults_in(self.history, executions, fired_until=datetime.now(UTC) + offset - FIRES_WITHIN)
+            faults = faults_in(
+                self.history, executions, fired_until=datetime.now(UTC) + offset - FIRES_WITHIN
+            )
             if not faults or self._is_over or time.monotonic() >= end:
                 break
             await asyncio.sleep(0.5)
         events, results = len(self.history.acknowledged), len(self.history.applied)
-        self._report(f"{len(executions)} executions; {events} events and {results} results were acknowledged")
+        self._report(
+            f"{len(executions)} executions; {events} events and {results} results were acknowledged"
+        )
         return faults
 
 

@@ -73,7 +73,9 @@ class Sender:
     async def _create(self, path: str, what: object) -> None:
         # A call that is repeated after its response was lost finds its own effect.
         accept = (201, 409) if path == "/v1/hooks" else (201,)
-        await self._client.insist("POST", path, accept=accept.__contains__, url=self._client.urls[0], json=what)
+        await self._client.insist(
+            "POST", path, accept=accept.__contains__, url=self._client.urls[0], json=what
+        )
 
     async def run(self) -> None:
         """Send events without end."""
@@ -97,17 +99,26 @@ class Sender:
         is_hook = sent.kind == HOOKED
         path = f"/v1/hooks/{HOOK}" if is_hook else f"/v1/packs/{PACK}/events"
         payload = {"number": number}
-        body = json.dumps(payload if is_hook else {"event": event_name(sent.kind), "payload": payload}).encode()
+        body = json.dumps(
+            payload if is_hook else {"event": event_name(sent.kind), "payload": payload}
+        ).encode()
         headers = {"Content-Type": "application/json", "Idempotency-Key": f"event-{number}"}
         if is_hook:
-            headers["X-Signature-256"] = f"sha256={hmac.new(SECRET.encode(), body, sha256).hexdigest()}"
-        await self._client.insist("POST", path, accept=lambda status: status == 202, content=body, headers=headers)
+            headers["X-Signature-256"] = (
+                f"sha256={hmac.new(SECRET.encode(), body, sha256).hexdigest()}"
+            )
+        await self._client.insist(
+            "POST", path, accept=lambda status: status == 202, content=body, headers=headers
+        )
         sent.is_acknowledged = True
 
     def _oldest_version(self) -> int:
         """Return the oldest version by which an event that is sent now may be evaluated."""
         known_since = time.monotonic() - (TAKEOVER_SECONDS if len(self._client.urls) > 1 else 0)
-        return max((version for version, at in self._history.versions.items() if at <= known_since), default=1)
+        return max(
+            (version for version, at in self._history.versions.items() if at <= known_since),
+            default=1,
+        )
 
     async def _keep_pace(self) -> None:
         """Wait while the packs have much to do.
@@ -115,7 +126,8 @@ class Sender:
         An endless backlog would only measure which side is faster.
         """
         history = self._history
-        while len(history.events) > history.calls["ended"] + BACKLOG:  # noqa: ASYNC110 - counters wake nobody
+        # Counters wake nobody.
+        while len(history.events) > history.calls["ended"] + BACKLOG:  # noqa: ASYNC110
             await asyncio.sleep(PAUSE)
 
     async def change_flow(self) -> None:
@@ -127,5 +139,7 @@ class Sender:
     async def save_next_version(self) -> None:
         """Save the next version of the flow that changes."""
         version = self._history.newest_version = self._history.newest_version + 1
-        await self._client.insist("POST", "/v1/flows", accept=lambda status: status == 201, json=version_flow(version))
+        await self._client.insist(
+            "POST", "/v1/flows", accept=lambda status: status == 201, json=version_flow(version)
+        )
         self._history.versions[version] = time.monotonic()

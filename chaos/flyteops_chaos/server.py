@@ -1,4 +1,4 @@
-"""A server under test: a process of its own, which is killed, frozen, starved of disk and given a wrong clock."""
+"""A server under test: a process that is killed, frozen or starved of disk."""
 
 import asyncio
 import itertools
@@ -22,7 +22,15 @@ class ServerProcess:
     from the next start on. A `wrapper` is a command that runs it.
     """
 
-    def __init__(self, folder: Path, name: str, *, store: str | None, bug: str | None, wrapper: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        *,
+        store: str | None,
+        bug: str | None,
+        wrapper: Sequence[str] = (),
+    ) -> None:
         self._folder = folder
         self._store = store or f"sqlite:///{folder / 'flyte.db'}"
         self._name = name
@@ -47,11 +55,19 @@ class ServerProcess:
         refused.
         """
         fd = self.listener.fileno()
-        subject = [sys.executable, "-m", "flyteops_chaos.subject", str(self._clock), self._bug or "none"]
+        subject = [
+            sys.executable,
+            "-m",
+            "flyteops_chaos.subject",
+            str(self._clock),
+            self._bug or "none",
+        ]
         arguments = ["serve", "--fd", str(fd), "--store", self._store, "--log-level", "warning"]
         # The settings of the caller are for a server of theirs: with auth on, for example, no
         # client here would be admitted.
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("FLYTE_")}
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith("FLYTE_")
+        }
         self._process = await asyncio.create_subprocess_exec(
             *self._wrapper,
             *subject,
@@ -84,9 +100,13 @@ class ServerProcess:
         await self.wait_until_up()
         pid = self._running().pid
         sizes = [path.stat().st_size for path in self._folder.glob("flyte.db*")]
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (max(sizes, default=0) + 4096, resource.RLIM_INFINITY))
+        resource.prlimit(
+            pid, resource.RLIMIT_FSIZE, (max(sizes, default=0) + 4096, resource.RLIM_INFINITY)
+        )
         await asyncio.sleep(seconds)
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        resource.prlimit(
+            pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+        )
 
     async def wait_until_up(self) -> None:
         """Return when the server responds."""
@@ -108,7 +128,8 @@ class ServerProcess:
         lines = self._log_path.read_text(errors="replace").splitlines()
         begins = [number for number, line in enumerate(lines) if TRACEBACK in line]
         return [
-            f"{self._name} logged a traceback after {lines[max(begin - 1, 0)]!r}: {_last_line(lines[begin:])}"
+            f"{self._name} logged a traceback after {lines[max(begin - 1, 0)]!r}:"
+            f" {_last_line(lines[begin:])}"
             for begin in begins[:MAX_SHOWN]
         ]
 

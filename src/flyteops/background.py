@@ -23,7 +23,14 @@ class BackgroundLoop:
     not ready. The failures of any other loop are warnings.
     """
 
-    def __init__(self, name: str, logger: logging.Logger, monotonic: Callable[[], float], *, is_essential: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        logger: logging.Logger,
+        monotonic: Callable[[], float],
+        *,
+        is_essential: bool,
+    ) -> None:
         self.name = name
         self.is_essential = is_essential
         self.failures = 0
@@ -75,13 +82,17 @@ class BackgroundLoops:
         self._monotonic = monotonic
         self._loops: dict[str, BackgroundLoop] = {}
 
-    def loop(self, name: str, logger: logging.Logger, *, is_essential: bool = False) -> BackgroundLoop:
+    def loop(
+        self, name: str, logger: logging.Logger, *, is_essential: bool = False
+    ) -> BackgroundLoop:
         """Return the loop of this name, registering it on first use.
 
         `name` begins a sentence: "The housekeeping".
         """
         if name not in self._loops:
-            self._loops[name] = BackgroundLoop(name, logger, self._monotonic, is_essential=is_essential)
+            self._loops[name] = BackgroundLoop(
+                name, logger, self._monotonic, is_essential=is_essential
+            )
         return self._loops[name]
 
     def problems(self, *, essential: bool, details: bool = True) -> list[str]:

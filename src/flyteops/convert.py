@@ -32,7 +32,10 @@ def read(document: Document, kind: type[T]) -> T:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        raise InputError(f"The body does not have the expected form: {error}.", problems=[Problem("", str(error))]) from error
+        raise InputError(
+            f"The body does not have the expected form: {error}.",
+            problems=[Problem("", str(error))],
+        ) from error
 
 
 def kind_of(value: JsonValue) -> str:
@@ -41,7 +44,13 @@ def kind_of(value: JsonValue) -> str:
         return "null"
     if isinstance(value, bool):
         return "true or false"
-    names: dict[type, str] = {int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
+    names: dict[type, str] = {
+        int: "a number",
+        float: "a number",
+        str: "text",
+        list: "a list",
+        dict: "an object",
+    }
     return names[type(value)]
 
 
@@ -68,10 +77,16 @@ class _TypedReader:
                 return self._union(value, bare, path)
             case inspect.DictType():
                 if self._expect(value, dict, path):
-                    return {key: self._member(item, bare.value_type, (*path, key)) for key, item in value.items()}
+                    return {
+                        key: self._member(item, bare.value_type, (*path, key))
+                        for key, item in value.items()
+                    }
             case inspect.VarTupleType() | inspect.ListType():
                 if self._expect(value, list, path):
-                    return [self.read(item, bare.item_type, (*path, index)) for index, item in enumerate(value)]
+                    return [
+                        self.read(item, bare.item_type, (*path, index))
+                        for index, item in enumerate(value)
+                    ]
             case inspect.StrType() | inspect.BoolType() | inspect.IntType():
                 self._expect(value, _PLAIN[type(bare)], path)
             case inspect.LiteralType():
@@ -84,7 +99,11 @@ class _TypedReader:
 
         Null is the empty text where text is required, as in the original.
         """
-        return "" if value is None and isinstance(kind, inspect.StrType) else self.read(value, kind, path)
+        return (
+            ""
+            if value is None and isinstance(kind, inspect.StrType)
+            else self.read(value, kind, path)
+        )
 
     def _expect(self, value: JsonValue, kind: type, path: Path) -> bool:
         fits = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
@@ -119,20 +138,29 @@ class _TypedReader:
         folded = {key.casefold(): key for key in reversed(value)}
         known: dict[str, JsonValue] = {}
         for field in kind.fields:
-            key = field.encode_name if field.encode_name in value else folded.get(field.encode_name.casefold())
+            key = (
+                field.encode_name
+                if field.encode_name in value
+                else folded.get(field.encode_name.casefold())
+            )
             given = MISSING if key is None else value[key]
             if given is None and not field.required:
                 given = MISSING
             if given is not MISSING:
                 known[field.encode_name] = self.read(given, field.type, (*path, key or ""))
             elif field.required:
-                self._complain(path, f"{field.encode_name!r} is missing{_instead(field.encode_name, value, kind)}")
+                self._complain(
+                    path,
+                    f"{field.encode_name!r} is missing{_instead(field.encode_name, value, kind)}",
+                )
         return known
 
 
 def _instead(name: str, value: dict[str, JsonValue], kind: inspect.StructType) -> str:
     """Return the unknown keys of a value that may be misspellings of the missing one."""
     fields = {field.encode_name.casefold() for field in kind.fields}
-    unknown = {key.casefold(): key for key in list(value)[:MAX_KEYS] if key.casefold() not in fields}
+    unknown = {
+        key.casefold(): key for key in list(value)[:MAX_KEYS] if key.casefold() not in fields
+    }
     near = get_close_matches(name.casefold(), unknown, n=1)
     return f"; the key {unknown[near[0]]!r} is not known, did you mean {name!r}?" if near else ""

@@ -35,23 +35,40 @@ JSON_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 JSON_TEXT_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 NOT_UTF8 = re.compile("[\udc80-\udcff]")
 JSON_ESCAPE = re.compile(
-    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|"
+    rb"(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
 )
 """An escape in a text; the group is half of a surrogate pair without the other half."""
 
 JSON_LONG_NUMBER = re.compile(rb"-?[0-9]+(?:\.[0-9]+)?[eE][-+]?[0-9]+|-?[0-9]{300,}(?:\.[0-9]+)?")
 """The numbers that may be out of range."""
 
-NUMBERS = "whole numbers have 4299 digits at most, and numbers with a fraction or an exponent are less than 1.8e308"
+NUMBERS = (
+    "whole numbers have 4299 digits at most, and numbers with a fraction or an exponent are less"
+    " than 1.8e308"
+)
 """The range of supported numbers, for error messages."""
 
 YAML_HINTS = (
     ("while scanning an alias", "put text that begins with * in quotes, such as a cron expression"),
     ("while scanning an anchor", "put text that begins with & in quotes"),
-    ("character that cannot start any token", "indent with spaces, not tabs, and put text that begins with @, ` or % in quotes"),
-    ("mapping values are not allowed", "put text that holds ': ' in quotes, and check the indentation"),
-    ("did not find expected", "check quotes, brackets and the indentation, of the lines before as well"),
-    ("could not find expected ':'", "check quotes and the indentation, of the lines before as well"),
+    (
+        "character that cannot start any token",
+        "indent with spaces, not tabs, and put text that begins with @, ` or % in quotes",
+    ),
+    (
+        "mapping values are not allowed",
+        "put text that holds ': ' in quotes, and check the indentation",
+    ),
+    (
+        "did not find expected",
+        "check quotes, brackets and the indentation, of the lines before as well",
+    ),
+    (
+        "could not find expected ':'",
+        "check quotes and the indentation, of the lines before as well",
+    ),
 )
 """Advice about faults that the YAML parser reports, by its words."""
 
@@ -144,15 +161,23 @@ def _as_written(value: JsonValue, path: Path) -> Iterator[str | int]:
     """Yield a path with its keys as written in the value, for as long as the value has them."""
     for key in path:
         if isinstance(value, dict) and isinstance(key, str):
-            written = key if key in value else next((other for other in value if other.casefold() == key.casefold()), key)
+            written = (
+                key
+                if key in value
+                else next((other for other in value if other.casefold() == key.casefold()), key)
+            )
             yield written
             value = value.get(written)
         else:
             yield key
-            value = value[key] if isinstance(value, list) and isinstance(key, int) and key < len(value) else None
+            value = (
+                value[key]
+                if isinstance(value, list) and isinstance(key, int) and key < len(value)
+                else None
+            )
 
 
-# ---------------------------------------------------------------------------------------------------------------- parsing
+# ------------------------------------------------------------------------------------------ parsing
 
 
 def parse_json(data: bytes) -> Document:
@@ -181,7 +206,7 @@ def decode_json(data: bytes) -> JsonValue:
 
 
 def repair_json(data: bytes) -> bytes:
-    """Return JSON text with U+FFFD for each byte that is not UTF-8 and each lone surrogate, as in Go."""
+    """Return JSON text with U+FFFD for each byte not in UTF-8 and each lone surrogate."""
     data = NOT_UTF8.sub("\ufffd", data.decode("utf-8", "surrogateescape")).encode()
     return JSON_ESCAPE.sub(lambda escape: escape[0] if escape[1] is None else b"\\ufffd", data)
 
@@ -215,9 +240,13 @@ def parse_yaml(data: bytes) -> Document:
         message = " ".join(filter(None, (error.context, error.problem)))
         hint = next((hint for words, hint in YAML_HINTS if words in message), "")
         message = f"{message}; {hint}" if hint else message
-        raise _invalid("YAML", message, Position(mark.line + 1, mark.column + 1) if mark else None) from error
+        raise _invalid(
+            "YAML", message, Position(mark.line + 1, mark.column + 1) if mark else None
+        ) from error
     except yaml.reader.ReaderError as error:
-        message = f'{str(error).splitlines()[0]}; write it as an escape in double quotes, such as "\\x1b"'
+        message = (
+            f'{str(error).splitlines()[0]}; write it as an escape in double quotes, such as "\\x1b"'
+        )
         raise _invalid("YAML", message, _place_of_character(text, error.character)) from error
     except yaml.YAMLError as error:
         raise _invalid("YAML", str(error).splitlines()[0], None) from error
@@ -252,7 +281,9 @@ def _not_json(data: bytes, error: Exception) -> InputError:
     try:
         json.loads(text)
     except json.JSONDecodeError as fault:
-        return _invalid("JSON", fault.msg[0].lower() + fault.msg[1:], Position(fault.lineno, fault.colno))
+        return _invalid(
+            "JSON", fault.msg[0].lower() + fault.msg[1:], Position(fault.lineno, fault.colno)
+        )
     except (ValueError, RecursionError):
         pass
     return _number_out_of_range(data) or _invalid("JSON", str(error), None)
@@ -268,7 +299,9 @@ def _number_out_of_range(data: bytes) -> InputError | None:
             start = number.start()
             before = data[:start].decode(errors="replace")
             place = Position(before.count("\n") + 1, len(before) - before.rfind("\n"))
-            return _invalid("JSON", f"the number {number[0][:20].decode()}... is out of range: {NUMBERS}", place)
+            return _invalid(
+                "JSON", f"the number {number[0][:20].decode()}... is out of range: {NUMBERS}", place
+            )
     return None
 
 
@@ -320,7 +353,9 @@ class _YamlReader:
                 if root and is_nothing(next(events)):
                     continue  # nothing but a `---` at the end
                 if root:
-                    raise self._fault(event, "there is more than one document; send them one by one")
+                    raise self._fault(
+                        event, "there is more than one document; send them one by one"
+                    )
                 root.append(self._document(events))
         return (root[0] if root else None), self._places
 
@@ -360,10 +395,14 @@ class _YamlReader:
 
     def _close(self, closed: "_Builder", parent: "_Builder", event: yaml.Event) -> None:
         if closed.merged:
-            merged = {key: value for source in reversed(closed.merged) for key, value in source.items()}
+            merged = {
+                key: value for source in reversed(closed.merged) for key, value in source.items()
+            }
             closed.value = {**merged, **closed.value}
         if closed.anchor is not None:
-            self._anchors[closed.anchor] = _Anchored(closed.value, self._nodes - closed.nodes_before, closed.height)
+            self._anchors[closed.anchor] = _Anchored(
+                closed.value, self._nodes - closed.nodes_before, closed.height
+            )
         parent.height = max(parent.height, closed.height + 1)
         self._attach(parent, closed.value, event)
 
@@ -382,7 +421,9 @@ class _YamlReader:
         else:
             value = self._scalar(event)
             if event.anchor is not None:
-                self._anchors[event.anchor] = _Anchored(value, 1 + len(event.value) // ALIASED_TEXT, 0)
+                self._anchors[event.anchor] = _Anchored(
+                    value, 1 + len(event.value) // ALIASED_TEXT, 0
+                )
             self._note(top, event)
             self._attach(top, value, event)
 
@@ -415,16 +456,24 @@ class _YamlReader:
     def _count(self, nodes: int, event: yaml.Event) -> None:
         self._nodes += nodes
         if self._nodes > MAX_NODES:
-            raise self._fault(event, f"it holds more than {MAX_NODES} values once its aliases are expanded")
+            raise self._fault(
+                event, f"it holds more than {MAX_NODES} values once its aliases are expanded"
+            )
 
     def _scalar(self, event: yaml.ScalarEvent) -> JsonValue:
-        if event.tag in ("!", TAG + "str", TAG + "timestamp") or (event.tag is None and not event.implicit[0]):
+        if event.tag in ("!", TAG + "str", TAG + "timestamp") or (
+            event.tag is None and not event.implicit[0]
+        ):
             return event.value
-        if event.tag is not None and event.tag not in {TAG + kind for kind in ("int", "float", "bool", "null")}:
+        if event.tag is not None and event.tag not in {
+            TAG + kind for kind in ("int", "float", "bool", "null")
+        }:
             raise self._fault(event, f"the tag {event.tag.replace(TAG, '!!')} has no meaning here")
         value = self._plain(event)
         if event.tag is not None and isinstance(value, str):
-            raise self._fault(event, f"{value!r} does not fit the tag {event.tag.replace(TAG, '!!')}")
+            raise self._fault(
+                event, f"{value!r} does not fit the tag {event.tag.replace(TAG, '!!')}"
+            )
         return value
 
     def _plain(self, event: yaml.ScalarEvent) -> JsonValue:
@@ -434,11 +483,15 @@ class _YamlReader:
         if text in TRUE or text in FALSE:
             return text in TRUE
         if NOT_A_NUMBER.fullmatch(text):
-            raise self._fault(event, f"{text} is not a JSON number; quote it if it is meant as text")
+            raise self._fault(
+                event, f"{text} is not a JSON number; quote it if it is meant as text"
+            )
         try:
             return _number(text)
         except ValueError as error:
-            raise self._fault(event, f"the number {text[:20]}... is out of range: {NUMBERS}") from error
+            raise self._fault(
+                event, f"the number {text[:20]}... is out of range: {NUMBERS}"
+            ) from error
 
     def _fault(self, event: yaml.Event, message: str) -> InputError:
         return _invalid("YAML", message, _place(event))
@@ -451,7 +504,12 @@ def _place(event: yaml.Event) -> Position:
 
 def is_nothing(event: yaml.Event) -> bool:
     """Return whether a document is empty, by its first event."""
-    return isinstance(event, yaml.ScalarEvent) and event.value == "" and event.implicit[0] and event.anchor is event.tag is None
+    return (
+        isinstance(event, yaml.ScalarEvent)
+        and event.value == ""
+        and event.implicit[0]
+        and event.anchor is event.tag is None
+    )
 
 
 def _number(text: str) -> JsonValue:
@@ -482,9 +540,21 @@ class _Anchored(NamedTuple):
 class _Builder:
     """A list or an object that is being read; the outermost one holds the document's only value."""
 
-    __slots__ = ("anchor", "depth", "height", "key", "key_is_merge", "merged", "nodes_before", "places", "value")
+    __slots__ = (
+        "anchor",
+        "depth",
+        "height",
+        "key",
+        "key_is_merge",
+        "merged",
+        "nodes_before",
+        "places",
+        "value",
+    )
 
-    def __init__(self, places: Positions, value: JsonValue, anchor: str | None = None, nodes_before: int = 0) -> None:
+    def __init__(
+        self, places: Positions, value: JsonValue, anchor: str | None = None, nodes_before: int = 0
+    ) -> None:
         self.places = places
         self.depth = 0
         self.value = value
@@ -518,10 +588,11 @@ class _Builder:
             self.value = value
 
 
-# --------------------------------------------------------------------------------------------------------------- writing
+# ------------------------------------------------------------------------------------------ writing
 
 LOOKS_LIKE_SOMETHING_ELSE = re.compile(
-    r"[yYnN]|true|false|yes|no|on|off|null|~|<<|=|[-+.]?[0-9][0-9_:.,eExXoObB+a-fA-F-]*([tT ].*)?|[-+]?\.(inf|nan)|",
+    r"[yYnN]|true|false|yes|no|on|off|null|~|<<|=|[-+.]?[0-9][0-9_:.,eExXoObB+a-fA-F-]*([tT"
+    r" ].*)?|[-+]?\.(inf|nan)|",
     re.IGNORECASE,
 )
 
@@ -548,6 +619,11 @@ _PlainDumper.add_representer(str, _represent_text)
 def to_yaml(value: JsonValue) -> bytes:
     """Return a JSON value as YAML text that every reader of YAML 1.1 or 1.2 understands alike."""
     text: str = yaml.dump(
-        value, Dumper=_PlainDumper, sort_keys=False, allow_unicode=True, default_flow_style=False, width=1_000_000
+        value,
+        Dumper=_PlainDumper,
+        sort_keys=False,
+        allow_unicode=True,
+        default_flow_style=False,
+        width=1_000_000,
     )
     return text.encode()

@@ -9,13 +9,23 @@ T = TypeVar("T")
 
 
 def find_entry_points(group: str) -> list[EntryPoint]:
-    """Return the entry points of a group by name. A distribution with damaged metadata has none, and hides no other."""
-    found = [point for distribution in _first_of_each_name(group) for point in _entry_points(distribution, group)]
+    """Return the entry points of a group by name.
+
+    A distribution with damaged metadata has none, and hides no other.
+    """
+    found = [
+        point
+        for distribution in _first_of_each_name(group)
+        for point in _entry_points(distribution, group)
+    ]
     return sorted(found, key=lambda point: point.name)
 
 
 def _first_of_each_name(group: str) -> list[Distribution]:
-    """Return the distributions with entry points of a group; of two with one name, Python imports the first."""
+    """Return the distributions with entry points of a group.
+
+    Of two with one name, Python imports the first.
+    """
     found: dict[str, Distribution] = {}
     for distribution in distributions():
         if _entry_points(distribution, group):
@@ -39,12 +49,17 @@ def distribution_of(point: EntryPoint) -> str:
 def summary_of(point: EntryPoint) -> str:
     """Return the summary of the distribution of an entry point; nothing if it has none."""
     distribution = point.dist
-    return "" if distribution is None else " ".join((_metadata(lambda: distribution.metadata["Summary"], "") or "").split())
+    return (
+        ""
+        if distribution is None
+        else " ".join((_metadata(lambda: distribution.metadata["Summary"], "") or "").split())
+    )
 
 
 def _metadata(read: Callable[[], T], default: T) -> T:
     """Read metadata of a distribution; return the default if it is damaged."""
     try:
         return read()
-    except Exception:  # noqa: BLE001 - finders and metadata are third-party code and data: one distribution must not hide others
+    # Finders and metadata are third-party code and data: one distribution must not hide others.
+    except Exception:  # noqa: BLE001
         return default

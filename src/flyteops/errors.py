@@ -84,12 +84,19 @@ class SettingsError(InputError):
 class UnauthorizedError(FlyteError):
     """A token is required.
 
-    `error` is the fault of the token that was sent, as named by RFC 6750; None if there was no token.
+    `error` is the fault of the token that was sent, as named by RFC 6750; None if there was no
+    token.
     """
 
     code = "unauthorized"
 
-    def __init__(self, message: str | None = None, *, error: str | None = None, problems: Sequence[Problem] = ()) -> None:
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        error: str | None = None,
+        problems: Sequence[Problem] = (),
+    ) -> None:
         super().__init__(message, problems=problems)
         self.error = error
 
@@ -137,7 +144,10 @@ class BusyError(UnavailableError):
 
 
 class OutcomeUnknownError(UnavailableError):
-    """It is unknown whether the change was made, because the store has not answered; repeat it with the same Idempotency-Key."""
+    """It is unknown whether the change was made, because the store has not answered.
+
+    Repeat it with the same Idempotency-Key.
+    """
 
     code = "outcome-unknown"
 
@@ -157,20 +167,27 @@ class UnreadableError(StoreError):
 class TemplateError(FlyteError):
     """The template is not valid.
 
-    `line` and `column` count from 1 in the template's own text; None when no place is known. `path` is
-    the place of the template in a JSON value, such as ``message.parts[0]``, if it is part of one.
+    `line` and `column` count from 1 in the template's own text; None when no place is known. `path`
+    is the place of the template in a JSON value, such as ``message.parts[0]``, if it is part of
+    one.
     """
 
     code = "template"
     path: str | None = None
 
-    def __init__(self, message: str | None = None, *, line: int | None = None, column: int | None = None) -> None:
+    def __init__(
+        self, message: str | None = None, *, line: int | None = None, column: int | None = None
+    ) -> None:
         super().__init__(message)
         self.line = line
         self.column = column
 
     def __str__(self) -> str:
-        return self.message if self.line is None else f"line {self.line}, column {self.column}: {self.message}"
+        return (
+            self.message
+            if self.line is None
+            else f"line {self.line}, column {self.column}: {self.message}"
+        )
 
 
 class TemplateSyntaxError(TemplateError):

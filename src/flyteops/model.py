@@ -26,7 +26,7 @@ def has_labels(offered: Labels, wanted: Labels) -> bool:
     return wanted.items() <= offered.items()
 
 
-# --------------------------------------------------------------------------------------------------------------- packs
+# -------------------------------------------------------------------------------------------- packs
 
 
 class Link(msgspec.Struct, frozen=True):
@@ -117,7 +117,9 @@ class Pack(PackDeclaration, frozen=True, omit_defaults=True, kw_only=True):
 
     @property
     def declaration(self) -> PackDeclaration:
-        return PackDeclaration(self.name, self.labels, self.commands, self.events, self.links, self.items)
+        return PackDeclaration(
+            self.name, self.labels, self.commands, self.events, self.links, self.items
+        )
 
     @property
     def ref(self) -> PackRef:
@@ -129,11 +131,11 @@ def pack_id(name: str, labels: Labels) -> str:
     return ".".join([name, *(f"{key}.{labels[key]}" for key in sorted(labels))])
 
 
-# --------------------------------------------------------------------------------------------------------------- flows
+# -------------------------------------------------------------------------------------------- flows
 
 
 class EventPattern(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """The trigger of a step: an event of this name, from a pack with this name and labels (templates)."""
+    """The trigger of a step: an event's name, and a pack's name and labels (templates)."""
 
     name: str
     pack_name: str
@@ -141,7 +143,7 @@ class EventPattern(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """The retry policy of a lost command: the maximum number of hand-outs, and the waits (durations)."""
+    """The retry policy of a lost command: the maximum number of hand-outs, and the waits."""
 
     attempts: int | None = None
     backoff: str | None = None
@@ -234,11 +236,11 @@ class FlowVersion(msgspec.Struct, frozen=True):
     saved_at: datetime
 
 
-# -------------------------------------------------------------------------------------------------------------- events
+# ------------------------------------------------------------------------------------------- events
 
 
 class NewEvent(msgspec.Struct, frozen=True):
-    """An event as sent by a pack: its name, its payload as JSON text, and its time, None if unknown.
+    """An event as sent by a pack: its name, its payload as JSON text, and its time or None.
 
     `failure` marks a result: the command has failed. It has no meaning in other events.
     """
@@ -348,7 +350,7 @@ class Execution(msgspec.Struct, frozen=True):
     actions: tuple[Action, ...]
 
 
-# ----------------------------------------------------------------------------------------------------------- decisions
+# ---------------------------------------------------------------------------------------- decisions
 
 
 class Decision(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -386,7 +388,7 @@ class EventRecord(msgspec.Struct, frozen=True):
     action_id: str | None = None
 
 
-# ------------------------------------------------------------------------------------- between the evaluator and the store
+# -------------------------------------------------------------- between the evaluator and the store
 
 
 class NewAction(msgspec.Struct, frozen=True):
@@ -419,8 +421,12 @@ class RoutingKey(msgspec.Struct, frozen=True):
     command: str
 
     def accepts(self, pack: PackRef, command: str | None = None) -> bool:
-        """Return whether the pack may take such an action when it requests `command` (None: any)."""
-        return pack.name == self.pack_name and command in (None, self.command) and has_labels(pack.labels, self.pack_labels)
+        """Return whether the pack may take the action when it requests `command` (None: any)."""
+        return (
+            pack.name == self.pack_name
+            and command in (None, self.command)
+            and has_labels(pack.labels, self.pack_labels)
+        )
 
 
 class Evaluation(msgspec.Struct, frozen=True):
@@ -485,7 +491,7 @@ class ActionSnapshot(msgspec.Struct, frozen=True):
         return RoutingKey(self.pack_name, self.pack_labels, self.name)
 
 
-# --------------------------------------------------------------------------------------------------------- server records
+# ----------------------------------------------------------------------------------- server records
 
 
 class Note(msgspec.Struct, frozen=True):
@@ -496,7 +502,7 @@ class Note(msgspec.Struct, frozen=True):
     value: bytes
 
 
-# ----------------------------------------------------------------------------------------------------------- datastore
+# ---------------------------------------------------------------------------------------- datastore
 
 
 class DataItem(msgspec.Struct, frozen=True):
@@ -514,4 +520,7 @@ class DataItem(msgspec.Struct, frozen=True):
 
     @property
     def is_json(self) -> bool:
-        return self.content_type.partition(";")[0].strip().lower() in ("application/json", "text/json")
+        return self.content_type.partition(";")[0].strip().lower() in (
+            "application/json",
+            "text/json",
+        )

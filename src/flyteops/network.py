@@ -32,7 +32,11 @@ class PackNetwork(NamedTuple):
     network: Network
 
     def __str__(self) -> str:
-        labels = ANY_LABELS if self.labels is None else ",".join(f"{key}={value}" for key, value in self.labels.items())
+        labels = (
+            ANY_LABELS
+            if self.labels is None
+            else ",".join(f"{key}={value}" for key, value in self.labels.items())
+        )
         return f"{self.name}{f'[{labels}]' if labels else ''}@{self.network}"
 
     def is_for(self, name: str, labels: Mapping[str, str]) -> bool:
@@ -60,7 +64,10 @@ def parse_pack_networks(value: str) -> tuple[PackNetwork, ...]:
 def _entry(text: str) -> PackNetwork:
     found = _ENTRY.fullmatch(text)
     if found is None:
-        raise ValueError(f"holds {text!r}; give NAME@NETWORK or NAME[LABEL=VALUE,...]@NETWORK, such as Shell@10.1.0.0/16")
+        raise ValueError(
+            f"holds {text!r}; give NAME@NETWORK or NAME[LABEL=VALUE,...]@NETWORK, such as"
+            " Shell@10.1.0.0/16"
+        )
     name = unquote(found["name"])
     if name == "*":
         raise ValueError(f"holds {text!r}, which is every pack; name each pack")
@@ -81,10 +88,15 @@ def _network(text: str, network: str) -> Network:
     try:
         found = ip_network(network, strict=False)
     except ValueError as error:
-        raise ValueError(f"holds {text!r}, whose part behind @ is not an address or a network such as 10.1.0.0/16") from error
+        raise ValueError(
+            f"holds {text!r}, whose part behind @ is not an address or a network such as"
+            " 10.1.0.0/16"
+        ) from error
     host = ip_address(network.partition("/")[0])
     if found.network_address != host:
-        raise ValueError(f"holds {text!r}, but {host} is inside a network; did you mean {found} or {host}?")
+        raise ValueError(
+            f"holds {text!r}, but {host} is inside a network; did you mean {found} or {host}?"
+        )
     if isinstance(found, IPv6Network) and found.subnet_of(_MAPPED):
         return IPv4Network((found.network_address.packed[12:], found.prefixlen - 96))
     if isinstance(found, IPv6Network) and found.network_address.scope_id is not None:

@@ -16,7 +16,9 @@ MAX_WORKERS = 64
 def parse_port(value: str) -> int:
     """Read a TCP port; 0 stands for any free one."""
     if not re.fullmatch(r"[0-9]{1,5}", value) or int(value) > 65535:
-        raise ValueError("is not a port; give a whole number from 1 to 65535, or 0 for any free port")
+        raise ValueError(
+            "is not a port; give a whole number from 1 to 65535, or 0 for any free port"
+        )
     return int(value)
 
 
@@ -37,7 +39,9 @@ def parse_count(value: str) -> int:
 def parse_workers(value: str) -> int:
     """Read a number of processes, from 1 to 64."""
     if not re.fullmatch(r"[0-9]{1,2}", value) or not 1 <= int(value) <= MAX_WORKERS:
-        raise ValueError(f"is not a number of server processes; give a whole number from 1 to {MAX_WORKERS}")
+        raise ValueError(
+            f"is not a number of server processes; give a whole number from 1 to {MAX_WORKERS}"
+        )
     return int(value)
 
 
@@ -57,7 +61,10 @@ def parse_seconds(value: str) -> timedelta:
     """Read a duration of at least a second: whole seconds, or numbers with units."""
     duration = _duration(value)
     if duration is None or duration < timedelta(seconds=1):
-        raise ValueError("is not a duration of at least 1 s; give seconds such as 90, or a duration such as 1m30s or 7d")
+        raise ValueError(
+            "is not a duration of at least 1 s; give seconds such as 90, or a duration such as"
+            " 1m30s or 7d"
+        )
     return duration
 
 
@@ -65,7 +72,9 @@ def parse_pause(value: str) -> timedelta:
     """Read a duration from 0 to an hour: whole seconds, or numbers with units."""
     duration = _duration(value)
     if duration is None or duration > timedelta(hours=1):
-        raise ValueError("is not a duration up to an hour; give seconds such as 30, or a duration such as 1m30s")
+        raise ValueError(
+            "is not a duration up to an hour; give seconds such as 30, or a duration such as 1m30s"
+        )
     return duration
 
 

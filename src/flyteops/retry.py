@@ -74,7 +74,9 @@ def shorten(text: str) -> str:
 
 
 def _describe(error: BaseException, depth: int) -> str:
-    text = _text(error) if isinstance(error, FlyteError) else f"{type(error).__name__}: {_text(error)}"
+    text = (
+        _text(error) if isinstance(error, FlyteError) else f"{type(error).__name__}: {_text(error)}"
+    )
     if not isinstance(error, BaseExceptionGroup) or not depth:
         return text
     causes = [_describe(each, depth - 1) for each in error.exceptions[:_MAX_CAUSES]]
@@ -116,7 +118,9 @@ class FailureLog:
         if self.reason is None:
             trace = None if isinstance(error, FlyteError) else error
             text = describe(error).removesuffix(".")
-            self._logger.warning("%s failed: %s; retrying until it succeeds", self.what, text, exc_info=trace)
+            self._logger.warning(
+                "%s failed: %s; retrying until it succeeds", self.what, text, exc_info=trace
+            )
         else:
             self._logger.debug("%s failed again: %s", self.what, describe(error))
         self.reason = describe(error)

@@ -1,6 +1,7 @@
 """Timestamps and durations as text.
 
-Timestamps are RFC 3339. Durations such as ``1h30m`` or ``500ms`` are written as in Go, with days added.
+Timestamps are RFC 3339. Durations such as ``1h30m`` or ``500ms`` are written as in Go, with days
+added.
 """
 
 import re
@@ -43,7 +44,11 @@ def _invalid(path: str) -> InputError:
 
 def parse_nanosecond(text: str | None) -> int:
     """Return the nanoseconds of a valid time beyond its microseconds, 0 to 999."""
-    digits = (RFC_3339.fullmatch(text) or [""])[1] if text and len(text) > len("2026-03-01T12:30:00.000000Z") else None
+    digits = (
+        (RFC_3339.fullmatch(text) or [""])[1]
+        if text and len(text) > len("2026-03-01T12:30:00.000000Z")
+        else None
+    )
     return int((digits or "")[7:10].ljust(3, "0"))
 
 

@@ -13,7 +13,10 @@ def parse_origins(value: str) -> tuple[str, ...]:
     for origin in found:
         parts = urlsplit(origin)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.path or parts.query:
-            raise ValueError(f"holds {origin!r}, which is not an origin; give scheme and host, such as https://ops.example.com")
+            raise ValueError(
+                f"holds {origin!r}, which is not an origin; give scheme and host, such as"
+                " https://ops.example.com"
+            )
     return found
 
 
@@ -21,7 +24,10 @@ def parse_issuer(value: str) -> str:
     """Read the address of an OpenID provider, unchanged: tokens must name it exactly."""
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError("is not the address of an OpenID provider; give one such as https://login.example.com/realm")
+        raise ValueError(
+            "is not the address of an OpenID provider; give one such as"
+            " https://login.example.com/realm"
+        )
     return value
 
 
@@ -34,12 +40,14 @@ def parse_store(value: str) -> str:
         rest, _, options = value.partition("://")[2].partition("?")
         path = rest.rpartition("@")[2].partition("/")[2]
         if not path and not re.search(r"(^|&)(dbname|database|service)=.", options):
-            raise ValueError("names no database; give postgresql://user:password@host:5432/database")
+            raise ValueError(
+                "names no database; give postgresql://user:password@host:5432/database"
+            )
         return value
     if not re.fullmatch(r"sqlite:///.+", value):
         raise ValueError(
-            "is not a store; give sqlite:///relative.db, sqlite:////absolute/path.db, postgresql://user:password@host/database"
-            " or mongodb://user:password@host/database"
+            "is not a store; give sqlite:///relative.db, sqlite:////absolute/path.db,"
+            " postgresql://user:password@host/database or mongodb://user:password@host/database"
         )
     return value
 
@@ -48,7 +56,9 @@ def parse_mongodb(value: str) -> str:
     """Read the address of a MongoDB server: a URL, or the part of one after the ``//``."""
     url = value if "://" in value else f"mongodb://{value}"
     if not re.fullmatch(r"mongodb(\+srv)?://(\S+@)?[^\s/?#@]+(/\S*|\?\S*)?", url):
-        raise ValueError("is not a MongoDB server; give host:port, or mongodb://user:password@host:27017/flyte")
+        raise ValueError(
+            "is not a MongoDB server; give host:port, or mongodb://user:password@host:27017/flyte"
+        )
     return url
 
 
@@ -114,5 +124,7 @@ def without_password(value: str) -> str:
 def parse_direct_url(value: str) -> str:
     """Read the address of a PostgreSQL database."""
     if value.partition(":")[0].lower() not in ("postgresql", "postgres"):
-        raise ValueError("is not a PostgreSQL database; give postgresql://user:password@host:5432/database")
+        raise ValueError(
+            "is not a PostgreSQL database; give postgresql://user:password@host:5432/database"
+        )
     return parse_store(value)

@@ -1,6 +1,7 @@
 """A real service on a real store, asked in process; `server` asks it through a real HTTP server.
 
-The modules that tell whole stories run on every backend; those that need a server have a marker of its name.
+The modules that tell whole stories run on every backend; those that need a server have a marker of
+its name.
 """
 
 import asyncio
@@ -55,13 +56,19 @@ STORIES = (
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "place" in metafunc.fixturenames:
         is_story = metafunc.module.__name__.rpartition(".")[2] in STORIES
-        metafunc.parametrize("place", [pytest.param(None, id="sqlite"), *(PLACES if is_story else [])])
+        metafunc.parametrize(
+            "place", [pytest.param(None, id="sqlite"), *(PLACES if is_story else [])]
+        )
 
 
 @pytest.fixture
 async def store(place: Place | None, tmp_path: Path) -> AsyncIterator[Store]:
     async with contextlib.AsyncExitStack() as stack:
-        url = f"sqlite:///{tmp_path}/flyte.db" if place is None else await stack.enter_async_context(place())
+        url = (
+            f"sqlite:///{tmp_path}/flyte.db"
+            if place is None
+            else await stack.enter_async_context(place())
+        )
         yield await stack.enter_async_context(open_store(url))
 
 
@@ -74,7 +81,11 @@ async def service(store: Store, clock: Clock) -> Service:
 
 @pytest.fixture
 def options() -> Options:
-    return Options(max_body_bytes=100_000, max_leftover_bytes=400_000, allowed_origins=frozenset(["https://ops.example.com"]))
+    return Options(
+        max_body_bytes=100_000,
+        max_leftover_bytes=400_000,
+        allowed_origins=frozenset(["https://ops.example.com"]),
+    )
 
 
 @pytest.fixture
@@ -109,7 +120,9 @@ def save_flow(api: httpx2.AsyncClient) -> Callable[..., Awaitable[dict[str, Any]
 @pytest.fixture
 def step() -> Callable[..., dict[str, Any]]:
     def step(event: str, command: str, **more: Any) -> dict[str, Any]:
-        """Return a step from "Pack/Event" to "Pack/Command"; `input` and `labels` go to the command, the rest to the step."""
+        """Return a step from "Pack/Event" to "Pack/Command"; `input` and `labels` go to the
+        command, the rest to the step.
+        """
         from_pack, event_name = event.split("/")
         to_pack, command_name = command.split("/")
         what: dict[str, Any] = {"name": command_name, "packName": to_pack}
@@ -143,9 +156,15 @@ class Wire:
         """Read one answer: its status, headers and body."""
         head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         first, *lines = head.rstrip().split("\r\n")
-        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+        headers = {
+            name.lower(): value for name, _, value in (line.partition(": ") for line in lines)
+        }
         status = int(first.split()[1])
-        body = b"" if status < 200 or to_head else await self._reader.readexactly(int(headers.get("content-length", "0")))
+        body = (
+            b""
+            if status < 200 or to_head
+            else await self._reader.readexactly(int(headers.get("content-length", "0")))
+        )
         return status, headers, body
 
     async def ask(self, *chunks: bytes) -> tuple[int, dict[str, str], bytes]:
@@ -165,7 +184,9 @@ class Wire:
         self._writer.transport.abort()
 
     def reset(self) -> None:
-        """Break the connection off with a reset, which tells the server at once that nobody is there any more."""
+        """Break the connection off with a reset, which tells the server at once that nobody is
+        there any more.
+        """
         sock: socket.socket = self._writer.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._writer.transport.abort()
@@ -213,7 +234,9 @@ class Asked(Request):
     """A request without a body or a connection."""
 
     def __init__(self, method: str, path: str) -> None:
-        super().__init__(method, path, b"", Head({}, ("http", ("flyte.test", 80))), Variable(), None, b"")
+        super().__init__(
+            method, path, b"", Head({}, ("http", ("flyte.test", 80))), Variable(), None, b""
+        )
 
     async def receive(self) -> bytes:
         raise NotImplementedError

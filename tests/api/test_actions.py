@@ -14,12 +14,18 @@ Send = Callable[..., Awaitable[dict[str, Any]]]
 
 
 @pytest.fixture
-async def pending(api: httpx2.AsyncClient, register: Make, save_flow: Make, step: Step) -> dict[str, Any]:
+async def pending(
+    api: httpx2.AsyncClient, register: Make, save_flow: Make, step: Step
+) -> dict[str, Any]:
     """Return an action that the pack Worker has taken."""
     await register("Chat")
     await register("Worker")
-    await save_flow("f", step("Chat/Asked", "Worker/Work", id="work", input={"text": "{{ Event.Payload }}"}))
-    assert (await api.post("/v1/packs/Chat/events", json={"event": "Asked", "payload": "dig"})).status_code == 202
+    await save_flow(
+        "f", step("Chat/Asked", "Worker/Work", id="work", input={"text": "{{ Event.Payload }}"})
+    )
+    assert (
+        await api.post("/v1/packs/Chat/events", json={"event": "Asked", "payload": "dig"})
+    ).status_code == 202
     action: dict[str, Any] = (await api.post("/v1/packs/Worker/actions/take")).json()
     return action
 
@@ -45,7 +51,9 @@ async def test_an_action_is_handed_out_as_old_clients_know_it(pending: dict[str,
     }
 
 
-async def test_an_action_without_input_says_so(api: httpx2.AsyncClient, register: Make, save_flow: Make, step: Step) -> None:
+async def test_an_action_without_input_says_so(
+    api: httpx2.AsyncClient, register: Make, save_flow: Make, step: Step
+) -> None:
     await register("P")
     await save_flow("f", step("P/E", "P/C"))
     await api.post("/v1/packs/P/events", json={"event": "E"})
@@ -53,7 +61,9 @@ async def test_an_action_without_input_says_so(api: httpx2.AsyncClient, register
     assert action["input"] is None
 
 
-async def test_nothing_to_do_is_an_answer_without_a_body(api: httpx2.AsyncClient, register: Make) -> None:
+async def test_nothing_to_do_is_an_answer_without_a_body(
+    api: httpx2.AsyncClient, register: Make
+) -> None:
     await register("Worker")
     answer = await api.post("/v1/packs/Worker/actions/take")
     assert (answer.status_code, answer.content) == (204, b"")
@@ -70,9 +80,13 @@ async def test_nothing_to_do_is_an_answer_without_a_body(api: httpx2.AsyncClient
         (b"\xff\x00", "multipart/form-data"),
     ],
 )
-async def test_take_looks_at_no_body(api: httpx2.AsyncClient, register: Make, body: bytes, content_type: str) -> None:
+async def test_take_looks_at_no_body(
+    api: httpx2.AsyncClient, register: Make, body: bytes, content_type: str
+) -> None:
     await register("Worker")
-    answer = await api.post("/v1/packs/Worker/actions/take", content=body, headers={"Content-Type": content_type})
+    answer = await api.post(
+        "/v1/packs/Worker/actions/take", content=body, headers={"Content-Type": content_type}
+    )
     assert answer.status_code == 204
 
 
@@ -85,7 +99,9 @@ async def test_take_can_ask_for_one_command(
     await api.post("/v1/packs/P/events", json={"event": "E"})
     take = "/v1/packs/P/actions/take"
     assert (await api.post(take, params={parameter: "Fourth"})).status_code == 204
-    assert (await api.post(take, params={parameter: "Second & Third"})).json()["command"] == "Second & Third"
+    assert (await api.post(take, params={parameter: "Second & Third"})).json()[
+        "command"
+    ] == "Second & Third"
     assert (await api.post(take, params={parameter: ""})).json()["command"] == "First"
 
 
@@ -112,12 +128,18 @@ async def test_the_oldest_action_is_handed_out_first_and_each_once(
     assert len({answer.json()["input"] for answer in answers if answer.status_code == 200}) == 7
 
 
-async def test_a_result_ends_the_action_and_is_answered_with_nothing(api: httpx2.AsyncClient, pending: dict[str, Any]) -> None:
-    answer = await api.post(pending["links"][0]["href"], json={"event": "Worked", "payload": {"ok": True}})
+async def test_a_result_ends_the_action_and_is_answered_with_nothing(
+    api: httpx2.AsyncClient, pending: dict[str, Any]
+) -> None:
+    answer = await api.post(
+        pending["links"][0]["href"], json={"event": "Worked", "payload": {"ok": True}}
+    )
     assert (answer.status_code, answer.content) == (202, b"")
 
 
-async def test_the_same_result_again_is_accepted_and_changes_nothing(api: httpx2.AsyncClient, pending: dict[str, Any]) -> None:
+async def test_the_same_result_again_is_accepted_and_changes_nothing(
+    api: httpx2.AsyncClient, pending: dict[str, Any]
+) -> None:
     body = {"event": "Worked", "payload": {"ok": True}}
     for _ in range(3):
         assert (await api.post(pending["links"][0]["href"], json=body)).status_code == 202
@@ -125,16 +147,23 @@ async def test_the_same_result_again_is_accepted_and_changes_nothing(api: httpx2
     assert len(events) == 1
 
 
-@pytest.mark.parametrize("other", [{"event": "Failed", "payload": 1}, {"event": "Worked", "payload": 2}, {"event": "Worked"}])
+@pytest.mark.parametrize(
+    "other",
+    [{"event": "Failed", "payload": 1}, {"event": "Worked", "payload": 2}, {"event": "Worked"}],
+)
 async def test_another_result_for_a_finished_action_is_a_conflict(
     api: httpx2.AsyncClient, pending: dict[str, Any], other: dict[str, Any]
 ) -> None:
-    assert (await api.post(pending["links"][0]["href"], json={"event": "Worked", "payload": 1})).status_code == 202
+    assert (
+        await api.post(pending["links"][0]["href"], json={"event": "Worked", "payload": 1})
+    ).status_code == 202
     answer = await api.post(pending["links"][0]["href"], json=other)
     assert (answer.status_code, answer.json()["code"]) == (409, "conflict")
 
 
-async def test_an_action_of_another_pack_is_a_conflict(api: httpx2.AsyncClient, pending: dict[str, Any], register: Make) -> None:
+async def test_an_action_of_another_pack_is_a_conflict(
+    api: httpx2.AsyncClient, pending: dict[str, Any], register: Make
+) -> None:
     await register("Thief")
     href = pending["links"][0]["href"].replace("/Worker/", "/Thief/")
     answer = await api.post(href, json={"event": "Worked"})
@@ -151,7 +180,9 @@ async def test_an_action_for_other_labels_is_a_conflict(
     assert (await api.post("/v1/packs/P.env.b/actions/take")).status_code == 204
     action = (await api.post("/v1/packs/P.env.a.more.x/actions/take")).json()
     href = action["links"][0]["href"]
-    assert (await api.post(href.replace("P.env.a.more.x", "P.env.b"), json={"event": "R"})).status_code == 409
+    assert (
+        await api.post(href.replace("P.env.a.more.x", "P.env.b"), json={"event": "R"})
+    ).status_code == 409
     assert (await api.post(href, json={"event": "R"})).status_code == 202
 
 
@@ -162,11 +193,15 @@ async def test_a_result_before_the_action_was_taken_is_a_conflict(
     await save_flow("f", step("P/E", "P/C", id="s"))
     await api.post("/v1/packs/P/events", json={"event": "E"})
     execution = (await api.get("/v1/audit/flows")).json()["flows"][0]
-    answer = await api.post(f"/v1/packs/P/actions/{execution['actions']['s']['id']}/result", json={"event": "R"})
+    answer = await api.post(
+        f"/v1/packs/P/actions/{execution['actions']['s']['id']}/result", json={"event": "R"}
+    )
     assert answer.status_code == 409
 
 
-async def test_unknown_packs_and_actions_are_not_found(api: httpx2.AsyncClient, register: Make) -> None:
+async def test_unknown_packs_and_actions_are_not_found(
+    api: httpx2.AsyncClient, register: Make
+) -> None:
     await register("P")
     body = {"event": "E"}
     assert (await api.post("/v1/packs/Nobody/events", json=body)).status_code == 404
@@ -185,9 +220,13 @@ async def test_a_fatal_result_is_kept_as_such_and_flows_may_answer_it(
     assert execution["actions"]["work"]["state"]["value"] == "FATAL"
 
 
-async def test_a_pack_in_the_body_of_an_event_is_ignored(api: httpx2.AsyncClient, register: Make) -> None:
+async def test_a_pack_in_the_body_of_an_event_is_ignored(
+    api: httpx2.AsyncClient, register: Make
+) -> None:
     await register("Chat")
-    answer = await api.post("/v1/packs/Chat/events", json={"event": "E", "pack": {"id": "Root", "Name": "Root"}})
+    answer = await api.post(
+        "/v1/packs/Chat/events", json={"event": "E", "pack": {"id": "Root", "Name": "Root"}}
+    )
     record = (await api.get(answer.headers["location"])).json()
     assert record["pack"] == {"id": "Chat", "name": "Chat"}
 
@@ -205,9 +244,14 @@ async def test_a_pack_in_the_body_of_an_event_is_ignored(api: httpx2.AsyncClient
         "[" + ",".join(["{}"] * 500) + "]",
     ],
 )
-async def test_payloads_are_kept_as_they_were_sent(api: httpx2.AsyncClient, register: Make, text: str) -> None:
+async def test_payloads_are_kept_as_they_were_sent(
+    api: httpx2.AsyncClient, register: Make, text: str
+) -> None:
     await register("Chat")
-    for body in (f'{{"event": "E", "payload": {text} }}', f'{{"Event": "E", "unknown": 1, "Payload": {text} }}'):
+    for body in (
+        f'{{"event": "E", "payload": {text} }}',
+        f'{{"Event": "E", "unknown": 1, "Payload": {text} }}',
+    ):
         answer = await api.post("/v1/packs/Chat/events", content=body)
         assert answer.status_code == 202, answer.text
         assert f'"payload":{text},' in (await api.get(answer.headers["location"])).text
@@ -249,11 +293,18 @@ async def test_the_time_of_an_event_may_be_written_in_many_ways(
     ],
 )
 async def test_a_template_prints_the_time_of_an_event_as_its_sender_wrote_it(
-    api: httpx2.AsyncClient, register: Make, save_flow: Make, step: Make, given: str | None, printed: str
+    api: httpx2.AsyncClient,
+    register: Make,
+    save_flow: Make,
+    step: Make,
+    given: str | None,
+    printed: str,
 ) -> None:
     await register("Chat")
     await register("Worker")
-    await save_flow("at", step("Chat/E", "Worker/C", id="a", input={"at": ["{{ Event.CreatedAt }}"]}))
+    await save_flow(
+        "at", step("Chat/E", "Worker/C", id="a", input={"at": ["{{ Event.CreatedAt }}"]})
+    )
     await api.post("/v1/packs/Chat/events", json={"event": "E", "createdAt": given})
     action = (await api.post("/v1/packs/Worker/actions/take")).json()
     assert action["input"] == {"at": [printed]}
@@ -278,18 +329,25 @@ async def test_a_template_prints_the_time_of_an_event_as_its_sender_wrote_it(
     ],
 )
 @pytest.mark.parametrize("key", ["createdAt", "CREATEDAT"])
-async def test_what_is_no_time_is_refused(api: httpx2.AsyncClient, register: Make, given: str, key: str) -> None:
+async def test_what_is_no_time_is_refused(
+    api: httpx2.AsyncClient, register: Make, given: str, key: str
+) -> None:
     await register("Chat")
     answer = await api.post("/v1/packs/Chat/events", json={"event": "E", key: given})
     assert answer.status_code == 400
     assert answer.json()["problems"][0]["path"] == "createdAt"
 
 
-async def test_a_pack_may_declare_and_send_failures(api: httpx2.AsyncClient, register: Make, save_flow: Make, step: Make) -> None:
+async def test_a_pack_may_declare_and_send_failures(
+    api: httpx2.AsyncClient, register: Make, save_flow: Make, step: Make
+) -> None:
     await register("Chat")
     await register("Worker", events=[{"name": "Broken", "failure": True}, {"name": "Fine"}])
     events = (await api.get("/v1/packs/Worker")).json()["events"]
-    assert [(event["name"], event.get("failure")) for event in events] == [("Broken", True), ("Fine", None)]
+    assert [(event["name"], event.get("failure")) for event in events] == [
+        ("Broken", True),
+        ("Fine", None),
+    ]
     await save_flow("f", step("Chat/E", "Worker/C", id="a"))
     await api.post("/v1/packs/Chat/events", json={"event": "E"})
     action = (await api.post("/v1/packs/Worker/actions/take")).json()
@@ -320,7 +378,13 @@ async def an_ended_action(api: httpx2.AsyncClient, result: dict[str, Any]) -> st
     ],
 )
 async def test_an_execution_shows_whether_each_command_succeeded(
-    api: httpx2.AsyncClient, register: Make, save_flow: Make, step: Step, result: dict[str, Any], state: str, outcome: str
+    api: httpx2.AsyncClient,
+    register: Make,
+    save_flow: Make,
+    step: Step,
+    result: dict[str, Any],
+    state: str,
+    outcome: str,
 ) -> None:
     await register("Chat")
     await register("Worker", events=[{"name": "Broken", "failure": True}])
@@ -330,12 +394,20 @@ async def test_an_execution_shows_whether_each_command_succeeded(
     shown = (await api.get(listed["links"][0]["href"])).json()
     assert listed == shown
     action = shown["actions"]["a"]
-    assert (action["state"]["value"], action["outcome"], action["result"]["event"]) == (state, outcome, result["event"])
-    event = (await api.get("/v1/audit/events", params={"event": result["event"]})).json()["events"][0]
+    assert (action["state"]["value"], action["outcome"], action["result"]["event"]) == (
+        state,
+        outcome,
+        result["event"],
+    )
+    event = (await api.get("/v1/audit/events", params={"event": result["event"]})).json()["events"][
+        0
+    ]
     assert event.get("failure", False) == (outcome == "FAILED")
 
 
-async def test_the_audit_of_flows_keeps_its_keys(api: httpx2.AsyncClient, register: Make, save_flow: Make, step: Step) -> None:
+async def test_the_audit_of_flows_keeps_its_keys(
+    api: httpx2.AsyncClient, register: Make, save_flow: Make, step: Step
+) -> None:
     await register("Chat")
     await register("Worker")
     await save_flow("f", step("Chat/E", "Worker/C", id="a"))
@@ -346,36 +418,50 @@ async def test_the_audit_of_flows_keeps_its_keys(api: httpx2.AsyncClient, regist
     assert set(action["result"]) == {"event", "pack", "createdAt", "receivedAt"}
 
 
-async def test_an_action_without_a_result_has_no_outcome(pending: dict[str, Any], api: httpx2.AsyncClient) -> None:
+async def test_an_action_without_a_result_has_no_outcome(
+    pending: dict[str, Any], api: httpx2.AsyncClient
+) -> None:
     (execution,) = (await api.get("/v1/executions")).json()["executions"]
     action = execution["actions"]["work"]
     assert ("outcome" in action, action["result"]["event"]) == (False, "")
     assert action == (await api.get("/v1/audit/flows")).json()["flows"][0]["actions"]["work"]
 
 
-async def test_an_event_that_is_no_result_is_no_failure(api: httpx2.AsyncClient, register: Make) -> None:
+async def test_an_event_that_is_no_result_is_no_failure(
+    api: httpx2.AsyncClient, register: Make
+) -> None:
     await register("Chat")
-    answer = await api.post("/v1/packs/Chat/events", json={"event": "SendMessageFailed", "failure": True})
+    answer = await api.post(
+        "/v1/packs/Chat/events", json={"event": "SendMessageFailed", "failure": True}
+    )
     assert "failure" not in (await api.get(answer.headers["location"])).json()
 
 
-async def test_a_mark_that_is_neither_true_nor_false_is_refused(pending: dict[str, Any], api: httpx2.AsyncClient) -> None:
+async def test_a_mark_that_is_neither_true_nor_false_is_refused(
+    pending: dict[str, Any], api: httpx2.AsyncClient
+) -> None:
     answer = await api.post(pending["links"][0]["href"], json={"event": "Ended", "failure": "yes"})
     assert (answer.status_code, answer.json()["problems"][0]["path"]) == (400, "failure")
 
 
 async def test_the_mark_may_come_as_yaml(pending: dict[str, Any], api: httpx2.AsyncClient) -> None:
     body, headers = b"event: Ended\nfailure: true\n", {"Content-Type": "application/x-yaml"}
-    assert (await api.post(pending["links"][0]["href"], content=body, headers=headers)).status_code == 202
+    assert (
+        await api.post(pending["links"][0]["href"], content=body, headers=headers)
+    ).status_code == 202
     (execution,) = (await api.get("/v1/executions")).json()["executions"]
     assert execution["actions"]["work"]["outcome"] == "FAILED"
 
 
-@pytest.mark.parametrize(("resolution", "outcome"), [("succeeded", "SUCCEEDED"), ("failed", "FAILED")])
+@pytest.mark.parametrize(
+    ("resolution", "outcome"), [("succeeded", "SUCCEEDED"), ("failed", "FAILED")]
+)
 async def test_what_a_person_says_became_of_an_action_is_its_outcome(
     pending: dict[str, Any], api: httpx2.AsyncClient, resolution: str, outcome: str
 ) -> None:
     action_id = pending["links"][0]["href"].split("/")[-2]
-    assert (await api.post(f"/v1/actions/{action_id}/resolution", json={"resolution": resolution})).status_code == 204
+    assert (
+        await api.post(f"/v1/actions/{action_id}/resolution", json={"resolution": resolution})
+    ).status_code == 204
     (execution,) = (await api.get("/v1/executions")).json()["executions"]
     assert execution["actions"]["work"]["outcome"] == outcome

@@ -18,23 +18,39 @@ Step = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
-async def history(api: httpx2.AsyncClient, register: Make, save_flow: Make, step: Step, clock: Clock) -> None:
-    """Make two executions of `deploy`, of which the first has ended, and one of `log`, each a minute after the other."""
+async def history(
+    api: httpx2.AsyncClient, register: Make, save_flow: Make, step: Step, clock: Clock
+) -> None:
+    """Make two executions of `deploy`, of which the first has ended, and one of `log`, each a
+    minute after the other.
+    """
     await register("Chat", labels={"env": "lab"})
     await register("Worker", labels={"env": "lab", "net": "x"})
     deploy = step(
-        "Chat/Asked", "Worker/Deploy", id="go", context={"who": "{{ Event.Payload.who }}"}, input={"a": 1}, labels={"env": "lab"}
+        "Chat/Asked",
+        "Worker/Deploy",
+        id="go",
+        context={"who": "{{ Event.Payload.who }}"},
+        input={"a": 1},
+        labels={"env": "lab"},
     )
     await save_flow("deploy", deploy)
     await save_flow("log", step("Chat/Logged", "Worker/Write", id="write"))
-    await api.post("/v1/packs/Chat.env.lab/events", json={"event": "Asked", "payload": {"who": "ann"}})
+    await api.post(
+        "/v1/packs/Chat.env.lab/events", json={"event": "Asked", "payload": {"who": "ann"}}
+    )
     clock.move(timedelta(minutes=1))
     action = (await api.post("/v1/packs/Worker.env.lab.net.x/actions/take")).json()
     clock.move(timedelta(minutes=1))
-    await api.post(action["links"][0]["href"], json={"event": "Deployed", "createdAt": "2026-03-01T12:00:00+01:00"})
+    await api.post(
+        action["links"][0]["href"],
+        json={"event": "Deployed", "createdAt": "2026-03-01T12:00:00+01:00"},
+    )
     for name in ("Asked", "Logged"):
         clock.move(timedelta(minutes=1))
-        await api.post("/v1/packs/Chat.env.lab/events", json={"event": name, "payload": {"who": "bob"}})
+        await api.post(
+            "/v1/packs/Chat.env.lab/events", json={"event": name, "payload": {"who": "bob"}}
+        )
 
 
 async def executions(api: httpx2.AsyncClient, **params: Any) -> list[dict[str, Any]]:
@@ -83,7 +99,11 @@ async def test_an_execution_tells_everything_that_happened_in_it(api: httpx2.Asy
         },
         "result": {
             "event": "Deployed",
-            "pack": {"id": "Worker.env.lab.net.x", "name": "Worker", "labels": {"env": "lab", "net": "x"}},
+            "pack": {
+                "id": "Worker.env.lab.net.x",
+                "name": "Worker",
+                "labels": {"env": "lab", "net": "x"},
+            },
             "createdAt": "2026-03-01T11:00:00Z",
             "receivedAt": "2026-03-01T12:32:00.25Z",
         },
@@ -95,7 +115,11 @@ async def test_an_action_without_a_result_has_one_with_empty_fields(
     api: httpx2.AsyncClient, register: Make, save_flow: Make
 ) -> None:
     await register("P")
-    step = {"id": "s", "event": {"packName": "P", "name": "E"}, "command": {"packName": "P", "name": "C"}}
+    step = {
+        "id": "s",
+        "event": {"packName": "P", "name": "E"},
+        "command": {"packName": "P", "name": "C"},
+    }
     await save_flow(name="f", steps=[step])
     await api.post("/v1/packs/P/events", json={"event": "E"})
     (execution,) = (await api.get("/v1/audit/flows?limit=0")).json()["flows"]
@@ -161,7 +185,9 @@ async def test_executions_are_found_by_what_one_action_satisfies(
         "&".join(f"a{n}=1" for n in range(200)),
     ],
 )
-async def test_a_page_that_is_none_is_refused(api: httpx2.AsyncClient, path: str, query: str) -> None:
+async def test_a_page_that_is_none_is_refused(
+    api: httpx2.AsyncClient, path: str, query: str
+) -> None:
     answer = await api.get(f"{path}?{query}")
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid-input")
 
@@ -196,7 +222,11 @@ async def test_an_event_tells_why_a_step_ran(api: httpx2.AsyncClient) -> None:
             {"href": f"{BASE}/swagger#/eventAudit", "rel": "help"},
         ],
     }
-    assert (decision["flowName"], decision["stepId"], decision["outcome"]) == ("log", "write", "ran")
+    assert (decision["flowName"], decision["stepId"], decision["outcome"]) == (
+        "log",
+        "write",
+        "ran",
+    )
     execution = (await api.get(decision["links"][0]["href"])).json()
     assert execution["actions"]["write"]["id"] == decision["actionId"]
     assert (await api.get(here)).json() == event
@@ -207,11 +237,15 @@ async def test_an_event_tells_why_a_step_did_not_run(
 ) -> None:
     await register("P")
     await save_flow(
-        "f", step("P/E", "P/C", id="a", criteria="{{ Event.Payload.n == 2 }}"), step("P/E", "P/C", id="b", criteria="maybe")
+        "f",
+        step("P/E", "P/C", id="a", criteria="{{ Event.Payload.n == 2 }}"),
+        step("P/E", "P/C", id="b", criteria="maybe"),
     )
     answer = await api.post("/v1/packs/P/events", json={"event": "E", "payload": {"n": 1}})
     decisions = (await api.get(answer.headers["location"])).json()["decisions"]
-    assert [(decision["stepId"], decision["outcome"], decision["reason"]) for decision in decisions] == [
+    assert [
+        (decision["stepId"], decision["outcome"], decision["reason"]) for decision in decisions
+    ] == [
         ("a", "skipped", "criteria"),
         ("b", "failed", "error"),
     ]
@@ -230,7 +264,9 @@ async def test_an_event_tells_why_a_step_did_not_run(
         ({"start": 1, "limit": 2}, ["Asked", "Deployed"]),
     ],
 )
-async def test_events_are_found_newest_first(api: httpx2.AsyncClient, params: dict[str, Any], names: list[str]) -> None:
+async def test_events_are_found_newest_first(
+    api: httpx2.AsyncClient, params: dict[str, Any], names: list[str]
+) -> None:
     events = (await api.get("/v1/audit/events", params=params)).json()["events"]
     assert [event["event"] for event in events] == names
 
@@ -248,7 +284,11 @@ async def test_an_execution_on_a_version_that_nobody_has_any_more_is_told_withou
     event = Event("e1", "E", PackRef("P", "P"), b"null", clock.now)
     await store.record(event, Evaluation(actions=(action,)))
     (execution,) = await executions(api)
-    assert (execution["name"], execution["steps"], list(execution["actions"])) == ("gone", [], ["s"])
+    assert (execution["name"], execution["steps"], list(execution["actions"])) == (
+        "gone",
+        [],
+        ["s"],
+    )
     assert (await api.get("/v1/audit/flows/x1")).json() == execution
 
 
@@ -257,11 +297,19 @@ async def test_an_answer_that_would_be_too_long_is_cut_and_says_where_it_goes_on
 ) -> None:
     monkeypatch.setattr("flyteops.storage.row.PAGE_BYTES", 250_000)
     await register("P")
-    await save_flow("f", {"event": {"name": "E", "packName": "P"}, "command": {"name": "C", "packName": "P"}})
+    await save_flow(
+        "f", {"event": {"name": "E", "packName": "P"}, "command": {"name": "C", "packName": "P"}}
+    )
     for number in range(7):
-        answer = await api.post("/v1/packs/P/events", json={"event": "E", "payload": {"n": number, "long": "x" * 90_000}})
+        answer = await api.post(
+            "/v1/packs/P/events",
+            json={"event": "E", "payload": {"n": number, "long": "x" * 90_000}},
+        )
         assert answer.status_code == 202
-    for path, key in (("/v1/audit/flows?flowName=f", "flows"), ("/v1/audit/events?event=E", "events")):
+    for path, key in (
+        ("/v1/audit/flows?flowName=f", "flows"),
+        ("/v1/audit/events?event=E", "events"),
+    ):
         found, lengths = [], []
         url: str | None = path
         while url is not None:

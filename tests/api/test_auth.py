@@ -77,19 +77,29 @@ def now() -> Clock:
 
 
 @pytest.fixture
-async def api(service: Service, issuer: Issuer, options: Options, now: Clock) -> AsyncIterator[httpx2.AsyncClient]:
-    gate = Authenticator(service.tokens, read_policy(POLICY), OidcVerifier(issuer, "flyte", clock=now))
+async def api(
+    service: Service, issuer: Issuer, options: Options, now: Clock
+) -> AsyncIterator[httpx2.AsyncClient]:
+    gate = Authenticator(
+        service.tokens, read_policy(POLICY), OidcVerifier(issuer, "flyte", clock=now)
+    )
     transport = httpx2.ASGITransport(create_app(service, options, gate))
     async with httpx2.AsyncClient(transport=transport, base_url=BASE) as client:
         yield client
 
 
-async def ask(api: httpx2.AsyncClient, token: str | None, path: str = "/v1/flows", method: str = "GET") -> httpx2.Response:
+async def ask(
+    api: httpx2.AsyncClient, token: str | None, path: str = "/v1/flows", method: str = "GET"
+) -> httpx2.Response:
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    return await api.request(method, httpx2.URL(BASE).copy_with(raw_path=path.encode()), headers=headers)
+    return await api.request(
+        method, httpx2.URL(BASE).copy_with(raw_path=path.encode()), headers=headers
+    )
 
 
-async def refusal(api: httpx2.AsyncClient, token: str | None, path: str = "/v1/flows", method: str = "GET") -> str:
+async def refusal(
+    api: httpx2.AsyncClient, token: str | None, path: str = "/v1/flows", method: str = "GET"
+) -> str:
     """Return why a request is refused."""
     answer = await ask(api, token, path, method)
     assert answer.status_code == 401, answer.text
@@ -100,7 +110,7 @@ async def refusal(api: httpx2.AsyncClient, token: str | None, path: str = "/v1/f
     return detail
 
 
-# ------------------------------------------------------------------------------------------------------------ who gets in
+# -------------------------------------------------------------------------------------- who gets in
 
 
 async def test_what_needs_no_claims_needs_no_token_whatever_the_provider_does(
@@ -112,7 +122,9 @@ async def test_what_needs_no_claims_needs_no_token_whatever_the_provider_does(
     assert (await ask(api, None, "//v1/")).status_code == 200
 
 
-async def test_a_token_with_one_of_the_claims_gets_in(api: httpx2.AsyncClient, provider: Provider) -> None:
+async def test_a_token_with_one_of_the_claims_gets_in(
+    api: httpx2.AsyncClient, provider: Provider
+) -> None:
     assert (await ask(api, provider.token())).status_code == 200
     assert (await ask(api, provider.token(groups=["dev", "other"]))).status_code == 200
     answer = await ask(api, provider.token(groups=["other"]))
@@ -120,10 +132,14 @@ async def test_a_token_with_one_of_the_claims_gets_in(api: httpx2.AsyncClient, p
     assert answer.headers["www-authenticate"] == 'Bearer realm="flyte", error="insufficient_scope"'
 
 
-async def test_a_claim_may_be_bound_to_the_path(api: httpx2.AsyncClient, provider: Provider) -> None:
+async def test_a_claim_may_be_bound_to_the_path(
+    api: httpx2.AsyncClient, provider: Provider
+) -> None:
     token = provider.token(pack="My Pack")
     assert (await ask(api, token, "/v1/packs/My%20Pack/actions/take", "POST")).status_code == 404
-    assert "does not allow this" in await refusal(api, token, "/v1/packs/Other/actions/take", "POST")
+    assert "does not allow this" in await refusal(
+        api, token, "/v1/packs/Other/actions/take", "POST"
+    )
     assert (await ask(api, provider.token(superuser=True), "/v1/audit/flows")).status_code == 200
 
 
@@ -133,18 +149,24 @@ async def test_a_request_without_a_token_is_told_how_to_show_one(api: httpx2.Asy
     assert "FLYTE_JWT" in answer.json()["detail"]
 
 
-@pytest.mark.parametrize("header", ["Basic YTpi", "Bearer", "Bearer ", "bearer  ", "Token x", "", "Bearer \xe4"])
+@pytest.mark.parametrize(
+    "header", ["Basic YTpi", "Bearer", "Bearer ", "bearer  ", "Token x", "", "Bearer \xe4"]
+)
 async def test_what_is_no_bearer_token_counts_as_none(api: httpx2.AsyncClient, header: str) -> None:
     answer = await api.get("/v1/flows", headers=[(b"Authorization", header.encode("latin-1"))])
     assert (answer.status_code, answer.headers["www-authenticate"]) == (401, 'Bearer realm="flyte"')
 
 
-async def test_the_word_bearer_may_be_written_in_any_case(api: httpx2.AsyncClient, provider: Provider) -> None:
+async def test_the_word_bearer_may_be_written_in_any_case(
+    api: httpx2.AsyncClient, provider: Provider
+) -> None:
     answer = await api.get("/v1/flows", headers={"Authorization": f"bEARER   {provider.token()}"})
     assert answer.status_code == 200
 
 
-async def test_the_policy_is_asked_before_anybody_looks_what_is_there(api: httpx2.AsyncClient, provider: Provider) -> None:
+async def test_the_policy_is_asked_before_anybody_looks_what_is_there(
+    api: httpx2.AsyncClient, provider: Provider
+) -> None:
     for path, method in (
         ("/nowhere", "GET"),
         ("/v1/flows", "POST"),
@@ -153,17 +175,21 @@ async def test_the_policy_is_asked_before_anybody_looks_what_is_there(api: httpx
         ("/", "GET"),
     ):
         assert "no entry" in await refusal(api, provider.token(), path, method)
-    assert (await ask(api, None, "/v1", "DELETE")).status_code == 405  # let through, and then there is no such method
+    # Let through, and then there is no such method.
+    assert (await ask(api, None, "/v1", "DELETE")).status_code == 405
 
 
 SPELLINGS = (
-    "//v1/flows /v1/flows/ /v1/%66lows /v1//flows /v1/./flows /v1/x/../flows /V1/flows /v1%2fflows /v1/flows;x /v1/flows?x=/v1"
-    " /v1/flows%3f /v1/packs/x/../../flows /v1/health /health/../v1/flows /health%2f..%2fv1%2fflows /v1/flows%00 /v1/flows%ff"
+    "//v1/flows /v1/flows/ /v1/%66lows /v1//flows /v1/./flows /v1/x/../flows /V1/flows /v1%2fflows"
+    " /v1/flows;x /v1/flows?x=/v1 /v1/flows%3f /v1/packs/x/../../flows /v1/health"
+    " /health/../v1/flows /health%2f..%2fv1%2fflows /v1/flows%00 /v1/flows%ff"
 )
 
 
 @pytest.mark.parametrize("path", SPELLINGS.split())
-async def test_no_spelling_of_a_path_leads_past_the_policy(api: httpx2.AsyncClient, path: str) -> None:
+async def test_no_spelling_of_a_path_leads_past_the_policy(
+    api: httpx2.AsyncClient, path: str
+) -> None:
     assert (await ask(api, None, path)).status_code == 401
 
 
@@ -173,11 +199,20 @@ async def test_a_foreign_page_is_still_turned_away_first_and_an_allowed_one_may_
     headers = {"Origin": "https://evil.example", "Authorization": f"Bearer {provider.token()}"}
     assert (await api.get("/v1/flows", headers=headers)).status_code == 403
     origin = {"Origin": "https://ops.example.com"}
-    wish = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "authorization"}
+    wish = {
+        "Access-Control-Request-Method": "GET",
+        "Access-Control-Request-Headers": "authorization",
+    }
     answer = await api.options("/v1/flows", headers=origin | wish)
-    assert (answer.status_code, answer.headers["access-control-allow-headers"]) == (200, "authorization")
+    assert (answer.status_code, answer.headers["access-control-allow-headers"]) == (
+        200,
+        "authorization",
+    )
     answer = await api.get("/v1/flows", headers=origin)
-    assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (401, "https://ops.example.com")
+    assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (
+        401,
+        "https://ops.example.com",
+    )
 
 
 async def test_the_body_of_a_refused_request_is_not_read(api: httpx2.AsyncClient) -> None:
@@ -194,7 +229,8 @@ async def test_tokens_of_our_own_work_besides_whatever_the_policy_says(
     provider.is_away = True
     _, admin = await service.tokens.create(TokenRequest(is_admin=True))
     _, pack = await service.tokens.create(TokenRequest(pack_name="Mine"))
-    assert (await ask(api, admin, "/v1/datastore")).status_code == 200  # about which the policy has no entry
+    # About which the policy has no entry.
+    assert (await ask(api, admin, "/v1/datastore")).status_code == 200
     assert (await ask(api, admin, "/v1/flows")).status_code == 200
     assert (await ask(api, pack, "/v1/packs/Mine/actions/take", "POST")).status_code == 404
     assert "does not allow this" in await refusal(api, pack, "/v1/flows")
@@ -203,11 +239,17 @@ async def test_tokens_of_our_own_work_besides_whatever_the_policy_says(
     assert (await ask(api, admin[:-1], "/v1")).status_code == 200
 
 
-# -------------------------------------------------------------------------------------------------------- whose token it is
+# -------------------------------------------------------------------------------- whose token it is
 
 
 ALGORITHMS = [("RSA", f"{kind}{size}") for kind in ("RS", "PS") for size in (256, 384, 512)]
-ALGORITHMS += [("ES256", "ES256"), ("ES384", "ES384"), ("ES512", "ES512"), ("EdDSA", "EdDSA"), ("Ed448", "EdDSA")]
+ALGORITHMS += [
+    ("ES256", "ES256"),
+    ("ES384", "ES384"),
+    ("ES512", "ES512"),
+    ("EdDSA", "EdDSA"),
+    ("Ed448", "EdDSA"),
+]
 
 
 @pytest.mark.parametrize(("key", "algorithm"), ALGORITHMS)
@@ -220,20 +262,33 @@ async def test_every_algorithm_with_two_keys_is_understood(
     assert "none of the issuer's keys" in await refusal(api, forged)
 
 
-async def test_a_token_without_key_id_is_valid_if_any_key_has_signed_it(api: httpx2.AsyncClient, provider: Provider) -> None:
+async def test_a_token_without_key_id_is_valid_if_any_key_has_signed_it(
+    api: httpx2.AsyncClient, provider: Provider
+) -> None:
     provider.keys = [jwk("RSA2"), jwk("ES256"), jwk("RSA", kid=None)]
     for key in ("RSA", "ES256"):
         assert (await ask(api, provider.token(key, headers={"kid": None}))).status_code == 200
     assert (await ask(api, provider.token("RSA", headers={"kid": "whatever"}))).status_code == 200
-    assert "none of the issuer's keys" in await refusal(api, provider.token("ES384", headers={"kid": None}))
-    assert "none of the issuer's keys" in await refusal(api, provider.token("ES256", headers={"kid": "RSA2"}))
+    assert "none of the issuer's keys" in await refusal(
+        api, provider.token("ES384", headers={"kid": None})
+    )
+    assert "none of the issuer's keys" in await refusal(
+        api, provider.token("ES256", headers={"kid": "RSA2"})
+    )
 
 
 async def test_a_key_is_found_by_its_id_however_many_there_are_and_the_log_names_those_that_are_left_out(
     api: httpx2.AsyncClient, provider: Provider, caplog: pytest.LogCaptureFixture
 ) -> None:
     many = [jwk("EdDSA", kid=f"k{number}") for number in range(998)]
-    provider.keys = [{"kty": "unknown", "kid": "no key"}, *many, jwk("Ed448"), jwk("RSA"), jwk("RSA2"), jwk("ES256", kid=None)]
+    provider.keys = [
+        {"kty": "unknown", "kid": "no key"},
+        *many,
+        jwk("Ed448"),
+        jwk("RSA"),
+        jwk("RSA2"),
+        jwk("ES256", kid=None),
+    ]
     assert (await ask(api, provider.token("RSA"))).status_code == 200
     assert (await ask(api, provider.token("EdDSA", headers={"kid": "k997"}))).status_code == 200
     assert "none of the issuer's keys" in await refusal(api, provider.token("RSA2"))
@@ -245,20 +300,32 @@ async def test_a_key_is_found_by_its_id_however_many_there_are_and_the_log_names
 async def test_a_token_without_key_id_is_tried_with_few_of_many_keys_and_is_told_so(
     api: httpx2.AsyncClient, provider: Provider
 ) -> None:
-    provider.keys = [jwk("RSA"), *(jwk("EdDSA", kid=f"k{number}") for number in range(64)), jwk("Ed448"), jwk("ES256")]
+    provider.keys = [
+        jwk("RSA"),
+        *(jwk("EdDSA", kid=f"k{number}") for number in range(64)),
+        jwk("Ed448"),
+        jwk("ES256"),
+    ]
     for key in ("RSA", "EdDSA", "ES256"):
         assert (await ask(api, provider.token(key, headers={"kid": None}))).status_code == 200
     assert (await ask(api, provider.token("Ed448"))).status_code == 200
-    assert "it should name its key (kid)" in await refusal(api, provider.token("Ed448", headers={"kid": None}))
+    assert "it should name its key (kid)" in await refusal(
+        api, provider.token("Ed448", headers={"kid": None})
+    )
 
 
 def unsigned(provider: Provider, header: dict[str, Any]) -> str:
-    parts = (base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in (header, provider.claims()))
+    parts = (
+        base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=")
+        for part in (header, provider.claims())
+    )
     return ".".join((*parts, ""))
 
 
 @pytest.mark.parametrize("algorithm", ["none", "None", "NONE", "", None, ["RS256"], 1, "HS256"])
-async def test_a_token_that_nobody_has_signed_is_refused(api: httpx2.AsyncClient, provider: Provider, algorithm: Any) -> None:
+async def test_a_token_that_nobody_has_signed_is_refused(
+    api: httpx2.AsyncClient, provider: Provider, algorithm: Any
+) -> None:
     for header in ({"alg": algorithm}, {"alg": algorithm, "kid": "RSA"}):
         assert "none of the issuer's keys" in await refusal(api, unsigned(provider, header))
 
@@ -274,19 +341,29 @@ async def test_a_public_key_is_no_secret(api: httpx2.AsyncClient, provider: Prov
     ]
     for secret in secrets:
         signer = jwt.api_jws.PyJWS()
-        signer._algorithms["HS256"].prepare_key = lambda key: key  # the attacker's library does not mind
-        token = signer.encode(json.dumps(provider.claims()).encode(), secret, "HS256", {"kid": "RSA"})
+        # The attacker's library does not mind.
+        signer._algorithms["HS256"].prepare_key = lambda key: key
+        token = signer.encode(
+            json.dumps(provider.claims()).encode(), secret, "HS256", {"kid": "RSA"}
+        )
         assert "none of the issuer's keys" in await refusal(api, token)
 
 
-async def test_a_symmetric_key_in_the_key_set_is_not_used(api: httpx2.AsyncClient, provider: Provider) -> None:
+async def test_a_symmetric_key_in_the_key_set_is_not_used(
+    api: httpx2.AsyncClient, provider: Provider
+) -> None:
     secret = b"0123456789abcdef0123456789abcdef"
-    provider.keys = [{"kty": "oct", "kid": "x", "k": base64.urlsafe_b64encode(secret).decode().rstrip("=")}, jwk("RSA")]
+    provider.keys = [
+        {"kty": "oct", "kid": "x", "k": base64.urlsafe_b64encode(secret).decode().rstrip("=")},
+        jwk("RSA"),
+    ]
     token = jwt.encode(provider.claims(), secret, "HS256", {"kid": "x"})
     assert "none of the issuer's keys" in await refusal(api, token)
 
 
-async def test_a_key_that_a_token_brings_along_is_not_trusted(api: httpx2.AsyncClient, provider: Provider) -> None:
+async def test_a_key_that_a_token_brings_along_is_not_trusted(
+    api: httpx2.AsyncClient, provider: Provider
+) -> None:
     for more in (
         {"jwk": jwk("RSA2")},
         {"jku": "http://evil.example/keys"},
@@ -294,10 +371,14 @@ async def test_a_key_that_a_token_brings_along_is_not_trusted(api: httpx2.AsyncC
         {"crit": ["x"], "x": 1},
     ):
         key = "RSA" if "crit" in more else "RSA2"
-        assert "none of the issuer's keys" in await refusal(api, provider.token(key, headers={"kid": "RSA", **more}))
+        assert "none of the issuer's keys" in await refusal(
+            api, provider.token(key, headers={"kid": "RSA", **more})
+        )
 
 
-async def test_a_key_is_used_only_for_what_it_is_for(api: httpx2.AsyncClient, provider: Provider) -> None:
+async def test_a_key_is_used_only_for_what_it_is_for(
+    api: httpx2.AsyncClient, provider: Provider
+) -> None:
     for more in ({"use": "enc"}, {"key_ops": ["encrypt"]}, {"alg": "RS512"}, {"alg": "RSA-OAEP"}):
         provider.keys = [jwk("RSA", **more), jwk("ES256")]
         issuer = Issuer(provider.url)
@@ -305,10 +386,23 @@ async def test_a_key_is_used_only_for_what_it_is_for(api: httpx2.AsyncClient, pr
             await OidcVerifier(issuer, "flyte").verify(provider.token("RSA", "RS256"))
 
 
-async def test_keys_that_are_weak_or_nonsense_are_left_out(api: httpx2.AsyncClient, provider: Provider) -> None:
+async def test_keys_that_are_weak_or_nonsense_are_left_out(
+    api: httpx2.AsyncClient, provider: Provider
+) -> None:
     weak = rsa.generate_private_key(65537, 1024)
-    published = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(weak.public_key())) | {"kid": "weak", "key_ops": ["verify"]}
-    strange = [{}, {"kty": "RSA"}, {"kty": "EC", "crv": "P-256", "x": "", "y": ""}, "text", None, {"kty": ["RSA"]}, {"kty": "X"}]
+    published = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(weak.public_key())) | {
+        "kid": "weak",
+        "key_ops": ["verify"],
+    }
+    strange = [
+        {},
+        {"kty": "RSA"},
+        {"kty": "EC", "crv": "P-256", "x": "", "y": ""},
+        "text",
+        None,
+        {"kty": ["RSA"]},
+        {"kty": "X"},
+    ]
     provider.keys = [published, *strange, jwk("ES256")]
     assert (await ask(api, provider.token("ES256"))).status_code == 200
     with pytest.warns(jwt.InsecureKeyLengthWarning):
@@ -316,7 +410,7 @@ async def test_keys_that_are_weak_or_nonsense_are_left_out(api: httpx2.AsyncClie
     assert "none of the issuer's keys" in await refusal(api, token)
 
 
-# ---------------------------------------------------------------------------------------------------- for whom, and when
+# ------------------------------------------------------------------------------- for whom, and when
 
 
 @pytest.mark.parametrize(
@@ -340,15 +434,21 @@ async def test_a_token_for_others_or_other_times_is_refused(
     api: httpx2.AsyncClient, provider: Provider, claims: dict[str, Any], reason: str
 ) -> None:
     assert reason in await refusal(
-        api, jwt.api_jws.encode(json.dumps(provider.claims(**claims)).encode(), PRIVATE["RSA"], "RS256")
+        api,
+        jwt.api_jws.encode(json.dumps(provider.claims(**claims)).encode(), PRIVATE["RSA"], "RS256"),
     )
 
 
-@pytest.mark.parametrize("claims", [{"aud": ["other", "flyte"]}, {"exp": 4e9}, {"exp": 10**18}, {"iat": "x", "sub": 7, "jti": 3}])
+@pytest.mark.parametrize(
+    "claims",
+    [{"aud": ["other", "flyte"]}, {"exp": 4e9}, {"exp": 10**18}, {"iat": "x", "sub": 7, "jti": 3}],
+)
 async def test_what_does_not_matter_about_a_token_does_not_matter(
     api: httpx2.AsyncClient, provider: Provider, claims: dict[str, Any]
 ) -> None:
-    token = jwt.api_jws.encode(json.dumps(provider.claims(**claims)).encode(), PRIVATE["RSA"], "RS256")
+    token = jwt.api_jws.encode(
+        json.dumps(provider.claims(**claims)).encode(), PRIVATE["RSA"], "RS256"
+    )
     assert (await ask(api, token)).status_code == 200
 
 
@@ -360,21 +460,36 @@ async def test_a_token_is_valid_until_its_end_with_a_minute_for_clocks_that_diff
     now.move(timedelta(seconds=350))
     assert (await ask(api, token)).status_code == 200
     now.move(timedelta(seconds=20))
-    assert "has expired" in await refusal(api, token)  # although it is remembered that its signature is good
+    # Although it is remembered that its signature is good.
+    assert "has expired" in await refusal(api, token)
 
 
 DEEP = base64.urlsafe_b64encode(b"[" * 9000).decode()
 
 
 @pytest.mark.parametrize(
-    "token", ["x", "a.b", "a.b.c", "..", "e30.e30.", "W10.W10.x", "a" * 20_000, f"e30.{DEEP}.x", "\x7f.\x7f.\x7f"]
+    "token",
+    [
+        "x",
+        "a.b",
+        "a.b.c",
+        "..",
+        "e30.e30.",
+        "W10.W10.x",
+        "a" * 20_000,
+        f"e30.{DEEP}.x",
+        "\x7f.\x7f.\x7f",
+    ],
 )
 async def test_what_is_no_token_is_refused(api: httpx2.AsyncClient, token: str) -> None:
     answer = await ask(api, token)
-    assert (answer.status_code, answer.headers["www-authenticate"]) == (401, 'Bearer realm="flyte", error="invalid_token"')
+    assert (answer.status_code, answer.headers["www-authenticate"]) == (
+        401,
+        'Bearer realm="flyte", error="invalid_token"',
+    )
 
 
-# --------------------------------------------------------------------------------------------------- where keys come from
+# ----------------------------------------------------------------------------- where keys come from
 
 
 async def test_new_keys_are_found_when_a_token_shows_one_and_old_ones_are_forgotten(
@@ -395,12 +510,20 @@ async def test_unknown_keys_do_not_make_us_ask_again_and_again(
         await refusal(api, provider.token("RSA2", headers={"kid": f"unknown-{number}"}))
     assert provider.asked == 1
     stopwatch.now += 11
-    await asyncio.gather(*(refusal(api, provider.token("RSA2", headers={"kid": f"other-{number}"})) for number in range(5)))
+    await asyncio.gather(
+        *(
+            refusal(api, provider.token("RSA2", headers={"kid": f"other-{number}"}))
+            for number in range(5)
+        )
+    )
     assert provider.asked == 2
 
 
 async def test_the_keys_that_are_known_stay_in_use_while_the_provider_is_away(
-    api: httpx2.AsyncClient, provider: Provider, stopwatch: Stopwatch, caplog: pytest.LogCaptureFixture
+    api: httpx2.AsyncClient,
+    provider: Provider,
+    stopwatch: Stopwatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     assert (await ask(api, provider.token())).status_code == 200
     provider.is_away = True
@@ -451,7 +574,10 @@ async def test_others_do_not_wait_while_the_provider_takes_its_time(
 @pytest.mark.parametrize(
     ("discovery", "fault"),
     [
-        ({"issuer": "http://other"}, "calls itself 'http://other'; FLYTE_OIDC_ISSUER_URL must be exactly that"),
+        (
+            {"issuer": "http://other"},
+            "calls itself 'http://other'; FLYTE_OIDC_ISSUER_URL must be exactly that",
+        ),
         ({"jwks_uri": "file:///etc/passwd"}, "which is less secure than the issuer"),
         ({"jwks_uri": 7}, "unexpected response; is this an OpenID provider?"),
         ({"jwks_uri": "http://127.0.0.1:1/"}, "http://127.0.0.1:1/: "),
@@ -459,7 +585,11 @@ async def test_others_do_not_wait_while_the_provider_takes_its_time(
     ],
 )
 async def test_a_provider_that_is_not_what_it_should_be_is_told_in_one_line(
-    issuer: Issuer, provider: Provider, caplog: pytest.LogCaptureFixture, discovery: dict[str, Any], fault: str
+    issuer: Issuer,
+    provider: Provider,
+    caplog: pytest.LogCaptureFixture,
+    discovery: dict[str, Any],
+    fault: str,
 ) -> None:
     provider.discovery = discovery
     await issuer.look_again()
@@ -474,10 +604,16 @@ async def test_a_provider_without_usable_keys_is_none(issuer: Issuer, provider: 
     assert "has no key that signatures can be verified with" in issuer.fault
 
 
-async def test_who_changed_something_is_kept_by_the_subject_of_the_token(api: httpx2.AsyncClient, provider: Provider) -> None:
-    token = provider.token(superuser=True, sub="248289", email="ann@example.com", name=["no", "text"])
+async def test_who_changed_something_is_kept_by_the_subject_of_the_token(
+    api: httpx2.AsyncClient, provider: Provider
+) -> None:
+    token = provider.token(
+        superuser=True, sub="248289", email="ann@example.com", name=["no", "text"]
+    )
     headers = {"Authorization": f"Bearer {token}"}
-    assert (await api.put("/v1/datastore/k", files={"value": b"v"}, headers=headers)).status_code == 201
+    assert (
+        await api.put("/v1/datastore/k", files={"value": b"v"}, headers=headers)
+    ).status_code == 201
     (entry,) = (await api.get("/v1/audit/changes", headers=headers)).json()["changes"]
     assert entry["who"] == {"kind": "oidc", "id": "248289", "name": "ann@example.com"}
     assert token not in str(entry)

@@ -1,4 +1,6 @@
-"""Whatever is sent, the answer says what is wrong with it; nothing is an error of the server, and nothing bad is kept."""
+"""Whatever is sent, the answer says what is wrong with it; nothing is an error of the server,
+and nothing bad is kept.
+"""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -62,7 +64,9 @@ BAD_YAML = [
     b"event: E\npayload: " + b"[" * 20_000 + b"]" * 20_000,
     b"event: E\npayload: &a [*a]",
     b"a: &a [x, x, x, x, x, x, x, x, x, x]\n"
-    + b"".join(b"%c: &%c [%s]\n" % (98 + n, 98 + n, b", ".join([b"*%c" % (97 + n)] * 10)) for n in range(8))
+    + b"".join(
+        b"%c: &%c [%s]\n" % (98 + n, 98 + n, b", ".join([b"*%c" % (97 + n)] * 10)) for n in range(8)
+    )
     + b"event: E\npayload: *i",
     b"%YAML 9.9\n---\nevent: E",
     b"event: E\npayload: \x07",
@@ -72,36 +76,88 @@ BAD_YAML = [
 ]
 
 NO_EVENTS = [
-    None, True, 1, "E", [], [{"event": "E"}], {"event": 1}, {"event": ["E"]}, {"event": {}},
-    {"event": "E", "createdAt": 1}, {"event": "E", "createdAt": {}}, {"event": "E", "createdAt": True},
-]  # fmt: skip
+    None,
+    True,
+    1,
+    "E",
+    [],
+    [{"event": "E"}],
+    {"event": 1},
+    {"event": ["E"]},
+    {"event": {}},
+    {"event": "E", "createdAt": 1},
+    {"event": "E", "createdAt": {}},
+    {"event": "E", "createdAt": True},
+]
 
 NO_PACKS = [
-    None, 1, "P", [], {}, {"name": None}, {"name": 1}, {"name": ""}, {"name": " "}, {"name": "P", "labels": []},
-    {"name": "P", "labels": {"a": 1}}, {"name": "P", "labels": {"a": {"b": "c"}}}, {"name": "P", "labels": "a=b"},
-    {"name": "P", "commands": {}}, {"name": "P", "commands": ["C"]}, {"name": "P", "commands": [{"name": 1}]},
+    None,
+    1,
+    "P",
+    [],
+    {},
+    {"name": None},
+    {"name": 1},
+    {"name": ""},
+    {"name": " "},
+    {"name": "P", "labels": []},
+    {"name": "P", "labels": {"a": 1}},
+    {"name": "P", "labels": {"a": {"b": "c"}}},
+    {"name": "P", "labels": "a=b"},
+    {"name": "P", "commands": {}},
+    {"name": "P", "commands": ["C"]},
+    {"name": "P", "commands": [{"name": 1}]},
     {"name": "P", "commands": [{"name": "C", "events": [{"name": "E"}]}]},
     {"name": "P", "commands": [{"name": "C", "events": "E"}]},
-    {"name": "P", "events": ["E"]}, {"name": "P", "events": [{"name": 1}]}, {"name": "P", "events": [{"name": "E", "links": {}}]},
-    {"name": "P", "links": {}}, {"name": "P", "links": [{"href": {}}]},
-    {"name": "P", "links": [{"href": 1, "rel": "help"}]}, {"name": "P", "links": ["http://x"]},
-]  # fmt: skip
+    {"name": "P", "events": ["E"]},
+    {"name": "P", "events": [{"name": 1}]},
+    {"name": "P", "events": [{"name": "E", "links": {}}]},
+    {"name": "P", "links": {}},
+    {"name": "P", "links": [{"href": {}}]},
+    {"name": "P", "links": [{"href": 1, "rel": "help"}]},
+    {"name": "P", "links": ["http://x"]},
+]
 
-STEP: dict[str, Any] = {"event": {"name": "E", "packName": "P"}, "command": {"name": "C", "packName": "P"}}
+STEP: dict[str, Any] = {
+    "event": {"name": "E", "packName": "P"},
+    "command": {"name": "C", "packName": "P"},
+}
 
 NO_FLOWS = [
-    None, 1, "f", [], {}, {"name": None}, {"name": ""}, {"name": 1}, {"name": "f", "steps": {}}, {"name": "f", "steps": [1]},
-    {"name": "f", "steps": [{}]}, {"name": "f", "steps": [None]}, {"name": "f", "description": 1},
+    None,
+    1,
+    "f",
+    [],
+    {},
+    {"name": None},
+    {"name": ""},
+    {"name": 1},
+    {"name": "f", "steps": {}},
+    {"name": "f", "steps": [1]},
+    {"name": "f", "steps": [{}]},
+    {"name": "f", "steps": [None]},
+    {"name": "f", "description": 1},
     *(
         {"name": "f", "steps": [{**STEP, **wrong}]}
         for wrong in [
-            {"id": 1}, {"event": None}, {"event": []}, {"event": {"name": "E"}}, {"event": {"name": 1, "packName": "P"}},
-            {"event": {"name": "E", "packName": "P", "packLabels": {"a": 1}}}, {"command": "C"}, {"command": {"name": "C"}},
-            {"command": {"name": "C", "packName": "P", "packLabels": []}}, {"dependsOn": 1}, {"dependsOn": [1]},
-            {"dependsOn": {"all": "a"}}, {"context": []}, {"context": {"a": {}}}, {"criteria": 1},
+            {"id": 1},
+            {"event": None},
+            {"event": []},
+            {"event": {"name": "E"}},
+            {"event": {"name": 1, "packName": "P"}},
+            {"event": {"name": "E", "packName": "P", "packLabels": {"a": 1}}},
+            {"command": "C"},
+            {"command": {"name": "C"}},
+            {"command": {"name": "C", "packName": "P", "packLabels": []}},
+            {"dependsOn": 1},
+            {"dependsOn": [1]},
+            {"dependsOn": {"all": "a"}},
+            {"context": []},
+            {"context": {"a": {}}},
+            {"criteria": 1},
         ]
     ),
-]  # fmt: skip
+]
 
 
 @pytest.fixture
@@ -109,7 +165,9 @@ async def _pack(register: Make) -> None:
     await register("P")
 
 
-async def refused(api: httpx2.AsyncClient, path: str, content: bytes, content_type: str = "application/json") -> None:
+async def refused(
+    api: httpx2.AsyncClient, path: str, content: bytes, content_type: str = "application/json"
+) -> None:
     answer = await api.post(path, content=content, headers={"Content-Type": content_type})
     assert answer.status_code == 400, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
@@ -146,7 +204,9 @@ async def test_what_is_not_yaml_is_refused(api: httpx2.AsyncClient, content: byt
         *(("/v1/flows", value) for value in NO_FLOWS),
     ],
 )
-async def test_values_of_the_wrong_kind_are_refused(api: httpx2.AsyncClient, path: str, value: Any) -> None:
+async def test_values_of_the_wrong_kind_are_refused(
+    api: httpx2.AsyncClient, path: str, value: Any
+) -> None:
     for kind in ("application/json", YAML):
         await refused(api, path, json.dumps(value).encode(), kind)
     assert (await api.get("/v1/audit/events")).json()["events"] == []
@@ -197,7 +257,9 @@ async def test_events_that_the_original_accepts_are_accepted(
     assert (record["event"], record.get("payload")) == (name, payload)
 
 
-async def test_registrations_that_the_original_accepts_are_accepted(api: httpx2.AsyncClient) -> None:
+async def test_registrations_that_the_original_accepts_are_accepted(
+    api: httpx2.AsyncClient,
+) -> None:
     content = {
         "name": "P",
         "labels": {"env": None},
@@ -211,35 +273,67 @@ async def test_registrations_that_the_original_accepts_are_accepted(api: httpx2.
     assert (pack["id"], pack["labels"]) == ("P.env.", {"env": ""})
     assert [command["name"] for command in pack["commands"]] == ["", ""]
     assert pack["links"][0] == {"href": "http://x", "rel": ""}
-    assert (await api.post("/v1/packs", json={"name": "Q", "labels": None, "commands": None, "links": None})).status_code == 201
+    assert (
+        await api.post(
+            "/v1/packs", json={"name": "Q", "labels": None, "commands": None, "links": None}
+        )
+    ).status_code == 201
 
 
-async def test_a_flow_with_text_behind_it_is_accepted_and_one_that_is_cut_is_not(api: httpx2.AsyncClient) -> None:
+async def test_a_flow_with_text_behind_it_is_accepted_and_one_that_is_cut_is_not(
+    api: httpx2.AsyncClient,
+) -> None:
     assert (await api.post("/v1/flows", content=b'{"name": "f"}\n;')).status_code == 201
     await refused(api, "/v1/flows", b'{"name": "f", "description": "\xff"')
 
 
 @pytest.mark.usefixtures("_pack")
 @pytest.mark.parametrize(
-    "name", ["", " ", "\x01", "\n", "E" * 500, "☺", "'; drop table event; --", "{{ 1 }}", "../..", "\U0010ffff"]
+    "name",
+    [
+        "",
+        " ",
+        "\x01",
+        "\n",
+        "E" * 500,
+        "☺",
+        "'; drop table event; --",
+        "{{ 1 }}",
+        "../..",
+        "\U0010ffff",
+    ],
 )
 async def test_strange_names_are_kept_and_told_again(api: httpx2.AsyncClient, name: str) -> None:
     answer = await api.post("/v1/packs/P/events", json={"event": name, "payload": name})
     assert answer.status_code == 202
     record = (await api.get(answer.headers["location"])).json()
     assert (record["event"], record["payload"]) == (name, name)
-    assert (await api.get("/v1/audit/events", params={"event": name, "packName": name, "flowName": name})).status_code == 200
+    assert (
+        await api.get(
+            "/v1/audit/events", params={"event": name, "packName": name, "flowName": name}
+        )
+    ).status_code == 200
     as_yaml = await api.get(answer.headers["location"], headers={"Accept": YAML})
     assert as_yaml.status_code == 200
 
 
-@pytest.mark.parametrize("value", ["\x01", "a\nb", "☺", "x" * 499, "'", '"', "\x7f\x85\u2028\ufeff"])
+@pytest.mark.parametrize(
+    "value", ["\x01", "a\nb", "☺", "x" * 499, "'", '"', "\x7f\x85\u2028\ufeff"]
+)
 async def test_strange_packs_and_flows_are_kept_and_told_again(
     api: httpx2.AsyncClient, register: Make, save_flow: Make, value: str
 ) -> None:
     labels = {value: value, "": ""}
-    pack = await register(f"n{value}", labels=labels, commands=[{"name": value, "events": [value]}], events=[{"name": value}])
-    flow = await save_flow(f"n{value}", {**STEP, "id": value, "context": {value: "1"}, "event": {"name": value, "packName": "P"}})
+    pack = await register(
+        f"n{value}",
+        labels=labels,
+        commands=[{"name": value, "events": [value]}],
+        events=[{"name": value}],
+    )
+    flow = await save_flow(
+        f"n{value}",
+        {**STEP, "id": value, "context": {value: "1"}, "event": {"name": value, "packName": "P"}},
+    )
     for found in (pack, flow):
         href = next(link["href"] for link in found["links"] if link["rel"] == "self")
         shown = (await api.get(href)).json()
@@ -260,13 +354,18 @@ async def test_a_body_above_the_limit_is_too_large(api: httpx2.AsyncClient, path
 
 @pytest.mark.usefixtures("_pack")
 @pytest.mark.parametrize("method", ["GET", "DELETE", "HEAD"])
-async def test_left_over_bodies_are_ignored_but_not_without_bound(api: httpx2.AsyncClient, method: str) -> None:
+async def test_left_over_bodies_are_ignored_but_not_without_bound(
+    api: httpx2.AsyncClient, method: str
+) -> None:
     async def endless() -> Any:
         for _ in range(60):
             yield b"x" * 10_000
 
     assert (await api.request(method, "/v1/packs/P", content=endless())).status_code == 413
-    assert (await api.request(method, "/v1/packs/P", content=b"\xff" * 300_000)).status_code in (200, 204)
+    assert (await api.request(method, "/v1/packs/P", content=b"\xff" * 300_000)).status_code in (
+        200,
+        204,
+    )
 
 
 @pytest.mark.usefixtures("_pack")
@@ -275,8 +374,13 @@ async def test_take_does_not_care_for_a_body_however_large(api: httpx2.AsyncClie
     assert answer.status_code == 204
 
 
-@pytest.mark.parametrize("path", ["/v1/packs/%ff", "/v1/flows/%ff", "/v1/audit/flows/%c0%80", "/v1/audit/events/%ed%a0%80"])
-async def test_an_address_that_is_not_utf_8_is_not_found(api: httpx2.AsyncClient, path: str) -> None:
+@pytest.mark.parametrize(
+    "path",
+    ["/v1/packs/%ff", "/v1/flows/%ff", "/v1/audit/flows/%c0%80", "/v1/audit/events/%ed%a0%80"],
+)
+async def test_an_address_that_is_not_utf_8_is_not_found(
+    api: httpx2.AsyncClient, path: str
+) -> None:
     assert (await api.get(path)).status_code == 404
 
 
@@ -298,8 +402,20 @@ async def test_a_query_that_is_none_is_refused(api: httpx2.AsyncClient, query: s
 async def test_half_a_character_in_a_payload_does_not_lose_the_event(
     api: httpx2.AsyncClient, save_flow: Make, sent: str, kept: Any
 ) -> None:
-    await save_flow("f", {**STEP, "command": {"name": "C", "packName": "P", "input": "{{ Event.Payload|stringformat:'%v' }}"}})
-    answer = await api.post("/v1/packs/P/events", content=f'{{"event": "E", "payload": {sent}}}'.encode())
+    await save_flow(
+        "f",
+        {
+            **STEP,
+            "command": {
+                "name": "C",
+                "packName": "P",
+                "input": "{{ Event.Payload|stringformat:'%v' }}",
+            },
+        },
+    )
+    answer = await api.post(
+        "/v1/packs/P/events", content=f'{{"event": "E", "payload": {sent}}}'.encode()
+    )
     assert answer.status_code == 202
     (event,) = (await api.get("/v1/audit/events")).json()["events"]
     assert event["payload"] == kept
@@ -308,9 +424,13 @@ async def test_half_a_character_in_a_payload_does_not_lose_the_event(
 
 @pytest.mark.usefixtures("_pack")
 @pytest.mark.parametrize("content_type", ["application/json", YAML])
-async def test_everything_wrong_with_an_event_is_said_at_once(api: httpx2.AsyncClient, content_type: str) -> None:
+async def test_everything_wrong_with_an_event_is_said_at_once(
+    api: httpx2.AsyncClient, content_type: str
+) -> None:
     body = b'{"event": 1,\n "createdAt": "noon"}'
-    answer = await api.post("/v1/packs/P/events", content=body, headers={"Content-Type": content_type})
+    answer = await api.post(
+        "/v1/packs/P/events", content=body, headers={"Content-Type": content_type}
+    )
     problems = {problem["path"]: problem for problem in answer.json()["problems"]}
     assert set(problems) == {"event", "createdAt"}
     assert (problems["createdAt"]["line"], problems["createdAt"]["column"]) == (2, 15)
@@ -318,4 +438,8 @@ async def test_everything_wrong_with_an_event_is_said_at_once(api: httpx2.AsyncC
 
 async def test_everything_wrong_with_a_query_is_said_at_once(api: httpx2.AsyncClient) -> None:
     answer = await api.get("/v1/audit/flows?start=-1&limit=many&actionPackLabels=x")
-    assert [problem["path"] for problem in answer.json()["problems"]] == ["actionPackLabels", "start", "limit"]
+    assert [problem["path"] for problem in answer.json()["problems"]] == [
+        "actionPackLabels",
+        "start",
+        "limit",
+    ]

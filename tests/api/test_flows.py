@@ -20,7 +20,11 @@ FULL = {
     "steps": [
         {
             "id": "ask",
-            "event": {"name": "Asked", "packName": "Chat", "packLabels": {"env": "{{ Context.env }}"}},
+            "event": {
+                "name": "Asked",
+                "packName": "Chat",
+                "packLabels": {"env": "{{ Context.env }}"},
+            },
             "context": {"env": "staging"},
             "criteria": "{{ Event.Payload.text|match:'^deploy' }}",
             "command": {
@@ -64,13 +68,19 @@ async def test_flows_are_listed_by_name(api: httpx2.AsyncClient, save_flow: Make
             {"href": f"{BASE}/swagger#/flow", "rel": "help"},
         ],
         "flows": [
-            {"name": "ant", "description": "small", "links": [{"href": f"{BASE}/v1/flows/ant", "rel": "self"}]},
+            {
+                "name": "ant",
+                "description": "small",
+                "links": [{"href": f"{BASE}/v1/flows/ant", "rel": "self"}],
+            },
             {"name": "zebra", "links": [{"href": f"{BASE}/v1/flows/zebra", "rel": "self"}]},
         ],
     }
 
 
-async def test_a_flow_replaces_the_one_of_its_name(api: httpx2.AsyncClient, save_flow: Make, step: Step) -> None:
+async def test_a_flow_replaces_the_one_of_its_name(
+    api: httpx2.AsyncClient, save_flow: Make, step: Step
+) -> None:
     await save_flow("f", step("P/E", "P/C", id="old"))
     await save_flow("f", step("P/E", "P/C", id="new"))
     assert [found["id"] for found in (await api.get("/v1/flows/f")).json()["steps"]] == ["new"]
@@ -91,14 +101,20 @@ async def test_a_deleted_flow_is_gone_and_its_executions_go_on(
     assert (await api.post("/v1/packs/P/actions/take")).json()["command"] == "D"
 
 
-async def test_what_is_odd_but_allowed_is_saved_with_warnings(api: httpx2.AsyncClient, step: Step) -> None:
-    answer = await api.post("/v1/flows", json={"name": "f", "stepz": [], "steps": [step("P/E", "P/C", id="a")]})
+async def test_what_is_odd_but_allowed_is_saved_with_warnings(
+    api: httpx2.AsyncClient, step: Step
+) -> None:
+    answer = await api.post(
+        "/v1/flows", json={"name": "f", "stepz": [], "steps": [step("P/E", "P/C", id="a")]}
+    )
     assert answer.status_code == 201
     assert [warning["path"] for warning in answer.json()["warnings"]] == ["stepz"]
     assert "warnings" not in (await api.get("/v1/flows/f")).json()
 
 
-async def test_an_invalid_flow_is_refused_with_every_problem_and_its_place(api: httpx2.AsyncClient) -> None:
+async def test_an_invalid_flow_is_refused_with_every_problem_and_its_place(
+    api: httpx2.AsyncClient,
+) -> None:
     text = """\
 name: broken
 steps:
@@ -106,10 +122,16 @@ steps:
     criteria: "{{ Event.Payload|nosuchfilter }}"
     command: {name: 17, packName: Worker}
 """
-    answer = await api.post("/v1/flows", content=text, headers={"Content-Type": "application/x-yaml"})
+    answer = await api.post(
+        "/v1/flows", content=text, headers={"Content-Type": "application/x-yaml"}
+    )
     assert answer.status_code == 400
     body = answer.json()
-    assert (body["code"], body["status"], body["type"]) == ("invalid-input", 400, "urn:flyte:problem:invalid-input")
+    assert (body["code"], body["status"], body["type"]) == (
+        "invalid-input",
+        400,
+        "urn:flyte:problem:invalid-input",
+    )
     places = {(problem["path"], problem["line"]) for problem in body["problems"]}
     assert places == {("steps[0].event", 3), ("steps[0].criteria", 4), ("steps[0].command.name", 5)}
     assert (await api.get("/v1/flows")).json()["flows"] == []
@@ -120,9 +142,18 @@ FAULTY = [
     ({"criteria": "{{ 1 +"}, "steps[0].criteria"),
     ({"criteria": "{{ x|nosuchfilter }}"}, "steps[0].criteria"),
     ({"context": {"a": "{% if %}"}}, "steps[0].context.a"),
-    ({"event": {"packName": "P", "name": "E", "packLabels": {"env": "{{"}}}, "steps[0].event.packLabels.env"),
-    ({"command": {"packName": "P", "name": "C", "input": {"a": [1, "{% for %}"]}}}, "steps[0].command.input.a[1]"),
-    ({"command": {"packName": "P", "name": "C", "packLabels": {"k": "{{ x( }}"}}}, "steps[0].command.packLabels.k"),
+    (
+        {"event": {"packName": "P", "name": "E", "packLabels": {"env": "{{"}}},
+        "steps[0].event.packLabels.env",
+    ),
+    (
+        {"command": {"packName": "P", "name": "C", "input": {"a": [1, "{% for %}"]}}},
+        "steps[0].command.input.a[1]",
+    ),
+    (
+        {"command": {"packName": "P", "name": "C", "packLabels": {"k": "{{ x( }}"}}},
+        "steps[0].command.packLabels.k",
+    ),
 ]
 
 
@@ -131,7 +162,10 @@ async def test_a_template_that_cannot_be_parsed_spoils_its_own_step_only(
     api: httpx2.AsyncClient, register: Make, step: Step, fields: dict[str, Any], path: str
 ) -> None:
     await register("P")
-    flow = {"name": "f", "steps": [{**step("P/E", "P/C", id="bad"), **fields}, step("P/E", "P/D", id="good")]}
+    flow = {
+        "name": "f",
+        "steps": [{**step("P/E", "P/C", id="bad"), **fields}, step("P/E", "P/D", id="good")],
+    }
     answer = await api.post("/v1/flows", json=flow)
     assert answer.status_code == 201
     (warning,) = answer.json()["warnings"]
@@ -148,18 +182,28 @@ async def test_a_template_that_cannot_be_parsed_spoils_its_own_step_only(
     assert (second["stepId"], second["outcome"]) == ("good", "ran")
 
 
-async def test_a_template_that_cannot_be_parsed_is_a_problem_beside_others(api: httpx2.AsyncClient, step: Step) -> None:
+async def test_a_template_that_cannot_be_parsed_is_a_problem_beside_others(
+    api: httpx2.AsyncClient, step: Step
+) -> None:
     command = {"packName": "P", "name": "C", "timeout": "soon"}
-    flow: dict[str, Any] = {"name": "f", "steps": [{**step("P/E", "P/C"), "criteria": "{{", "command": command}]}
+    flow: dict[str, Any] = {
+        "name": "f",
+        "steps": [{**step("P/E", "P/C"), "criteria": "{{", "command": command}],
+    }
     answer = await api.post("/v1/flows", json=flow)
     assert answer.status_code == 400
-    assert {each["path"] for each in answer.json()["problems"]} == {"steps[0].criteria", "steps[0].command.timeout"}
+    assert {each["path"] for each in answer.json()["problems"]} == {
+        "steps[0].criteria",
+        "steps[0].command.timeout",
+    }
     flow = {"edition": 2, "name": "f", "steps": [{**step("P/E", "P/C"), "criteria": "{{"}]}
     assert (await api.post("/v1/flows", json=flow)).status_code == 400
 
 
 @pytest.mark.parametrize("name", ["a/b", "ä ö", "100%", "a?b#c", "x;y"])
-async def test_flow_names_of_any_characters_work_in_addresses(api: httpx2.AsyncClient, save_flow: Make, name: str) -> None:
+async def test_flow_names_of_any_characters_work_in_addresses(
+    api: httpx2.AsyncClient, save_flow: Make, name: str
+) -> None:
     flow = await save_flow(name)
     assert (await api.get(flow["links"][0]["href"])).json()["name"] == name
     assert (await api.delete(flow["links"][0]["href"])).status_code == 204
@@ -178,7 +222,8 @@ async def test_a_flow_that_is_saved_again_unchanged_is_answered_alike_and_makes_
     again = Service(store, clock=clock)
     await again.start()
     transport = httpx2.ASGITransport(create_app(again))
-    async with httpx2.AsyncClient(transport=transport, base_url=BASE) as other:  # another server, or this one, restarted
+    # Another server, or this one, restarted.
+    async with httpx2.AsyncClient(transport=transport, base_url=BASE) as other:
         for client in (api, api, other):
             answer = await client.post("/v1/flows", json=FULL)
             assert (answer.status_code, answer.json(), answer.headers["location"]) == (
@@ -191,17 +236,25 @@ async def test_a_flow_that_is_saved_again_unchanged_is_answered_alike_and_makes_
 
 
 @pytest.mark.parametrize("value", [True, 1.0, "1", [1], None])
-async def test_a_flow_in_which_a_value_has_another_type_is_another_version(value: Any, api: httpx2.AsyncClient) -> None:
+async def test_a_flow_in_which_a_value_has_another_type_is_another_version(
+    value: Any, api: httpx2.AsyncClient
+) -> None:
     (step, *_) = FULL["steps"]
     for number in (1, value):
         command = {**step["command"], "input": {"n": number}}  # type: ignore[index]
-        assert (await api.post("/v1/flows", json={"name": "deploy", "steps": [{**step, "command": command}]})).status_code == 201  # type: ignore[dict-item]
+        assert (
+            await api.post(
+                "/v1/flows", json={"name": "deploy", "steps": [{**step, "command": command}]}
+            )
+        ).status_code == 201  # type: ignore[dict-item]
     (saved,) = (await api.get("/v1/flows/deploy")).json()["steps"]
     assert repr(saved["command"]["input"]["n"]) == repr(value)
     assert await versions(api) == 2
 
 
-async def test_a_flow_that_was_deleted_and_is_saved_again_is_new(api: httpx2.AsyncClient, store: Store) -> None:
+async def test_a_flow_that_was_deleted_and_is_saved_again_is_new(
+    api: httpx2.AsyncClient, store: Store
+) -> None:
     await api.post("/v1/flows", json=FULL)
     (before,) = await store.list_flows()
     await api.delete("/v1/flows/deploy")

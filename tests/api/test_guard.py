@@ -1,4 +1,6 @@
-"""Pages of other web sites cannot use a browser to command a server that only the browser's user can reach."""
+"""Pages of other web sites cannot use a browser to command a server that only the browser's user
+can reach.
+"""
 
 import subprocess
 import sys
@@ -52,7 +54,14 @@ EVENTS = "/v1/packs/P/events"
         ({"Origin": "http://evil.example", "X-Flyte-Host": "evil.example"}, 403),
         ({"Origin": "http://evil.example", "Host": "evil.example@flyte.test"}, 403),
         ({"Origin": "http://evil.example", "Sec-Fetch-Site": "same-origin"}, 403),
-        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}, 403),
+        (
+            {
+                "Sec-Fetch-Site": "cross-site",
+                "Sec-Fetch-Mode": "navigate",
+                "Sec-Fetch-Dest": "document",
+            },
+            403,
+        ),
     ],
 )
 async def test_events_come_from_no_foreign_page(
@@ -69,7 +78,11 @@ async def test_events_come_from_no_foreign_page(
         assert answer.json()["code"] == "foreign-origin"
 
 
-NAVIGATION = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+NAVIGATION = {
+    "Sec-Fetch-Site": "cross-site",
+    "Sec-Fetch-Mode": "navigate",
+    "Sec-Fetch-Dest": "document",
+}
 
 
 @pytest.mark.parametrize(
@@ -102,7 +115,11 @@ async def test_an_allowed_origin_may_read_answers_and_ask_before(api: httpx2.Asy
     origin = {"Origin": "https://ops.example.com"}
     answer = await api.get("/v1", headers=origin)
     assert answer.headers["access-control-allow-origin"] == "https://ops.example.com"
-    preflight = {**origin, "Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "content-type"}
+    preflight = {
+        **origin,
+        "Access-Control-Request-Method": "PUT",
+        "Access-Control-Request-Headers": "content-type",
+    }
     assert (await api.options("/v1/datastore/k", headers=preflight)).status_code == 200
 
 
@@ -136,14 +153,22 @@ async def test_other_origins_are_promised_nothing(api: httpx2.AsyncClient) -> No
         ("\xff.example", 403),
     ],
 )
-async def test_a_name_that_was_made_to_point_here_opens_nothing(service: Service, path: str, host: str, status: int) -> None:
+async def test_a_name_that_was_made_to_point_here_opens_nothing(
+    service: Service, path: str, host: str, status: int
+) -> None:
     options = Options(is_local=True, allowed_origins=frozenset(["https://ops.example.com"]))
-    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(create_app(service, options)), base_url=BASE) as api:
+    async with httpx2.AsyncClient(
+        transport=httpx2.ASGITransport(create_app(service, options)), base_url=BASE
+    ) as api:
         for _ in range(2):
             answer = await api.get(path, headers=[(b"Host", host.encode("latin-1"))])
             assert answer.status_code == status, answer.text
             # Neither what a page may set nor that it believes to be at home helps.
-            own = {"X-Forwarded-Host": "localhost", "X-Flyte-Host": "localhost", "Sec-Fetch-Site": "same-origin"}
+            own = {
+                "X-Forwarded-Host": "localhost",
+                "X-Flyte-Host": "localhost",
+                "Sec-Fetch-Site": "same-origin",
+            }
             answer = await api.get(path, headers=[(b"Host", host.encode("latin-1")), *own.items()])
             assert answer.status_code == status
         if status == 403:
@@ -151,17 +176,25 @@ async def test_a_name_that_was_made_to_point_here_opens_nothing(service: Service
 
 
 @pytest.mark.parametrize("name", ["X-Flyte-Host", "X-Forwarded-Host"])
-async def test_a_proxy_on_this_computer_may_name_an_outside_host_which_links_have(service: Service, name: str) -> None:
+async def test_a_proxy_on_this_computer_may_name_an_outside_host_which_links_have(
+    service: Service, name: str
+) -> None:
     transport = httpx2.ASGITransport(create_app(service, Options(is_local=True)))
     async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080") as api:
         outside = {name: "flyte.example.com", "X-Forwarded-Proto": "https"}
         answer = await api.get("/v1", headers=outside)
         assert answer.json()["links"][0]["href"] == "https://flyte.example.com/v1"
         assert (await api.post("/v1/packs", json={"name": "P"}, headers=outside)).status_code == 201
-        assert (await api.post("/v1/packs/P/events", json={"event": "E"}, headers=outside)).status_code == 202
-        # A name that was made to point here is in the Host that the browser sends, whatever its page says.
+        assert (
+            await api.post("/v1/packs/P/events", json={"event": "E"}, headers=outside)
+        ).status_code == 202
+        # A name that was made to point here is in the Host that the browser sends, whatever its
+        # page says.
         answer = await api.get("/v1", headers={"Host": "flyte.example.com", **outside})
-        assert (answer.status_code, "FLYTE_ALLOWED_ORIGINS" in answer.json()["detail"]) == (403, True)
+        assert (answer.status_code, "FLYTE_ALLOWED_ORIGINS" in answer.json()["detail"]) == (
+            403,
+            True,
+        )
 
 
 async def test_a_server_for_others_has_any_name(service: Service) -> None:
@@ -170,7 +203,9 @@ async def test_a_server_for_others_has_any_name(service: Service) -> None:
         assert (await api.get("/v1", headers={"Host": "flyte.example.com"})).status_code == 200
 
 
-async def test_the_api_page_loads_what_it_needs_from_here_and_nothing_else(api: httpx2.AsyncClient) -> None:
+async def test_the_api_page_loads_what_it_needs_from_here_and_nothing_else(
+    api: httpx2.AsyncClient,
+) -> None:
     page = await api.get("/swagger")
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert "default-src 'none'" in page.headers["content-security-policy"]
@@ -184,12 +219,19 @@ async def test_the_api_page_loads_what_it_needs_from_here_and_nothing_else(api: 
     assert "://" not in (await api.get("/swagger/swagger.js")).text
 
 
-@pytest.mark.parametrize("name", ["..%2f__init__.py", "index.css", "%2e%2e%2f", "swagger-ui.js", "LICENSE", "%00"])
+@pytest.mark.parametrize(
+    "name", ["..%2f__init__.py", "index.css", "%2e%2e%2f", "swagger-ui.js", "LICENSE", "%00"]
+)
 async def test_the_api_page_gives_out_no_other_file(api: httpx2.AsyncClient, name: str) -> None:
-    answer = await api.get(httpx2.URL("http://flyte.test").copy_with(raw_path=b"/swagger/" + name.encode()))
+    answer = await api.get(
+        httpx2.URL("http://flyte.test").copy_with(raw_path=b"/swagger/" + name.encode())
+    )
     assert answer.status_code == 404
 
 
 def test_serving_the_page_does_not_import_the_framework_that_its_files_come_with() -> None:
-    code = "import sys; from flyteops.web.app import create_app; create_app(None); sys.exit('flask' in sys.modules)"
+    code = (
+        "import sys; from flyteops.web.app import create_app; create_app(None); sys.exit('flask' in"
+        " sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

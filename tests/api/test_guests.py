@@ -25,30 +25,51 @@ Ask = Callable[..., httpx2.AsyncClient]
 def ask(service: Service, options: Options) -> Ask:
     """Return a client that is at an address; without one, an admin."""
 
-    def ask(address: str | None = None, policy: Policy = OWN_POLICY, packs: str = PACKS, **headers: str) -> httpx2.AsyncClient:
+    def ask(
+        address: str | None = None, policy: Policy = OWN_POLICY, packs: str = PACKS, **headers: str
+    ) -> httpx2.AsyncClient:
         guests = TrustedPacks(parse_pack_networks(packs), service.packs.get)
-        app = create_app(service, options, Authenticator(service.tokens, policy, guests=guests) if address else None)
+        app = create_app(
+            service,
+            options,
+            Authenticator(service.tokens, policy, guests=guests) if address else None,
+        )
         transport = httpx2.ASGITransport(app, client=(address or "127.0.0.1", 1))
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return httpx2.AsyncClient(transport=transport, base_url=BASE, headers={"User-Agent": "Go-http-client/1.1"} | named)
+        return httpx2.AsyncClient(
+            transport=transport, base_url=BASE, headers={"User-Agent": "Go-http-client/1.1"} | named
+        )
 
     return ask
 
 
 async def register(client: httpx2.AsyncClient, name: str, **more: Any) -> int:
-    body = {"name": name, "events": None, "links": [{"href": "http://help/", "rel": "help"}], **more}
+    body = {
+        "name": name,
+        "events": None,
+        "links": [{"href": "http://help/", "rel": "help"}],
+        **more,
+    }
     return (await client.post("/v1/packs", json=body)).status_code
 
 
 async def test_an_old_pack_works_from_its_registration_to_its_results(ask: Ask) -> None:
-    step = {"event": {"name": "E", "packName": "Shell"}, "command": {"name": "Shell", "packName": "Shell", "timeout": "1m"}}
+    step = {
+        "event": {"name": "E", "packName": "Shell"},
+        "command": {"name": "Shell", "packName": "Shell", "timeout": "1m"},
+    }
     async with ask() as admin, ask("10.1.7.7") as pack:
-        assert (await admin.post("/v1/flows", json={"name": "f", "steps": [step]})).status_code == 201
+        assert (
+            await admin.post("/v1/flows", json={"name": "f", "steps": [step]})
+        ).status_code == 201
         assert (await pack.get("/v1", headers={"Accept": "application/json"})).status_code == 200
         answer = await pack.post("/v1/packs", json={"name": "Shell", "events": None, "links": []})
         assert answer.status_code == 201
         links = (await pack.get(answer.headers["location"])).json()["links"]
-        take, event = [next(link["href"] for link in links if link["rel"].endswith(rel)) for rel in ("takeAction", "event")]
+        take, event = [
+            next(link["href"] for link in links if link["rel"].endswith(rel))
+            for rel in ("takeAction", "event")
+        ]
         assert (await pack.post(event, json={"event": "E", "payload": None})).status_code == 202
         action = await pack.post(take, content=b"null")
         assert action.status_code == 200
@@ -61,7 +82,9 @@ async def test_an_old_pack_works_from_its_registration_to_its_results(ask: Ask) 
 async def test_a_pack_reads_what_it_declares_if_every_pack_may(ask: Ask) -> None:
     async with ask() as admin, ask("10.1.7.7") as pack:
         for key in ("chatops", "teams"):
-            await admin.put(f"/v1/datastore/{key}", files={"value": (None, b"{}", "application/json")})
+            await admin.put(
+                f"/v1/datastore/{key}", files={"value": (None, b"{}", "application/json")}
+            )
         assert await register(pack, "Shell", items=["chatops", "teams"]) == 201
         assert (await pack.get("/v1/packs/Shell/datastore/chatops")).status_code == 200
         assert (await pack.get("/v1/packs/Shell/datastore/teams")).status_code == 401
@@ -166,11 +189,16 @@ async def test_a_pack_with_a_valid_token_is_judged_by_it(ask: Ask, service: Serv
 
 async def test_another_pack_whose_name_makes_the_same_id_is_safe(ask: Ask) -> None:
     async with ask() as admin, ask("10.1.2.3") as ticker, ask("fd00::7") as ldap:
-        for name, guest, labels in (("Ticker.env.dev", ticker, {"env": "dev"}), ("Ldap.a.b", ldap, {"a": "b"})):
+        for name, guest, labels in (
+            ("Ticker.env.dev", ticker, {"env": "dev"}),
+            ("Ldap.a.b", ldap, {"a": "b"}),
+        ):
             assert await register(admin, name) == 201
             assert await register(guest, name.partition(".")[0], labels=labels) == 409
             assert (await guest.post(f"/v1/packs/{name}/actions/take")).status_code == 401
-            assert (await guest.post(f"/v1/packs/{name}/events", json={"event": "E"})).status_code == 401
+            assert (
+                await guest.post(f"/v1/packs/{name}/events", json={"event": "E"})
+            ).status_code == 401
         assert (await ldap.get("/v1/packs/Ldap.a.b")).status_code == 401
         assert await register(ldap, "Ldap", labels={"c": "d"}) == 201
         assert (await ldap.post("/v1/packs/Ldap.c.d/actions/take")).status_code == 204

@@ -1,4 +1,6 @@
-"""Clients that close their sending side and wait for the answer, and clients that have really gone; both look alike at first."""
+"""Clients that close their sending side and wait for the answer, and clients that have really
+gone; both look alike at first.
+"""
 
 import asyncio
 import json
@@ -41,7 +43,9 @@ async def wire(server: Server, register: Make, save_flow: Make) -> Wire:
 
 
 CHUNKED = (
-    b"POST /v1/packs/P/events HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nd\r\n" + EVENT[-13:] + b"\r\n0\r\n\r\n"
+    b"POST /v1/packs/P/events HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nd\r\n"
+    + EVENT[-13:]
+    + b"\r\n0\r\n\r\n"
 )
 
 
@@ -78,7 +82,9 @@ async def test_all_requests_before_the_end_of_sending_are_answered(wire: Wire) -
     assert await wire.rest() == b""
 
 
-async def test_requests_before_one_that_was_cut_off_are_answered(wire: Wire, server: Server, api: httpx2.AsyncClient) -> None:
+async def test_requests_before_one_that_was_cut_off_are_answered(
+    wire: Wire, server: Server, api: httpx2.AsyncClient
+) -> None:
     for cut in (EVENT[:-1], EVENT[:-13], EVENT[:30], EVENT[:3], b"\r\n"):
         wire = await server.connect()
         await wire.send(EVENT + EVENT + cut)
@@ -88,7 +94,9 @@ async def test_requests_before_one_that_was_cut_off_are_answered(wire: Wire, ser
 
 
 async def waits(service: Service, count: int) -> None:
-    """Return once so many callers wait; they come over a network, so there is nothing else to wait on."""
+    """Return once so many callers wait; they come over a network, so there is nothing else to
+    wait on.
+    """
     async with asyncio.timeout(10):
         while service.waiting_count != count:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
@@ -98,7 +106,9 @@ async def waits(service: Service, count: int) -> None:
 async def test_a_client_that_closes_its_sending_side_still_waits_for_an_action(
     wire: Wire, api: httpx2.AsyncClient, service: Service, version: str
 ) -> None:
-    await wire.send(request("POST", f"{TAKE}?wait=30").replace(b"HTTP/1.1", f"HTTP/{version}".encode()))
+    await wire.send(
+        request("POST", f"{TAKE}?wait=30").replace(b"HTTP/1.1", f"HTTP/{version}".encode())
+    )
     wire.end_sending()
     await waits(service, 1)
     if version == "1.1":

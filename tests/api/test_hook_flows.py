@@ -35,7 +35,9 @@ SAID = {
 
 @pytest.fixture
 async def api(service: Service, options: Options) -> AsyncIterator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(create_app(service, options)), base_url=BASE) as client:
+    async with httpx2.AsyncClient(
+        transport=httpx2.ASGITransport(create_app(service, options)), base_url=BASE
+    ) as client:
         yield client
 
 
@@ -44,7 +46,9 @@ def test_the_page_has_a_flow_for_each() -> None:
 
 
 @pytest.mark.parametrize("name", SAID)
-async def test_the_flow_for_a_vendor_reacts_to_its_call(name: str, api: httpx2.AsyncClient, service: Service) -> None:
+async def test_the_flow_for_a_vendor_reacts_to_its_call(
+    name: str, api: httpx2.AsyncClient, service: Service
+) -> None:
     vendor = "generic" if name == "backup" else name
     body = (ROOT / "tests/data/hooks" / f"{vendor}.json").read_bytes()
     hook = (await api.post("/v1/hooks", json={"name": name, "vendor": vendor})).json()
@@ -55,9 +59,20 @@ async def test_the_flow_for_a_vendor_reacts_to_its_call(name: str, api: httpx2.A
     assert answer.status_code == 202
     action = (await api.post("/v1/packs/Chat/actions/take")).json()
     assert action["input"] == {"channelId": "ops", "message": SAID[name]}
-    other = json.dumps({"nothing": "of that", "ok": True, "status": "resolved", "object_kind": "build"}).encode()
+    other = json.dumps(
+        {"nothing": "of that", "ok": True, "status": "resolved", "object_kind": "build"}
+    ).encode()
     again = await signed_by(vendor, hook, other, int(service.now().timestamp()))
-    again = by_standard(hook["secret"], other, "another", int(service.now().timestamp())) if vendor == "gitlab" else again
-    again |= {"X-GitHub-Delivery": "2", "X-Atlassian-Webhook-Identifier": "2", "Idempotency-Key": "2", **JSON}
+    again = (
+        by_standard(hook["secret"], other, "another", int(service.now().timestamp()))
+        if vendor == "gitlab"
+        else again
+    )
+    again |= {
+        "X-GitHub-Delivery": "2",
+        "X-Atlassian-Webhook-Identifier": "2",
+        "Idempotency-Key": "2",
+        **JSON,
+    }
     assert (await api.post(f"/v1/hooks/{name}", content=other, headers=again)).status_code == 202
     assert (await api.post("/v1/packs/Chat/actions/take")).status_code == 204

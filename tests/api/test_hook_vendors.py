@@ -1,4 +1,6 @@
-"""Every vendor's calls are verified by its documented rule, its retries make no second event, and replays get no further."""
+"""Every vendor's calls are verified by its documented rule, its retries make no second event,
+and replays get no further.
+"""
 
 import gzip
 import hmac
@@ -33,13 +35,20 @@ def base64_of(secret: str, signed: bytes) -> str:
 
 def by_slack(secret: str, body: bytes, now: datetime) -> dict[str, str]:
     at = str(int(now.timestamp()))
-    return {"X-Slack-Request-Timestamp": at, "X-Slack-Signature": "v0=" + hex_of(secret, f"v0:{at}:".encode() + body)}
+    return {
+        "X-Slack-Request-Timestamp": at,
+        "X-Slack-Signature": "v0=" + hex_of(secret, f"v0:{at}:".encode() + body),
+    }
 
 
 def by_stripe(secret: str, body: bytes, now: datetime) -> dict[str, str]:
     at = str(int(now.timestamp()))
     old = hex_of("the secret before", f"{at}.".encode() + body)
-    return {"Stripe-Signature": f"t={at},v1={old},v1={hex_of(secret, f'{at}.'.encode() + body)},v0=6ffbb59b"}
+    return {
+        "Stripe-Signature": (
+            f"t={at},v1={old},v1={hex_of(secret, f'{at}.'.encode() + body)},v0=6ffbb59b"
+        )
+    }
 
 
 def by_zendesk(secret: str, body: bytes, now: datetime) -> dict[str, str]:
@@ -52,7 +61,9 @@ def by_zendesk(secret: str, body: bytes, now: datetime) -> dict[str, str]:
 
 
 def by_pagerduty(secret: str, body: bytes, now: datetime) -> dict[str, str]:
-    return {"X-PagerDuty-Signature": f"v1={hex_of('another secret', body)},v1={hex_of(secret, body)}"}
+    return {
+        "X-PagerDuty-Signature": f"v1={hex_of('another secret', body)},v1={hex_of(secret, body)}"
+    }
 
 
 def plain(header: str, prefix: str, **more: str) -> Sign:
@@ -61,28 +72,63 @@ def plain(header: str, prefix: str, **more: str) -> Sign:
 
 
 def by_shopify(secret: str, body: bytes, now: datetime) -> dict[str, str]:
-    return {"X-Shopify-Hmac-SHA256": base64_of(secret, body), "X-Shopify-Topic": "orders/create", "X-Shopify-Webhook-Id": "b5-1"}
+    return {
+        "X-Shopify-Hmac-SHA256": base64_of(secret, body),
+        "X-Shopify-Topic": "orders/create",
+        "X-Shopify-Webhook-Id": "b5-1",
+    }
 
 
 VENDORS: dict[str, tuple[Sign, dict[str, Any], str, str]] = {
-    "slack": (by_slack, {"type": "event_callback", "event_id": "Ev08", "event": {"type": "app_mention"}}, "app_mention", "Ev08"),
+    "slack": (
+        by_slack,
+        {"type": "event_callback", "event_id": "Ev08", "event": {"type": "app_mention"}},
+        "app_mention",
+        "Ev08",
+    ),
     "stripe": (by_stripe, {"id": "evt_1", "type": "charge.failed"}, "charge.failed", "evt_1"),
-    "zendesk": (by_zendesk, {"type": "zen:event-type:ticket.created"}, "zen:event-type:ticket.created", "01FKZ0"),
+    "zendesk": (
+        by_zendesk,
+        {"type": "zen:event-type:ticket.created"},
+        "zen:event-type:ticket.created",
+        "01FKZ0",
+    ),
     "pagerduty": (
         by_pagerduty,
         {"event": {"id": "01BVK", "event_type": "incident.triggered"}},
         "incident.triggered",
         "01BVK",
     ),
-    "gitea": (plain("X-Gitea-Signature", "", X_Gitea_Delivery="g-1", X_Gitea_Event="push"), {}, "push", "g-1"),
+    "gitea": (
+        plain("X-Gitea-Signature", "", X_Gitea_Delivery="g-1", X_Gitea_Event="push"),
+        {},
+        "push",
+        "g-1",
+    ),
     "bitbucket": (
-        plain("X-Hub-Signature", "sha256=", X_Request_UUID="b-1", X_Event_Key="repo:push", X_Attempt_Number="1"),
+        plain(
+            "X-Hub-Signature",
+            "sha256=",
+            X_Request_UUID="b-1",
+            X_Event_Key="repo:push",
+            X_Attempt_Number="1",
+        ),
         {},
         "repo:push",
         "b-1",
     ),
-    "linear": (plain("Linear-Signature", "", Linear_Delivery="l-1", Linear_Event="Issue"), {}, "Issue", "l-1"),
-    "sentry": (plain("Sentry-Hook-Signature", "", Request_ID="s-1", Sentry_Hook_Resource="issue"), {}, "issue", "s-1"),
+    "linear": (
+        plain("Linear-Signature", "", Linear_Delivery="l-1", Linear_Event="Issue"),
+        {},
+        "Issue",
+        "l-1",
+    ),
+    "sentry": (
+        plain("Sentry-Hook-Signature", "", Request_ID="s-1", Sentry_Hook_Resource="issue"),
+        {},
+        "issue",
+        "s-1",
+    ),
     "shopify": (by_shopify, {"id": 820982911946154508}, "orders/create", "b5-1"),
 }
 TIMED = ("slack", "stripe", "zendesk")
@@ -98,7 +144,11 @@ async def test_calls_are_verified_named_and_taken_once_however_often_the_vendor_
     assert "warnings" not in hook
 
     async def call(secret: str = SECRET, content: bytes = body) -> int:
-        return (await api.post("/v1/hooks/h", content=content, headers={**JSON, **sign(secret, body, clock.now)})).status_code
+        return (
+            await api.post(
+                "/v1/hooks/h", content=content, headers={**JSON, **sign(secret, body, clock.now)}
+            )
+        ).status_code
 
     assert [await call(secret="another secret!"), await call(content=body + b" ")] == [401, 401]
     assert await call() == 202
@@ -106,19 +156,27 @@ async def test_calls_are_verified_named_and_taken_once_however_often_the_vendor_
     assert await call() == 202  # tried again, signed anew
     (found,) = await events(api)
     assert (found["payload"]["event"], found["payload"]["deliveryId"]) == (event, delivery)
-    signed = [value for name, value in sign(SECRET, body, clock.now).items() if "ignature" in name or "Hmac" in name]
+    signed = [
+        value
+        for name, value in sign(SECRET, body, clock.now).items()
+        if "ignature" in name or "Hmac" in name
+    ]
     shown = json.dumps([await calls(api, "h"), found])
     assert not any(value in shown for value in signed)
 
 
-async def test_a_time_that_is_signed_must_be_near(api: httpx2.AsyncClient, create: Create, clock: Clock) -> None:
+async def test_a_time_that_is_signed_must_be_near(
+    api: httpx2.AsyncClient, create: Create, clock: Clock
+) -> None:
     for vendor in TIMED:
         sign, value, *_ = VENDORS[vendor]
         body = json.dumps(value).encode()
         await create(vendor, vendor, secret=SECRET)
         for away in (-301, 302):
             headers = {**JSON, **sign(SECRET, body, clock.now + timedelta(seconds=away))}
-            assert (await api.post(f"/v1/hooks/{vendor}", content=body, headers=headers)).status_code == 401
+            assert (
+                await api.post(f"/v1/hooks/{vendor}", content=body, headers=headers)
+            ).status_code == 401
         assert {call["code"] for call in await calls(api, vendor)} == {"too-old"}
 
 
@@ -160,20 +218,37 @@ async def test_linears_time_is_in_the_body_and_counts_when_it_is_there(
         headers = {**JSON, "Linear-Signature": hex_of(SECRET, body), "Linear-Delivery": delivery}
         return (await api.post("/v1/hooks/h", content=body, headers=headers)).status_code
 
-    assert [await status("1", clock.now), await status("2", clock.now - timedelta(minutes=6))] == [202, 401]
+    assert [await status("1", clock.now), await status("2", clock.now - timedelta(minutes=6))] == [
+        202,
+        401,
+    ]
     assert [call["code"] for call in await calls(api, "h") if "code" in call] == ["too-old"]
 
 
-async def test_the_delivery_header_of_any_known_vendor_counts_for_a_generic_hook(api: httpx2.AsyncClient, create: Create) -> None:
+async def test_the_delivery_header_of_any_known_vendor_counts_for_a_generic_hook(
+    api: httpx2.AsyncClient, create: Create
+) -> None:
     await create("open", scheme="none")
-    names = ("X-Gitea-Delivery", "X-Request-UUID", "Linear-Delivery", "Request-ID", "X-Shopify-Webhook-Id")
+    names = (
+        "X-Gitea-Delivery",
+        "X-Request-UUID",
+        "Linear-Delivery",
+        "Request-ID",
+        "X-Shopify-Webhook-Id",
+    )
     for name in names:
         for proxy in ("1", "2"):  # a proxy numbers each attempt
-            await api.post("/v1/hooks/open", content=b"{}", headers={**JSON, name: f"{name}-1", "X-Request-Id": proxy})
+            await api.post(
+                "/v1/hooks/open",
+                content=b"{}",
+                headers={**JSON, name: f"{name}-1", "X-Request-Id": proxy},
+            )
     assert len(await events(api)) == len(names)
 
 
-async def test_all_of_a_signature_is_a_setting(api: httpx2.AsyncClient, create: Create, clock: Clock) -> None:
+async def test_all_of_a_signature_is_a_setting(
+    api: httpx2.AsyncClient, create: Create, clock: Clock
+) -> None:
     key = bytes(range(32))
     hook = await create(
         "h",
@@ -194,8 +269,12 @@ async def test_all_of_a_signature_is_a_setting(api: httpx2.AsyncClient, create: 
     signature = b64encode(hmac.digest(key, f"c-1/{at}/".encode() + b"[1]", "sha512")).decode()
     headers = {**JSON, "X-Sig": f"ts={at};s={signature}", "X-Call": "c-1"}
     assert (await api.post("/v1/hooks/h", content=b"[1]", headers=headers)).status_code == 202
-    assert (await api.post("/v1/hooks/h", content=b"[1]", headers=headers | {"X-Call": "c-2"})).status_code == 401
-    assert (await api.post("/v1/hooks/h", content=b"[1]", headers=headers | {"X-Call": f"c-1/{at}"})).status_code == 401
+    assert (
+        await api.post("/v1/hooks/h", content=b"[1]", headers=headers | {"X-Call": "c-2"})
+    ).status_code == 401
+    assert (
+        await api.post("/v1/hooks/h", content=b"[1]", headers=headers | {"X-Call": f"c-1/{at}"})
+    ).status_code == 401
     (event,) = await events(api)
     assert event["payload"]["deliveryId"] == "c-1"
     tried = await api.post("/v1/hooks/h/test", content=b"[2]", headers=JSON)
@@ -236,11 +315,15 @@ async def test_several_senders_have_a_secret_each_and_no_more_than_the_limit(
     api: httpx2.AsyncClient, create: Create, clock: Clock
 ) -> None:
     await create("h", "pagerduty", secret="the first one")
-    assert (await api.post("/v1/hooks/h/secret", json={"secret": "the second one", "add": True})).status_code == 200
+    assert (
+        await api.post("/v1/hooks/h/secret", json={"secret": "the second one", "add": True})
+    ).status_code == 200
     refused = await api.post("/v1/hooks/h/secret", json={"secret": "the third one", "add": True})
     assert (refused.status_code, "secretLimit" in refused.json()["detail"]) == (409, True)
     assert (await api.put("/v1/hooks/h", json={"secretLimit": 3})).status_code == 200
-    assert (await api.post("/v1/hooks/h/secret", json={"secret": "the third one", "add": True})).status_code == 200
+    assert (
+        await api.post("/v1/hooks/h/secret", json={"secret": "the third one", "add": True})
+    ).status_code == 200
     clock.move(timedelta(days=400))
     secrets = ("the first one", "the second one", "the third one", "the fourth one")
 
@@ -266,7 +349,9 @@ async def test_a_secret_that_the_settings_cannot_read_is_refused_when_they_chang
     assert "secretEncoding" not in (await api.get("/v1/hooks/h")).json()
 
 
-async def test_whose_vendor_makes_the_secret_is_told_what_to_do(api: httpx2.AsyncClient, create: Create) -> None:
+async def test_whose_vendor_makes_the_secret_is_told_what_to_do(
+    api: httpx2.AsyncClient, create: Create
+) -> None:
     hook = await create("h", "stripe")
     assert "flyte hooks rotate h --secret-file" in hook["warnings"][0]
 
@@ -276,17 +361,21 @@ async def test_slacks_question_whether_the_address_is_ours_is_answered_and_no_ev
 ) -> None:
     await create("h", "slack", secret=SECRET)
     body = b'{"type": "url_verification", "challenge": "3eZbrw1a"}'
-    answer = await api.post("/v1/hooks/h", content=body, headers={**JSON, **by_slack(SECRET, body, clock.now)})
+    answer = await api.post(
+        "/v1/hooks/h", content=body, headers={**JSON, **by_slack(SECRET, body, clock.now)}
+    )
     assert (answer.status_code, answer.json()) == (200, {"challenge": "3eZbrw1a"})
     assert (
-        await api.post("/v1/hooks/h", content=body, headers={**JSON, **by_slack("x" * 8, body, clock.now)})
+        await api.post(
+            "/v1/hooks/h", content=body, headers={**JSON, **by_slack("x" * 8, body, clock.now)}
+        )
     ).status_code == 401
     assert await events(api) == []
     await create("other", scheme="none")
     assert (await api.post("/v1/hooks/other", content=body, headers=JSON)).status_code == 202
 
 
-# ------------------------------------------------------------------------------------------------------------------ resending
+# ---------------------------------------------------------------------------------------- resending
 
 
 async def test_a_call_can_be_resent_after_a_flow_was_corrected_which_the_vendor_cannot(
@@ -295,23 +384,40 @@ async def test_a_call_can_be_resent_after_a_flow_was_corrected_which_the_vendor_
     hook = await create("github", "github")
     await register("Deployer")
     body = b'{"n": 12345678901234567890123}'
-    headers = {**JSON, "X-Hub-Signature-256": "sha256=" + hex_of(hook["secret"], body), "X-GitHub-Delivery": "d-1"}
+    headers = {
+        **JSON,
+        "X-Hub-Signature-256": "sha256=" + hex_of(hook["secret"], body),
+        "X-GitHub-Delivery": "d-1",
+    }
     for _ in range(2):
-        assert (await api.post("/v1/hooks/github", content=body, headers=headers)).status_code == 202
+        assert (
+            await api.post("/v1/hooks/github", content=body, headers=headers)
+        ).status_code == 202
     (first,) = await events(api)
-    await save_flow("deploy", step("Webhook/github", "Deployer/Deploy", input="{{ Event.Payload.resentFrom }}"))
+    await save_flow(
+        "deploy", step("Webhook/github", "Deployer/Deploy", input="{{ Event.Payload.resentFrom }}")
+    )
     answer = await api.post(f"/v1/hooks/github/calls/{first['id']}/resend")
     assert answer.status_code == 200, answer.text
-    assert (answer.json()["outcome"], answer.json()["reason"]) == ("accepted", f"resent from event {first['id']}")
+    assert (answer.json()["outcome"], answer.json()["reason"]) == (
+        "accepted",
+        f"resent from event {first['id']}",
+    )
     assert (await api.post("/v1/packs/Deployer/actions/take")).json()["input"] == first["id"]
     again = next(each for each in await events(api) if each["id"] != first["id"])
     assert again["id"] == answer.json()["eventId"]
     assert again["payload"] == {**first["payload"], "resentFrom": first["id"]}
     assert "flyte hooks resend" in {call["peer"] for call in await calls(api, "github")}
-    assert (await api.post("/v1/hooks/github", content=body, headers=headers)).headers["location"].endswith(first["id"])
+    assert (
+        (await api.post("/v1/hooks/github", content=body, headers=headers))
+        .headers["location"]
+        .endswith(first["id"])
+    )
 
 
-async def test_only_events_of_that_hook_can_be_resent(api: httpx2.AsyncClient, create: Create, register: Any) -> None:
+async def test_only_events_of_that_hook_can_be_resent(
+    api: httpx2.AsyncClient, create: Create, register: Any
+) -> None:
     await create("a", scheme="none")
     await create("b", scheme="none")
     await register("P")
@@ -325,15 +431,23 @@ async def test_only_events_of_that_hook_can_be_resent(api: httpx2.AsyncClient, c
     assert len((await api.get("/v1/audit/events")).json()["events"]) == 3
 
 
-# -------------------------------------------------------------------------------------------------------------------- bodies
+# ------------------------------------------------------------------------------------------- bodies
 
 
 BODIES = [
     ("application/xml", "<a>ü</a>".encode(), "<a>ü</a>"),
-    ("application/xml", '<?xml version="1.0" encoding="ISO-8859-1"?><a>ü</a>'.encode("latin-1"), None),
+    (
+        "application/xml",
+        '<?xml version="1.0" encoding="ISO-8859-1"?><a>ü</a>'.encode("latin-1"),
+        None,
+    ),
     ("application/atom+xml; charset=utf-8", "<a>ü</a>".encode(), "<a>ü</a>"),
     ("text/xml", "<a>ü</a>".encode("utf-16"), "<a>ü</a>"),
-    ("application/x-ndjson", b'{"a": 1}\r\n\n[12345678901234567890123]\n', [{"a": 1}, [12345678901234567890123]]),
+    (
+        "application/x-ndjson",
+        b'{"a": 1}\r\n\n[12345678901234567890123]\n',
+        [{"a": 1}, [12345678901234567890123]],
+    ),
     ("application/jsonl; charset=utf-8", b"1", [1]),
     ("application/json-seq", b"\x1e1\n\x1e2\n", [1, 2]),
     ("application/ndjson", b"\n", []),
@@ -343,15 +457,21 @@ BODIES = [
 async def test_xml_and_lines_of_json_are_read(api: httpx2.AsyncClient, create: Create) -> None:
     await create("open", scheme="none")
     for content_type, body, expected in BODIES:
-        answer = await api.post("/v1/hooks/open", content=body, headers={"Content-Type": content_type})
+        answer = await api.post(
+            "/v1/hooks/open", content=body, headers={"Content-Type": content_type}
+        )
         assert answer.status_code == 202, answer.text
         event = (await api.get(answer.headers["location"])).json()
-        assert event["payload"]["body"] == (body.decode("latin-1") if expected is None else expected)
+        assert event["payload"]["body"] == (
+            body.decode("latin-1") if expected is None else expected
+        )
 
 
 async def test_a_wrong_line_is_named(api: httpx2.AsyncClient, create: Create) -> None:
     await create("open", scheme="none")
-    answer = await api.post("/v1/hooks/open", content=b"1\n\n{", headers={"Content-Type": "application/x-ndjson"})
+    answer = await api.post(
+        "/v1/hooks/open", content=b"1\n\n{", headers={"Content-Type": "application/x-ndjson"}
+    )
     assert (answer.status_code, "Line 3" in answer.json()["detail"]) == (400, True)
 
 
@@ -368,20 +488,32 @@ CODINGS: list[tuple[str, Callable[[bytes], bytes]]] = [
 ]
 
 
-async def test_compressed_bodies_are_read_whichever_form_is_signed(api: httpx2.AsyncClient, create: Create) -> None:
+async def test_compressed_bodies_are_read_whichever_form_is_signed(
+    api: httpx2.AsyncClient, create: Create
+) -> None:
     hook = await create("h")
     body = b'{"a": [1, 2]}'
     for coding, compress in CODINGS:
         sent = compress(body)
         for signed in (sent, body):
-            headers = {**JSON, "Content-Encoding": coding, "X-Signature-256": f"sha256={hex_of(hook['secret'], signed)}"}
+            headers = {
+                **JSON,
+                "Content-Encoding": coding,
+                "X-Signature-256": f"sha256={hex_of(hook['secret'], signed)}",
+            }
             answer = await api.post("/v1/hooks/h", content=sent, headers=headers)
             assert answer.status_code == 202, answer.text
-            assert (await api.get(answer.headers["location"])).json()["payload"]["body"] == {"a": [1, 2]}
-            assert (await api.post("/v1/hooks/h", content=compress(b"{}"), headers=headers)).status_code == 401
+            assert (await api.get(answer.headers["location"])).json()["payload"]["body"] == {
+                "a": [1, 2]
+            }
+            assert (
+                await api.post("/v1/hooks/h", content=compress(b"{}"), headers=headers)
+            ).status_code == 401
 
 
-async def test_a_small_body_that_becomes_huge_is_refused(api: httpx2.AsyncClient, create: Create) -> None:
+async def test_a_small_body_that_becomes_huge_is_refused(
+    api: httpx2.AsyncClient, create: Create
+) -> None:
     await create("open", scheme="none")
     await create("closed")
     headers = {"Content-Type": "text/plain", "Content-Encoding": "gzip"}
@@ -407,21 +539,28 @@ BAD_COMPRESSION = [
 ]
 
 
-async def test_compression_that_cannot_be_undone_is_refused(api: httpx2.AsyncClient, create: Create) -> None:
+async def test_compression_that_cannot_be_undone_is_refused(
+    api: httpx2.AsyncClient, create: Create
+) -> None:
     await create("open", scheme="none")
     for coding, body, why in BAD_COMPRESSION:
-        answer = await api.post("/v1/hooks/open", content=body, headers={**JSON, "Content-Encoding": coding})
+        answer = await api.post(
+            "/v1/hooks/open", content=body, headers={**JSON, "Content-Encoding": coding}
+        )
         assert answer.status_code == 400, why
         assert why in answer.json()["detail"]
 
 
-async def test_with_auth_only_admins_resend(service: Service, options: Options, api: httpx2.AsyncClient, create: Create) -> None:
+async def test_with_auth_only_admins_resend(
+    service: Service, options: Options, api: httpx2.AsyncClient, create: Create
+) -> None:
 
     await create("open", scheme="none")
     await api.post("/v1/hooks/open", content=b"{}", headers=JSON)
     (event,) = await events(api)
     async with httpx2.AsyncClient(
-        transport=httpx2.ASGITransport(create_app(service, options, Authenticator(service.tokens))), base_url=BASE
+        transport=httpx2.ASGITransport(create_app(service, options, Authenticator(service.tokens))),
+        base_url=BASE,
     ) as vendor:
         assert (await vendor.post(f"/v1/hooks/open/calls/{event['id']}/resend")).status_code == 401
     assert len(await events(api)) == 1

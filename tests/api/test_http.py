@@ -1,4 +1,6 @@
-"""HTTP/1.1 to the letter (RFC 9110, RFC 9112), where a proxy or an attacker would profit from another reading."""
+"""HTTP/1.1 to the letter (RFC 9110, RFC 9112), where a proxy or an attacker would profit from
+another reading.
+"""
 
 import asyncio
 import json
@@ -38,7 +40,7 @@ async def ask(server: Server, data: bytes) -> tuple[int, dict[str, str], bytes]:
     return await (await server.connect()).ask(data)
 
 
-# ------------------------------------------------------------------------------------------------------------ the host
+# ----------------------------------------------------------------------------------------- the host
 
 
 BAD_HOSTS = [
@@ -62,7 +64,10 @@ BAD_HOSTS = [
 ]
 
 
-@pytest.mark.parametrize("line", [b"GET /v1 HTTP/1.1\r\n", b"POST /v1/packs/P/actions/take HTTP/1.1\r\nContent-Length: 0\r\n"])
+@pytest.mark.parametrize(
+    "line",
+    [b"GET /v1 HTTP/1.1\r\n", b"POST /v1/packs/P/actions/take HTTP/1.1\r\nContent-Length: 0\r\n"],
+)
 async def test_a_request_names_one_host_and_a_valid_one(server: Server, line: bytes) -> None:
     for hosts in BAD_HOSTS:
         lines = b"".join(b"Host: %b\r\n" % host.encode("latin-1") for host in hosts)
@@ -70,7 +75,16 @@ async def test_a_request_names_one_host_and_a_valid_one(server: Server, line: by
 
 
 async def test_every_way_to_write_a_host_is_understood(server: Server) -> None:
-    for host in ("flyte.test", "FLYTE.test.:8088", "127.0.0.1:80", "[::1]:8088", "my_host", "flyte.test:", "a%20b", ""):
+    for host in (
+        "flyte.test",
+        "FLYTE.test.:8088",
+        "127.0.0.1:80",
+        "[::1]:8088",
+        "my_host",
+        "flyte.test:",
+        "a%20b",
+        "",
+    ):
         assert (await ask(server, GET + b"Host: %b\r\n\r\n" % host.encode()))[0] == 200, host
 
 
@@ -80,7 +94,9 @@ async def test_http_1_0_may_leave_the_host_out(wire: Wire) -> None:
 
 async def test_http_1_0_may_not_name_it_twice_or_badly(server: Server) -> None:
     for lines in (HOST + HOST, b"Host: a b\r\n"):
-        assert is_told(await ask(server, b"GET /v1 HTTP/1.0\r\n" + lines + b"\r\n"), 400, "bad-host"), lines
+        assert is_told(
+            await ask(server, b"GET /v1 HTTP/1.0\r\n" + lines + b"\r\n"), 400, "bad-host"
+        ), lines
 
 
 async def test_the_host_in_a_whole_url_replaces_the_host_header(server: Server) -> None:
@@ -96,7 +112,13 @@ async def test_the_host_in_a_whole_url_replaces_the_host_header(server: Server) 
 
 
 async def test_a_whole_url_that_is_none_of_ours_is_refused(server: Server) -> None:
-    for url in (b"http://user@flyte.test/v1", b"ftp://flyte.test/v1", b"http:///v1", b"http://a:99999/v1", b"http://?x"):
+    for url in (
+        b"http://user@flyte.test/v1",
+        b"ftp://flyte.test/v1",
+        b"http:///v1",
+        b"http://a:99999/v1",
+        b"http://?x",
+    ):
         assert (await ask(server, b"GET " + url + b" HTTP/1.1\r\n" + HOST + b"\r\n"))[0] == 400, url
 
 
@@ -112,12 +134,16 @@ async def test_the_host_in_a_whole_url_passes_the_guard_like_any_other(service: 
             assert answer[0] == status
 
 
-# --------------------------------------------------------------------------------------------------------- the version
+# -------------------------------------------------------------------------------------- the version
 
 
 async def test_other_versions_are_refused_as_such(server: Server) -> None:
     for version in (b"HTTP/2.0", b"HTTP/3", b"HTTP/3.0", b"HTTP/1.2", b"HTTP/0.9"):
-        assert is_told(await ask(server, b"GET /v1 " + version + b"\r\n" + HOST + b"\r\n"), 505, "other-version"), version
+        assert is_told(
+            await ask(server, b"GET /v1 " + version + b"\r\n" + HOST + b"\r\n"),
+            505,
+            "other-version",
+        ), version
     for beginning in (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"GET /v1\r\n\r\n"):
         assert is_told(await ask(server, beginning), 505, "other-version"), beginning
 
@@ -133,7 +159,7 @@ async def test_an_asterisk_is_not_a_resource(server: Server) -> None:
         assert (await ask(server, method + b" * HTTP/1.1\r\n" + HOST + b"\r\n"))[0] == 404, method
 
 
-# --------------------------------------------------------------------------------------------------- where a body ends
+# -------------------------------------------------------------------------------- where a body ends
 
 
 AMBIGUOUS = [
@@ -172,7 +198,9 @@ async def test_a_request_that_others_may_read_otherwise_is_refused(server: Serve
     for lines, status in AMBIGUOUS:
         wire = await server.connect()
         answer = await wire.ask(POST + lines + b"\r\n\r\n0\r\n\r\n")
-        assert (answer[0], answer[1]["connection"], await wire.rest()) == (status, "close", b""), lines
+        assert (answer[0], answer[1]["connection"], await wire.rest()) == (status, "close", b""), (
+            lines
+        )
 
 
 async def test_http_1_0_has_no_transfer_codings(wire: Wire) -> None:
@@ -183,18 +211,24 @@ async def test_http_1_0_has_no_transfer_codings(wire: Wire) -> None:
 async def test_a_chunk_without_a_proper_size_is_refused(server: Server) -> None:
     for size in (b"0xd", b"d ", b"+d", b"-1", b"ffffffffffffffffff", b"", b"d\nx"):
         body = size + b"\r\n" + BODY + b"\r\n0\r\n\r\n"
-        assert is_told(await ask(server, POST + b"Transfer-Encoding: chunked\r\n\r\n" + body), 400, "bad-request"), size
+        assert is_told(
+            await ask(server, POST + b"Transfer-Encoding: chunked\r\n\r\n" + body),
+            400,
+            "bad-request",
+        ), size
 
 
 async def test_trailers_do_not_change_what_the_head_says(wire: Wire, register: Make) -> None:
     await register("P")
-    trailers = b"Host: evil.test\r\nOrigin: http://evil.test\r\nContent-Type: application/x-yaml\r\n\r\n"
+    trailers = (
+        b"Host: evil.test\r\nOrigin: http://evil.test\r\nContent-Type: application/x-yaml\r\n\r\n"
+    )
     body = b"d;name=value\r\n" + BODY + b"\r\n0\r\n" + trailers
     status, headers, _ = await wire.ask(POST + b"Transfer-Encoding: chunked\r\n\r\n" + body)
     assert (status, headers["location"].startswith("http://flyte.test/")) == (202, True)
 
 
-# ------------------------------------------------------------------------------------------------------------- bounds
+# ------------------------------------------------------------------------------------------- bounds
 
 
 async def test_many_header_lines_are_refused(wire: Wire) -> None:
@@ -210,14 +244,20 @@ async def test_framing_without_end_is_refused(server: Server) -> None:
         [b"0" * 1000] * 80,  # a size without end
     ):
         wire = await server.connect()
-        await wire.send(b"POST /v1/packs HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n", *parts)
+        await wire.send(
+            b"POST /v1/packs HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n", *parts
+        )
         assert (await wire.answer())[0] in (400, 431), parts[0][:10]
 
 
 async def test_a_body_of_tiny_chunks_is_accepted(wire: Wire) -> None:
     body = b'{"name":"%b"}' % (b"P" * 400)
     chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
-    assert (await wire.ask(b"POST /v1/packs HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n" + chunks))[0] == 201
+    assert (
+        await wire.ask(
+            b"POST /v1/packs HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n" + chunks
+        )
+    )[0] == 201
 
 
 async def test_empty_lines_before_a_request_are_few(wire: Wire) -> None:
@@ -232,13 +272,17 @@ class Impatient(Connection):
     patience = Patience(stall=0.05, linger=0.2, linger_pause=0.05)
 
 
-@pytest.mark.parametrize(("begin", "drip"), [(b"", b"0"), (b"0\r\nX: ", b"y"), (b"", b"1\r\na\r\n")])
+@pytest.mark.parametrize(
+    ("begin", "drip"), [(b"", b"0"), (b"0\r\nX: ", b"y"), (b"", b"1\r\na\r\n")]
+)
 async def test_a_body_or_trailers_drop_by_drop_are_given_up(
     service: Service, options: Options, begin: bytes, drip: bytes
 ) -> None:
     async with running(create_app(service, options), http=Impatient) as server:
         wire = await server.connect()
-        await wire.send(b"POST /v1/packs HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n" + begin)
+        await wire.send(
+            b"POST /v1/packs HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n" + begin
+        )
         end = asyncio.create_task(wire.rest())
         while not end.done():
             await wire.try_to_send(drip)
@@ -246,17 +290,21 @@ async def test_a_body_or_trailers_drop_by_drop_are_given_up(
         assert b" 408 " in (await end)[:14]
 
 
-# ------------------------------------------------------------------------------------------------------- who is answered
+# ---------------------------------------------------------------------------------- who is answered
 
 
-async def test_what_cannot_be_read_is_refused_after_the_requests_before_it_are_answered(wire: Wire, register: Make) -> None:
+async def test_what_cannot_be_read_is_refused_after_the_requests_before_it_are_answered(
+    wire: Wire, register: Make
+) -> None:
     await register("P")
     await wire.send(EVENT + EVENT + b"nonsense\r\n\r\n" + EVENT)
     assert [(await wire.answer())[0] for _ in range(3)] == [202, 202, 400]
     assert await wire.rest() == b""
 
 
-async def test_the_fault_of_a_request_is_not_the_answer_to_another(server: Server, register: Make) -> None:
+async def test_the_fault_of_a_request_is_not_the_answer_to_another(
+    server: Server, register: Make
+) -> None:
     await register("P")
     for last in (POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", b"GET /v1 HTT\r\n\r\n"):
         wire = await server.connect()
@@ -264,7 +312,9 @@ async def test_the_fault_of_a_request_is_not_the_answer_to_another(server: Serve
         assert [(await wire.answer())[0] for _ in range(2)] == [202, 400], last
 
 
-async def test_wishes_for_another_protocol_without_number_are_ignored(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
+async def test_wishes_for_another_protocol_without_number_are_ignored(
+    wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG, "flyte")
     wish = GET + HOST + b"Connection: keep-alive, Upgrade\r\nUpgrade: h2c\r\n\r\n"
     sending = asyncio.create_task(wire.send(wish * 1_200))
@@ -275,7 +325,9 @@ async def test_wishes_for_another_protocol_without_number_are_ignored(wire: Wire
 
 
 async def test_a_wish_for_another_protocol_may_close_the_connection(wire: Wire) -> None:
-    status, headers, _ = await wire.ask(GET + HOST + b"Connection: upgrade, close\r\nUpgrade: x\r\n\r\n")
+    status, headers, _ = await wire.ask(
+        GET + HOST + b"Connection: upgrade, close\r\nUpgrade: x\r\n\r\n"
+    )
     assert (status, headers["connection"], await wire.rest()) == (200, "close", b"")
 
 
@@ -298,7 +350,7 @@ async def test_who_has_sent_the_body_is_not_told_to_go_on(wire: Wire, register: 
     assert (await wire.answer())[0] == 202
 
 
-# ---------------------------------------------------------------------------------------- refusals before the body is read
+# ----------------------------------------------------------------- refusals before the body is read
 
 
 @pytest.fixture(params=["plain", "tls"])
@@ -310,7 +362,9 @@ async def connect(
     cert, key = write_pair(tmp_path, certificate)
     files = {"ssl_certfile": cert, "ssl_keyfile": key} if request.param == "tls" else {}
     context = ssl.create_default_context(cadata=certificate.pem.decode()) if files else None
-    async with running(create_app(service, Options(max_body_bytes=100_000, is_local=True)), **files) as server:
+    async with running(
+        create_app(service, Options(max_body_bytes=100_000, is_local=True)), **files
+    ) as server:
         yield lambda: server.connect(context)
 
 
@@ -360,10 +414,14 @@ async def test_the_rest_of_a_small_body_is_skipped_and_the_connection_kept(wire:
     assert (await wire.answer())[0] == 200
 
 
-async def test_who_sends_on_without_end_after_a_refusal_is_hung_up_on(service: Service, options: Options) -> None:
+async def test_who_sends_on_without_end_after_a_refusal_is_hung_up_on(
+    service: Service, options: Options
+) -> None:
     async with running(create_app(service, options), http=Impatient) as server:
         wire = await server.connect()
-        await wire.send(request("POST", "/nowhere", b"").replace(b"Length: 0", b"Length: 999999999"))
+        await wire.send(
+            request("POST", "/nowhere", b"").replace(b"Length: 0", b"Length: 999999999")
+        )
         assert (await wire.answer())[0] == 404
         while server.connection_count:
             await wire.try_to_send(b"x" * 100)
@@ -371,6 +429,8 @@ async def test_who_sends_on_without_end_after_a_refusal_is_hung_up_on(service: S
 
 
 async def test_a_client_that_expected_to_be_told_may_send_the_body_all_the_same(wire: Wire) -> None:
-    head = request("POST", "/nowhere", b"x" * 3_000_000, "Expect: 100-continue", "Connection: close")
+    head = request(
+        "POST", "/nowhere", b"x" * 3_000_000, "Expect: 100-continue", "Connection: close"
+    )
     await wire.send(head)
     assert (await wire.answer())[0] == 404

@@ -1,4 +1,6 @@
-"""Numbers that no 64 bit float holds: the answer depends on the body alone, and never on who listens."""
+"""Numbers that no 64 bit float holds: the answer depends on the body alone, and never on who
+listens.
+"""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -10,7 +12,14 @@ HUGE = "9" * 400
 MAX_LENGTH = "-" + "8" * 4299
 
 KEPT = [HUGE, MAX_LENGTH, f"[{HUGE}]", "18446744073709551616", "1e308", "-0.0", "1e-999"]
-REFUSED = ["1e999", "-1e999", HUGE + ".5", "7" * 4301, f'{{"a": [1, {"7" * 4301}]}}', '[1, "1e999", 1e999]']
+REFUSED = [
+    "1e999",
+    "-1e999",
+    HUGE + ".5",
+    "7" * 4301,
+    f'{{"a": [1, {"7" * 4301}]}}',
+    '[1, "1e999", 1e999]',
+]
 
 JSON = {"Content-Type": "application/json"}
 YAML = {"Content-Type": "application/yaml"}
@@ -20,14 +29,25 @@ Post = Callable[[str, str], Awaitable[httpx2.Response]]
 
 @pytest.fixture
 async def flow(api: httpx2.AsyncClient) -> None:
-    """A pack P whose event E begins a flow of three steps, of which the second reads the payload."""
+    """A pack P whose event E begins a flow of three steps, of which the second reads the
+    payload.
+    """
     await api.post("/v1/packs", json={"name": "P", "commands": [{"name": "C"}]})
     event = {"packName": "P", "name": "E"}
     command = {"packName": "P", "name": "C"}
     steps = [
         {"id": "blind", "event": event, "command": {**command, "input": "{{ Event.Name }}"}},
-        {"id": "reads", "event": event, "command": {**command, "input": "{{ Event.Payload|first }}"}},
-        {"id": "after", "dependsOn": ["blind"], "event": {**event, "name": "D"}, "command": command},
+        {
+            "id": "reads",
+            "event": event,
+            "command": {**command, "input": "{{ Event.Payload|first }}"},
+        },
+        {
+            "id": "after",
+            "dependsOn": ["blind"],
+            "event": {**event, "name": "D"},
+            "command": command,
+        },
     ]
     answer = await api.post("/v1/flows", json={"name": "f", "steps": steps})
     assert answer.status_code == 201, answer.text
@@ -36,7 +56,11 @@ async def flow(api: httpx2.AsyncClient) -> None:
 @pytest.fixture
 def send(api: httpx2.AsyncClient, flow: None) -> Post:
     async def send(name: str, payload: str) -> httpx2.Response:
-        return await api.post("/v1/packs/P/events", content=f'{{"event": "{name}", "payload": {payload}}}', headers=JSON)
+        return await api.post(
+            "/v1/packs/P/events",
+            content=f'{{"event": "{name}", "payload": {payload}}}',
+            headers=JSON,
+        )
 
     return send
 
@@ -55,7 +79,9 @@ async def test_a_number_is_accepted_exactly_whoever_listens_and_fails_only_the_s
         assert answer.status_code == 202, answer.text
         kept = await api.get(answer.headers["location"])
         assert number.encode().replace(b" ", b"") in kept.content.replace(b" ", b"")
-        assert (await api.get(answer.headers["location"], headers={"Accept": "application/yaml"})).status_code == 200
+        assert (
+            await api.get(answer.headers["location"], headers={"Accept": "application/yaml"})
+        ).status_code == 200
         if name == "E":
             outcomes = {each["stepId"]: each["outcome"] for each in kept.json()["decisions"]}
             assert outcomes["blind"] == "ran"
@@ -63,12 +89,16 @@ async def test_a_number_is_accepted_exactly_whoever_listens_and_fails_only_the_s
 
 
 @pytest.mark.parametrize("number", KEPT, ids=lambda text: text[:12])
-async def test_a_number_as_a_result_ends_the_action(number: str, api: httpx2.AsyncClient, send: Post) -> None:
+async def test_a_number_as_a_result_ends_the_action(
+    number: str, api: httpx2.AsyncClient, send: Post
+) -> None:
     await send("E", "{}")
     (action, *_) = (await api.post("/v1/packs/P/actions/take?max=1")).json()["actions"]
     address = action["links"][0]["href"]
     for _ in range(2):  # the same result again changes nothing
-        answer = await api.post(address, content=f'{{"event": "D", "payload": {number}}}', headers=JSON)
+        answer = await api.post(
+            address, content=f'{{"event": "D", "payload": {number}}}', headers=JSON
+        )
         assert answer.status_code == 202, answer.text
     assert (await states(api))["blind"] == "SUCCESS"
     assert (await states(api))["after"] == "NEW"
@@ -80,7 +110,9 @@ async def test_a_number_that_cannot_be_kept_is_refused_alike_everywhere_with_its
 ) -> None:
     await send("E", "{}")
     action = (await api.post("/v1/packs/P/actions/take")).json()
-    result = await api.post(action["links"][0]["href"], content=f'{{"event": "D", "payload": {number}}}', headers=JSON)
+    result = await api.post(
+        action["links"][0]["href"], content=f'{{"event": "D", "payload": {number}}}', headers=JSON
+    )
     command = f'{{"packName": "P", "name": "C", "input": {number}}}'
     step = f'{{"id": "a", "event": {{"packName": "P", "name": "E"}}, "command": {command}}}'
     flow = await api.post("/v1/flows", content=f'{{"name": "g", "steps": [{step}]}}', headers=JSON)
@@ -93,9 +125,14 @@ async def test_a_number_that_cannot_be_kept_is_refused_alike_everywhere_with_its
 
 
 @pytest.mark.parametrize("number", [HUGE, MAX_LENGTH])
-async def test_flows_and_packs_keep_a_number_exactly_and_hand_it_out_so(number: str, api: httpx2.AsyncClient, send: Post) -> None:
+async def test_flows_and_packs_keep_a_number_exactly_and_hand_it_out_so(
+    number: str, api: httpx2.AsyncClient, send: Post
+) -> None:
     command = f'{{"packName": "P", "name": "Exact", "input": {{"n": {number}}}}}'
-    text = f'{{"name": "g", "steps": [{{"id": "a", "event": {{"packName": "P", "name": "G"}}, "command": {command}}}]}}'
+    text = (
+        '{"name": "g", "steps": [{"id": "a", "event": {"packName": "P", "name": "G"},'
+        f' "command": {command}}}]}}'
+    )
     for content_type in (JSON, YAML):
         answer = await api.post("/v1/flows", content=text, headers=content_type)
         assert answer.status_code == 201, answer.text
@@ -113,7 +150,9 @@ async def test_yaml_says_the_same_of_the_same_numbers(api: httpx2.AsyncClient, f
         return (await api.post("/v1/packs/P/events", content=body, headers=YAML)).status_code
 
     assert [await status(number) for number in (HUGE, MAX_LENGTH, "[1e308]")] == [202, 202, 202]
-    assert [await status(number) for number in ("1e999", "7" * 4301, "0x" + "f" * 4000, ".inf", ".nan")] == [400] * 5
+    assert [
+        await status(number) for number in ("1e999", "7" * 4301, "0x" + "f" * 4000, ".inf", ".nan")
+    ] == [400] * 5
 
 
 @pytest.mark.parametrize("number", [HUGE, MAX_LENGTH, "[1e308]"], ids=lambda text: text[:12])
@@ -125,9 +164,13 @@ async def test_a_hook_takes_what_a_pack_may_send(number: str, api: httpx2.AsyncC
     assert (await api.post("/v1/hooks/open", content="1e999", headers=JSON)).status_code == 400
 
 
-async def test_a_datastore_item_with_such_a_number_fails_only_the_step_that_reads_it(api: httpx2.AsyncClient, flow: None) -> None:
+async def test_a_datastore_item_with_such_a_number_fails_only_the_step_that_reads_it(
+    api: httpx2.AsyncClient, flow: None
+) -> None:
     for key, number in (("huge", HUGE), ("infinite", "1e999")):
-        answer = await api.put(f"/v1/datastore/{key}", files={"value": ("n", number.encode(), "application/json")})
+        answer = await api.put(
+            f"/v1/datastore/{key}", files={"value": ("n", number.encode(), "application/json")}
+        )
         assert answer.status_code == 201
         assert (await api.get(f"/v1/datastore/{key}")).text == number
         event: dict[str, Any] = {"packName": "P", "name": "Read"}
@@ -140,4 +183,7 @@ async def test_a_datastore_item_with_such_a_number_fails_only_the_step_that_read
     sent = await api.post("/v1/packs/P/events", json={"event": "Read"})
     assert sent.status_code == 202
     decisions = (await api.get(sent.headers["location"])).json()["decisions"]
-    assert sorted((each["stepId"], each["outcome"]) for each in decisions) == [("blind", "ran")] * 2 + [("reads", "failed")] * 2
+    assert (
+        sorted((each["stepId"], each["outcome"]) for each in decisions)
+        == [("blind", "ran")] * 2 + [("reads", "failed")] * 2
+    )

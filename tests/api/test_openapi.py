@@ -21,7 +21,9 @@ DESCRIPTION = describe(OPERATIONS)
 def nodes(value: Any) -> Iterator[dict[str, Any]]:
     if isinstance(value, dict):
         yield value
-    for child in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+    for child in (
+        value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    ):
         yield from nodes(child)
 
 
@@ -98,11 +100,20 @@ def test_the_reference_shows_the_examples_of_the_description() -> None:
     text = (Path(__file__).parents[2] / "docs/reference/api.md").read_text()
     for operation in OPERATIONS:
         if operation.example is not None:
-            assert json.dumps(operation.example, indent=2) in text or to_yaml(operation.example).decode() in text
+            assert (
+                json.dumps(operation.example, indent=2) in text
+                or to_yaml(operation.example).decode() in text
+            )
 
 
-async def test_the_examples_work_together_with_the_packs_that_they_name(api: httpx2.AsyncClient) -> None:
-    example = {operation.name: operation.example for operation in OPERATIONS if operation.example is not None}
+async def test_the_examples_work_together_with_the_packs_that_they_name(
+    api: httpx2.AsyncClient,
+) -> None:
+    example = {
+        operation.name: operation.example
+        for operation in OPERATIONS
+        if operation.example is not None
+    }
     pack_id = (await api.post("/v1/packs", json=example["registerPack"])).json()["id"]
     flow = (await api.post("/v1/flows", json=example["saveFlow"])).json()
     assert flow.get("warnings", []) == []
@@ -110,12 +121,21 @@ async def test_the_examples_work_together_with_the_packs_that_they_name(api: htt
     said = ReceivedMessage("C1", User("U1", "ann"), "deploy web", "1", "1")
     assert (step["event"]["packName"], step["event"]["name"]) == ("Chat", type(said).__name__)
     await api.post("/v1/packs", json={"name": "Chat"})
-    await api.post("/v1/packs/Chat/events", json={"event": step["event"]["name"], "payload": msgspec.to_builtins(said)})
+    await api.post(
+        "/v1/packs/Chat/events",
+        json={"event": step["event"]["name"], "payload": msgspec.to_builtins(said)},
+    )
     action = (await api.post(f"/v1/packs/{pack_id}/actions/take")).json()
     assert (action["command"], action["input"]) == ("Deploy", {"request": "deploy web"})
-    assert (await api.post(action["links"][0]["href"], json=example["actionResult"])).status_code == 202
+    assert (
+        await api.post(action["links"][0]["href"], json=example["actionResult"])
+    ).status_code == 202
     (execution,) = (await api.get("/v1/executions")).json()["executions"]
     assert execution["actions"]["deploy"]["context"] == {"channel": "C1"}
-    assert (await api.post(f"/v1/packs/{pack_id}/events", json=example["sendEvent"])).status_code == 202
+    assert (
+        await api.post(f"/v1/packs/{pack_id}/events", json=example["sendEvent"])
+    ).status_code == 202
     declared = {event["name"] for event in example["registerPack"]["events"]}
-    assert {example[name]["event"] for name in ("sendEvent", "actionResult", "resolveAction")} <= declared
+    assert {
+        example[name]["event"] for name in ("sendEvent", "actionResult", "resolveAction")
+    } <= declared

@@ -1,4 +1,6 @@
-"""Packs made with the SDK, run against a real service: what they report at their end, what they read, and what they give back."""
+"""Packs made with the SDK, run against a real service: what they report at their end, what they
+read, and what they give back.
+"""
 
 import asyncio
 import contextlib
@@ -28,9 +30,13 @@ def run(service: Service, options: Options) -> Run:
     """Run a pack for as long as a block lasts; with a token, on a server that has auth."""
 
     @contextlib.asynccontextmanager
-    async def run(pack: Pack, token: str | None = None, **labels: str) -> AsyncIterator[asyncio.Event]:
+    async def run(
+        pack: Pack, token: str | None = None, **labels: str
+    ) -> AsyncIterator[asyncio.Event]:
         app = create_app(service, options, None if token is None else Authenticator(service.tokens))
-        environment = Environment(api=BASE, token=token, labels=labels, health_port=None, poll_interval=0.01)
+        environment = Environment(
+            api=BASE, token=token, labels=labels, health_port=None, poll_interval=0.01
+        )
         ready, stop = asyncio.Event(), asyncio.Event()
 
         @pack.task
@@ -38,7 +44,9 @@ def run(service: Service, options: Options) -> Run:
             await pack.others()
             ready.set()
 
-        serving = asyncio.create_task(pack.serve(environment, stop=stop, transport=httpx2.ASGITransport(app)))
+        serving = asyncio.create_task(
+            pack.serve(environment, stop=stop, transport=httpx2.ASGITransport(app))
+        )
         waiting = asyncio.create_task(ready.wait())
         await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
@@ -55,7 +63,9 @@ async def stopped(service: Service) -> dict[str, bool]:
     return {pack.id: pack.stopped_at is not None for pack in await service.packs.list()}
 
 
-async def test_a_pack_signs_off_at_its_end_and_with_the_last_of_its_instances(service: Service, run: Run) -> None:
+async def test_a_pack_signs_off_at_its_end_and_with_the_last_of_its_instances(
+    service: Service, run: Run
+) -> None:
     one, two, other = Pack("P"), Pack("P"), Pack("P")
     async with run(one), run(other, env="dev"):
         async with run(two):
@@ -67,7 +77,9 @@ async def test_a_pack_signs_off_at_its_end_and_with_the_last_of_its_instances(se
     assert await stopped(service) == {"P": True, "P.env.dev": True}
 
 
-async def test_a_pack_that_ends_with_an_error_does_not_sign_off(service: Service, options: Options) -> None:
+async def test_a_pack_that_ends_with_an_error_does_not_sign_off(
+    service: Service, options: Options
+) -> None:
     pack = Pack("P")
 
     @pack.task
@@ -127,7 +139,9 @@ async def test_a_pack_reads_what_it_declares_and_is_told_to_declare_what_it_does
     assert "flyte tokens create --item" in unnamed.message
 
 
-async def test_without_auth_a_pack_reads_every_item_as_before(api: httpx2.AsyncClient, run: Run) -> None:
+async def test_without_auth_a_pack_reads_every_item_as_before(
+    api: httpx2.AsyncClient, run: Run
+) -> None:
     await save(api, "a")
     assert await read(Pack("P"), run, None, "a") == ["x"]
     assert await read(Pack("P", items=["a"]), run, None, "a") == ["x"]
@@ -157,7 +171,9 @@ def test_every_chat_declares_what_it_reads() -> None:
 
 
 @pytest.mark.slow
-async def test_an_action_that_is_given_back_goes_to_another_instance(service: Service, api: httpx2.AsyncClient, run: Run) -> None:
+async def test_an_action_that_is_given_back_goes_to_another_instance(
+    service: Service, api: httpx2.AsyncClient, run: Run
+) -> None:
     done, packs = list[str](), {name: Pack("P") for name in ("one", "two")}
     all_done = asyncio.Event()
 
@@ -176,7 +192,10 @@ async def test_an_action_that_is_given_back_goes_to_another_instance(service: Se
     for name, pack in packs.items():
         declare(name, pack)
     command = {"name": "C", "packName": "P", "input": "{{ Event.Payload }}"}
-    flow = {"name": "f", "steps": [{"id": "s", "event": {"name": "E", "packName": "Q"}, "command": command}]}
+    flow = {
+        "name": "f",
+        "steps": [{"id": "s", "event": {"name": "E", "packName": "Q"}, "command": command}],
+    }
     await api.post("/v1/flows", json=flow)
     await api.post("/v1/packs", json={"name": "Q"})
     async with run(packs["one"]), run(packs["two"]):
@@ -184,7 +203,11 @@ async def test_an_action_that_is_given_back_goes_to_another_instance(service: Se
             await api.post("/v1/packs/Q/events", json={"event": "E", "payload": name})
         await all_done.wait()
     assert sorted(done) == ["one by one", "one by one", "two by two", "two by two"]
-    actions = [each for one in (await api.get("/v1/audit/flows")).json()["flows"] for each in one["actions"].values()]
+    actions = [
+        each
+        for one in (await api.get("/v1/audit/flows")).json()["flows"]
+        for each in one["actions"].values()
+    ]
     assert {each["result"]["payload"] for each in actions} == {"one", "two"}
 
 
@@ -202,7 +225,9 @@ async def test_an_action_is_given_back_in_its_command_only(run: Run) -> None:
 
 
 class SlowReturns(httpx2.AsyncBaseTransport):
-    """Deliver the answer to an action that is given back only when the action has been handed out again."""
+    """Deliver the answer to an action that is given back only when the action has been handed
+    out again.
+    """
 
     def __init__(self, inner: httpx2.AsyncBaseTransport) -> None:
         self._inner = inner
@@ -237,10 +262,16 @@ async def test_an_action_that_comes_again_before_its_return_is_answered_is_done(
         return event("done")
 
     command = {"name": "C", "packName": "P"}
-    flow = {"name": "f", "steps": [{"id": "s", "event": {"name": "E", "packName": "Q"}, "command": command}]}
+    flow = {
+        "name": "f",
+        "steps": [{"id": "s", "event": {"name": "E", "packName": "Q"}, "command": command}],
+    }
     await api.post("/v1/flows", json=flow)
     await api.post("/v1/packs", json={"name": "Q"})
-    stop, transport = asyncio.Event(), SlowReturns(httpx2.ASGITransport(create_app(service, options)))
+    stop, transport = (
+        asyncio.Event(),
+        SlowReturns(httpx2.ASGITransport(create_app(service, options))),
+    )
     environment = Environment(api=BASE, health_port=None, poll_interval=0.01)
     serving = asyncio.create_task(pack.serve(environment, stop=stop, transport=transport))
     await api.post("/v1/packs/Q/events", json={"event": "E"})

@@ -16,13 +16,18 @@ BASE = "http://flyte.test"
 Register = Callable[..., Awaitable[dict[str, Any]]]
 
 GO_BODY = (
-    b'{"name":"T","labels":{"env":"dev","x":"y=z"},"events":[{"name":"Echoed"}],"commands":[{"name":"Echo","events":["Echoed"]},'
-    b'{"name":"Boom","events":[]}],"links":[{"href":"http://help/","rel":"help"}]}'
+    b'{"name":"T","labels":{"env":"dev","x":"y=z"},"events":[{"name":"Echoed"}],'
+    b'"commands":[{"name":"Echo","events":["Echoed"]},{"name":"Boom","events":[]}],'
+    b'"links":[{"href":"http://help/","rel":"help"}]}'
 )
 
 
-async def test_registering_answers_with_the_pack_and_everything_it_needs_to_work(api: httpx2.AsyncClient) -> None:
-    answer = await api.post("/v1/packs", content=GO_BODY, headers={"Content-Type": "application/json"})
+async def test_registering_answers_with_the_pack_and_everything_it_needs_to_work(
+    api: httpx2.AsyncClient,
+) -> None:
+    answer = await api.post(
+        "/v1/packs", content=GO_BODY, headers={"Content-Type": "application/json"}
+    )
     here = f"{BASE}/v1/packs/T.env.dev.x.y=z"
     take = f"{BASE}/swagger#!/action/takeAction"
     assert answer.status_code == 201
@@ -38,7 +43,11 @@ async def test_registering_answers_with_the_pack_and_everything_it_needs_to_work
                 "events": ["Echoed"],
                 "links": [{"href": f"{here}/actions/take?commandName=Echo", "rel": take}],
             },
-            {"name": "Boom", "events": [], "links": [{"href": f"{here}/actions/take?commandName=Boom", "rel": take}]},
+            {
+                "name": "Boom",
+                "events": [],
+                "links": [{"href": f"{here}/actions/take?commandName=Boom", "rel": take}],
+            },
         ],
         "events": [{"name": "Echoed"}],
         "lastSeen": "2026-03-01T12:30:00.25Z",
@@ -53,18 +62,35 @@ async def test_registering_answers_with_the_pack_and_everything_it_needs_to_work
     }
 
 
-async def test_what_a_pack_says_about_inputs_and_payloads_is_shown_again(api: httpx2.AsyncClient) -> None:
-    schemas: list[Any] = [{"type": "object", "properties": {"app": {"type": "string"}}}, True, "no schema at all", {}, None]
-    commands = [{"name": f"C{number}", "events": [], "inputSchema": schema} for number, schema in enumerate(schemas)]
-    events = [{"name": f"E{number}", "payloadSchema": schema} for number, schema in enumerate(schemas)]
-    answer = await api.post("/v1/packs", json={"name": "T", "commands": commands, "events": events, "links": []})
+async def test_what_a_pack_says_about_inputs_and_payloads_is_shown_again(
+    api: httpx2.AsyncClient,
+) -> None:
+    schemas: list[Any] = [
+        {"type": "object", "properties": {"app": {"type": "string"}}},
+        True,
+        "no schema at all",
+        {},
+        None,
+    ]
+    commands = [
+        {"name": f"C{number}", "events": [], "inputSchema": schema}
+        for number, schema in enumerate(schemas)
+    ]
+    events = [
+        {"name": f"E{number}", "payloadSchema": schema} for number, schema in enumerate(schemas)
+    ]
+    answer = await api.post(
+        "/v1/packs", json={"name": "T", "commands": commands, "events": events, "links": []}
+    )
     assert answer.status_code == 201
     shown = (await api.get("/v1/packs/T")).json()
     assert [command.get("inputSchema") for command in shown["commands"]] == schemas
     assert [event.get("payloadSchema") for event in shown["events"]] == schemas
 
 
-async def test_the_location_of_a_new_pack_answers_like_the_registration(api: httpx2.AsyncClient) -> None:
+async def test_the_location_of_a_new_pack_answers_like_the_registration(
+    api: httpx2.AsyncClient,
+) -> None:
     registered = await api.post("/v1/packs", content=GO_BODY)
     assert (await api.get(registered.headers["location"])).json() == registered.json()
 
@@ -74,15 +100,20 @@ async def test_the_location_of_a_new_pack_answers_like_the_registration(api: htt
     [
         b'{"name":"T","events":null,"links":[]}',
         b'{"name":"T","labels":null,"commands":null,"events":null,"links":null}',
-        b'{"name":"T","labels":{"env":"dev"},"links":[],"commands":[{"name":"Echo","events":["Echoed"],"links":[]}],'
-        b'"events":[{"name":"Echoed","links":[]},{"name":"Echoed","links":[]}]}',
+        (
+            b'{"name":"T","labels":{"env":"dev"},"links":[],"commands":[{"name":"Echo",'
+            b'"events":["Echoed"],"links":[]}],"events":[{"name":"Echoed","links":[]},'
+            b'{"name":"Echoed","links":[]}]}'
+        ),
         b'{"NAME":"T","Labels":{},"unknown":{"deeply":[1]}}',
         b'{"name":"T"}',
         b'{"id":"other","name":"T","lastSeen":"never","status":17}',
     ],
 )
 async def test_whatever_old_clients_send_registers(api: httpx2.AsyncClient, body: bytes) -> None:
-    answer = await api.post("/v1/packs", content=body, headers={"Content-Type": "text/plain; charset=utf-8"})
+    answer = await api.post(
+        "/v1/packs", content=body, headers={"Content-Type": "text/plain; charset=utf-8"}
+    )
     assert answer.status_code == 201, answer.text
     assert answer.json()["name"] == "T"
 
@@ -106,7 +137,12 @@ async def test_registering_again_replaces_the_pack_of_the_same_name_and_labels(
 
 async def test_packs_are_listed_by_name(api: httpx2.AsyncClient, register: Register) -> None:
     for name in ("Slack", "Bamboo", "Jira"):
-        await register(name, labels={"env": "x"}, commands=[{"name": "C"}], links=[{"href": "http://help/", "rel": "help"}])
+        await register(
+            name,
+            labels={"env": "x"},
+            commands=[{"name": "C"}],
+            links=[{"href": "http://help/", "rel": "help"}],
+        )
     answer = (await api.get("/v1/packs")).json()
     assert answer["links"] == [
         {"href": f"{BASE}/v1/packs", "rel": "self"},
@@ -168,8 +204,12 @@ async def test_a_deleted_pack_is_gone(api: httpx2.AsyncClient, register: Registe
         assert (answer.status_code, answer.json()["code"]) == (404, "not-found")
 
 
-@pytest.mark.parametrize("rel", ["up", "self", "http://x/swagger#/actionResult", "x/takeAction", "/event"])
-async def test_a_link_that_would_hide_one_of_ours_is_refused(api: httpx2.AsyncClient, rel: str) -> None:
+@pytest.mark.parametrize(
+    "rel", ["up", "self", "http://x/swagger#/actionResult", "x/takeAction", "/event"]
+)
+async def test_a_link_that_would_hide_one_of_ours_is_refused(
+    api: httpx2.AsyncClient, rel: str
+) -> None:
     links = [{"href": "http://help/", "rel": "help"}, {"href": "http://x/", "rel": rel}]
     answer = await api.post("/v1/packs", json={"name": "T", "links": links})
     assert answer.status_code == 400
@@ -183,7 +223,9 @@ async def test_a_link_that_only_resembles_ours_is_kept(register: Register, rel: 
 
 
 @pytest.mark.parametrize("name", ["a/b", "ä ö", "50%", "a?b#c", "..", "a+b", "日本"])
-async def test_names_of_any_characters_work_in_addresses(api: httpx2.AsyncClient, register: Register, name: str) -> None:
+async def test_names_of_any_characters_work_in_addresses(
+    api: httpx2.AsyncClient, register: Register, name: str
+) -> None:
     pack = await register(name, labels={"k": "/v"})
     links = {link["rel"].rpartition("/")[2]: link["href"] for link in pack["links"]}
     assert (await api.get(links["self"])).json() == pack
@@ -191,7 +233,7 @@ async def test_names_of_any_characters_work_in_addresses(api: httpx2.AsyncClient
     assert (await api.post(links["takeAction"])).status_code == 204
 
 
-# --------------------------------------------------------------------------------------------------------------- in parts
+# ----------------------------------------------------------------------------------------- in parts
 
 
 async def make_many(api: httpx2.AsyncClient, kind: str, count: int) -> list[str]:
@@ -200,12 +242,19 @@ async def make_many(api: httpx2.AsyncClient, kind: str, count: int) -> list[str]
         if kind == "datastore":
             await api.put(f"/v1/datastore/{name}", files={"value": ("x", b"1")})
         else:
-            await api.post(f"/v1/{kind}", json={"name": name, "steps": []} if kind == "flows" else {"name": name})
+            await api.post(
+                f"/v1/{kind}",
+                json={"name": name, "steps": []} if kind == "flows" else {"name": name},
+            )
     return names
 
 
-@pytest.mark.parametrize(("kind", "key"), [("packs", "name"), ("flows", "name"), ("datastore", "key")])
-async def test_a_list_is_whole_or_goes_on_by_its_link_next(kind: str, key: str, api: httpx2.AsyncClient) -> None:
+@pytest.mark.parametrize(
+    ("kind", "key"), [("packs", "name"), ("flows", "name"), ("datastore", "key")]
+)
+async def test_a_list_is_whole_or_goes_on_by_its_link_next(
+    kind: str, key: str, api: httpx2.AsyncClient
+) -> None:
     names = await make_many(api, kind, 7)
     whole = (await api.get(f"/v1/{kind}")).json()
     assert [each[key] for each in whole[kind]] == names

@@ -1,4 +1,6 @@
-"""Packs that stop say so; packs that crash fall silent; actions that were taken can be given back."""
+"""Packs that stop say so; packs that crash fall silent; actions that were taken can be given
+back.
+"""
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -15,15 +17,21 @@ Register = Callable[..., Awaitable[dict[str, Any]]]
 SECOND = timedelta(seconds=1)
 
 
-async def report(api: httpx2.AsyncClient, instance: str, status: str = "live", pack: str = "P") -> int:
-    answer = await api.post(f"/v1/packs/{pack}/presence", json={"instance": instance, "status": status})
+async def report(
+    api: httpx2.AsyncClient, instance: str, status: str = "live", pack: str = "P"
+) -> int:
+    answer = await api.post(
+        f"/v1/packs/{pack}/presence", json={"instance": instance, "status": status}
+    )
     assert answer.status_code == 200, answer.text
     others: int = answer.json()["others"]
     return others
 
 
 async def stopped_at(api: httpx2.AsyncClient, pack: str = "P") -> str | None:
-    (listed,) = [each for each in (await api.get("/v1/packs")).json()["packs"] if each["id"] == pack]
+    (listed,) = [
+        each for each in (await api.get("/v1/packs")).json()["packs"] if each["id"] == pack
+    ]
     shown = (await api.get(f"/v1/packs/{pack}")).json()
     assert listed.get("stoppedAt") == shown.get("stoppedAt")
     at: str | None = shown.get("stoppedAt")
@@ -56,7 +64,9 @@ async def test_a_pack_that_stops_is_stopped_until_it_is_seen_again(
     assert await stopped_at(api) is None
 
 
-async def test_a_pack_is_at_work_while_one_of_its_instances_is(api: httpx2.AsyncClient, register: Register, clock: Clock) -> None:
+async def test_a_pack_is_at_work_while_one_of_its_instances_is(
+    api: httpx2.AsyncClient, register: Register, clock: Clock
+) -> None:
     await register("P")
     await register("P", labels={"env": "dev"})
     assert [await report(api, instance) for instance in ("one", "two", "one")] == [0, 1, 1]
@@ -65,7 +75,10 @@ async def test_a_pack_is_at_work_while_one_of_its_instances_is(api: httpx2.Async
     assert await report(api, "one", "stopped") == 1
     assert await stopped_at(api) is None
     assert await report(api, "three", "stopped", pack="P.env.dev") == 0
-    assert (await stopped_at(api), await stopped_at(api, "P.env.dev")) == (None, "2026-03-01T12:30:01.25Z")
+    assert (await stopped_at(api), await stopped_at(api, "P.env.dev")) == (
+        None,
+        "2026-03-01T12:30:01.25Z",
+    )
     assert await report(api, "two", "stopped") == 0
     assert await report(api, "two", "stopped") == 0
     assert await stopped_at(api) == "2026-03-01T12:30:01.25Z"
@@ -83,7 +96,9 @@ async def test_an_instance_that_crashed_is_forgotten_after_a_while_and_the_pack_
     assert await stopped_at(api) is not None
 
 
-async def test_a_pack_that_says_nothing_at_its_end_is_silent(api: httpx2.AsyncClient, register: Register, clock: Clock) -> None:
+async def test_a_pack_that_says_nothing_at_its_end_is_silent(
+    api: httpx2.AsyncClient, register: Register, clock: Clock
+) -> None:
     await register("Old")
     await api.post("/v1/packs/Old/actions/take")
     clock.move(timedelta(days=7))
@@ -110,11 +125,20 @@ async def test_reports_of_packs_that_are_not_known_or_make_no_sense_are_refused(
 ) -> None:
     assert (await api.post("/v1/packs/Nobody/presence", json={"instance": "x"})).status_code == 404
     await register("P")
-    for body in ({}, {"instance": ""}, {"instance": "x" * 101}, {"instance": 1}, {"instance": "x", "status": "dead"}, []):
+    for body in (
+        {},
+        {"instance": ""},
+        {"instance": "x" * 101},
+        {"instance": 1},
+        {"instance": "x", "status": "dead"},
+        [],
+    ):
         assert (await api.post("/v1/packs/P/presence", json=body)).status_code == 400, body
 
 
-async def test_instances_without_number_are_not_all_kept(service: Service, api: httpx2.AsyncClient, register: Register) -> None:
+async def test_instances_without_number_are_not_all_kept(
+    service: Service, api: httpx2.AsyncClient, register: Register
+) -> None:
     await register("P")
     for number in range(1010):
         others = await service.packs.report_presence("P", str(number), stops=False)
@@ -122,13 +146,22 @@ async def test_instances_without_number_are_not_all_kept(service: Service, api: 
 
 
 @pytest.fixture
-async def action(api: httpx2.AsyncClient, register: Register, save_flow: Register) -> dict[str, Any]:
+async def action(
+    api: httpx2.AsyncClient, register: Register, save_flow: Register
+) -> dict[str, Any]:
     """An action that the pack P has taken."""
     await register("P")
     await register("Other")
     command = {"name": "C", "packName": "P"}
     await save_flow("f", {"id": "s", "event": {"name": "E", "packName": "P"}, "command": command})
-    await save_flow("g", {"id": "s", "event": {"name": "L", "packName": "P"}, "command": {**command, "timeout": "1m"}})
+    await save_flow(
+        "g",
+        {
+            "id": "s",
+            "event": {"name": "L", "packName": "P"},
+            "command": {**command, "timeout": "1m"},
+        },
+    )
     await api.post("/v1/packs/P/events", json={"event": "E"})
     return await take(api)
 
@@ -142,7 +175,9 @@ def link_of(action: dict[str, Any], rel: str) -> str:
     return next(link["href"] for link in action["links"] if link["rel"].endswith(rel))
 
 
-async def test_an_action_that_is_given_back_is_handed_out_again(api: httpx2.AsyncClient, action: dict[str, Any]) -> None:
+async def test_an_action_that_is_given_back_is_handed_out_again(
+    api: httpx2.AsyncClient, action: dict[str, Any]
+) -> None:
     result, back = link_of(action, "actionResult"), link_of(action, "actionReturn")
     assert (await api.post("/v1/packs/P/actions/take")).status_code == 204
     assert (await api.post(back)).status_code == 204
@@ -163,10 +198,14 @@ async def test_a_return_that_is_repeated_does_not_take_the_action_from_another(
     assert (await api.post(back)).status_code == 409
     assert (await api.post(back.partition("?")[0])).status_code == 409
     assert (await api.post("/v1/packs/P/actions/take")).status_code == 204
-    assert (await api.post(link_of(again, "actionResult"), json={"event": "Done"})).status_code == 202
+    assert (
+        await api.post(link_of(again, "actionResult"), json={"event": "Done"})
+    ).status_code == 202
 
 
-async def test_an_action_is_given_back_by_its_pack_alone(api: httpx2.AsyncClient, action: dict[str, Any]) -> None:
+async def test_an_action_is_given_back_by_its_pack_alone(
+    api: httpx2.AsyncClient, action: dict[str, Any]
+) -> None:
     result, back = link_of(action, "actionResult"), link_of(action, "actionReturn")
     assert (await api.post(back.replace("/P/", "/Other/"))).status_code == 409
     assert (await api.post(back.replace("/P/", "/Nobody/"))).status_code == 404

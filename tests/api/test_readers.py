@@ -1,4 +1,6 @@
-"""The two readers of requests: they make the same request of the same bytes, however these are split."""
+"""The two readers of requests: they make the same request of the same bytes, however these are
+split.
+"""
 
 import asyncio
 import contextlib
@@ -45,17 +47,32 @@ def parts_of(request: Request) -> tuple[object, ...]:
     """Return all that a reader knows of a request."""
     head = request.head
     formats = (head.is_form, head.is_yaml, head.wants_yaml)
-    return request.method, request.path, request.query_string, dict(request.all_headers), request.variable, formats
+    return (
+        request.method,
+        request.path,
+        request.query_string,
+        dict(request.all_headers),
+        request.variable,
+        formats,
+    )
 
 
-FLOW = {"event": {"name": "E", "packName": "P"}, "command": {"name": "C", "packName": "P", "input": "{{ Event.Payload }}"}}
-TIMED = {"event": {"name": "T", "packName": "P"}, "command": {"name": "D", "packName": "P", "timeout": "1h"}}
+FLOW = {
+    "event": {"name": "E", "packName": "P"},
+    "command": {"name": "C", "packName": "P", "input": "{{ Event.Payload }}"},
+}
+TIMED = {
+    "event": {"name": "T", "packName": "P"},
+    "command": {"name": "D", "packName": "P", "timeout": "1h"},
+}
 GO = "User-Agent: Go-http-client/1.1\r\nContent-Type: application/json\r\nAccept-Encoding: gzip"
 EVENT = b'{"event":"E","payload":{"a":1}}'
 RESULT = b'{"event":"R","payload":"done"}'
 
 
-def request(path: str, body: bytes = b"", headers: str = GO, *, line: str = "POST {} HTTP/1.1") -> bytes:
+def request(
+    path: str, body: bytes = b"", headers: str = GO, *, line: str = "POST {} HTTP/1.1"
+) -> bytes:
     head = f"{line.format(path)}\r\nHost: flyte.test\r\nContent-Length: {len(body)}\r\n"
     return (head + (headers and headers + "\r\n") + "\r\n").encode() + body
 
@@ -63,7 +80,9 @@ def request(path: str, body: bytes = b"", headers: str = GO, *, line: str = "POS
 class CountingReader(WholeRequestReader):
     """Keeps the requests that it makes, and counts its attempts."""
 
-    def __init__(self, reads_body: Callable[[str, str], bool], longest_body: int, heads_kept: int) -> None:
+    def __init__(
+        self, reads_body: Callable[[str, str], bool], longest_body: int, heads_kept: int
+    ) -> None:
         super().__init__(reads_body, longest_body, heads_kept)
         self.made: list[Exchange] = []
         self.attempts = 0
@@ -77,13 +96,18 @@ class CountingReader(WholeRequestReader):
 
 
 class Twin:
-    """One of two servers that are the same but for their readers: one has the incremental reader only.
+    """One of two servers that are the same but for their readers: one has the incremental reader
+    only.
 
     It counts the requests of each reader.
     """
 
-    def __init__(self, service: Service, *, reads_whole: bool, authenticator: Authenticator | None = None) -> None:
-        options = Options(max_body_bytes=LIMIT, allowed_origins=frozenset(["https://ops.example.com"]))
+    def __init__(
+        self, service: Service, *, reads_whole: bool, authenticator: Authenticator | None = None
+    ) -> None:
+        options = Options(
+            max_body_bytes=LIMIT, allowed_origins=frozenset(["https://ops.example.com"])
+        )
         self.app = create_app(service, options, authenticator)
         self.reader = CountingReader(self.app.reads_body, LIMIT, heads_kept=5)
         self.seen: list[Request] = []
@@ -156,14 +180,18 @@ async def making_twins(folder: Path) -> AsyncIterator[Twins]:
         for number in range(2):
             store = await stack.enter_async_context(SqliteStore(folder / f"{number}.db"))
             seeds = itertools.count()
-            service = Service(store, clock=Clock(), seeds=lambda seeds=seeds: next(seeds).to_bytes(16))  # type: ignore[misc]
+            service = Service(
+                store, clock=Clock(), seeds=lambda seeds=seeds: next(seeds).to_bytes(16)
+            )  # type: ignore[misc]
             await service.start()
             twins.append(twin := Twin(service, reads_whole=number == 0))
             twin.server = await stack.enter_async_context(running(twin.wrapped))
             twin.wire = await twin.server.connect()
         both = Twins(*twins)
         await both.ask(request("/v1/packs", b'{"name":"P"}'))
-        await both.ask(request("/v1/flows", json.dumps({"name": "f", "steps": [FLOW, TIMED]}).encode()))
+        await both.ask(
+            request("/v1/flows", json.dumps({"name": "f", "steps": [FLOW, TIMED]}).encode())
+        )
         yield both
 
 
@@ -202,11 +230,17 @@ EVENTS = "/v1/packs/P/events"
 SPECIAL: dict[str, tuple[int, Any]] = {
     "YAML comes": (202, request(EVENTS, b"event: E\n", "Content-Type: application/x-yaml")),
     "YAML is asked for": (202, request(EVENTS, EVENT, "Accept: application/x-yaml")),
-    "the page of another site asks": (403, request(EVENTS, EVENT, "Origin: https://evil.example.com")),
+    "the page of another site asks": (
+        403,
+        request(EVENTS, EVENT, "Origin: https://evil.example.com"),
+    ),
     "a page that may asks": (202, request(EVENTS, EVENT, "Origin: https://ops.example.com")),
     "a browser says so": (403, request(EVENTS, EVENT, "Sec-Fetch-Site: cross-site")),
     "the connection ends": (202, request(EVENTS, EVENT, "Connection: close")),
-    "the connection ends with a take": (204, request("/v1/packs/P/actions/take?actionName=X", headers="Connection: close")),
+    "the connection ends with a take": (
+        204,
+        request("/v1/packs/P/actions/take?actionName=X", headers="Connection: close"),
+    ),
     "no action can be named so": (404, request("/v1/packs/P/actions/take/result", RESULT)),
     "an old protocol": (202, request(EVENTS, EVENT, line="POST {} HTTP/1.0")),
     "another method": (405, request(EVENTS, EVENT, line="PUT {} HTTP/1.1")),
@@ -227,7 +261,9 @@ SPECIAL: dict[str, tuple[int, Any]] = {
     "large headers": (202, request(EVENTS, EVENT, "X-Large: " + "x" * 5000)),
     "chunks": (
         202,
-        request(EVENTS, b"1f\r\n" + EVENT + b"\r\n0\r\n\r\n").replace(b"Content-Length: 42", b"Transfer-Encoding: chunked"),
+        request(EVENTS, b"1f\r\n" + EVENT + b"\r\n0\r\n\r\n").replace(
+            b"Content-Length: 42", b"Transfer-Encoding: chunked"
+        ),
     ),
     "no length": (400, request(EVENTS).replace(b"Content-Length: 0\r\n", b"")),
 }
@@ -257,11 +293,16 @@ async def test_special_requests_are_the_same_for_both_readers(twins: Twins) -> N
 async def test_every_route_is_read_as_a_whole(twins: Twins) -> None:
     for operation in OPERATIONS:
         path = operation.path.replace("{", "").replace("}", "")
-        assert (await twins.ask(request(path, b"[]", line=f"{operation.method} {{}} HTTP/1.1")))[0] < 500
+        assert (await twins.ask(request(path, b"[]", line=f"{operation.method} {{}} HTTP/1.1")))[
+            0
+        ] < 500
     assert (twins.whole.counted, twins.whole.whole > len(OPERATIONS)) == (0, True)
 
 
-@pytest.mark.parametrize("data", [b"no request", request(EVENTS, EVENT, "Content-Length: 1"), request(EVENTS, EVENT, "X y: z")])
+@pytest.mark.parametrize(
+    "data",
+    [b"no request", request(EVENTS, EVENT, "Content-Length: 1"), request(EVENTS, EVENT, "X y: z")],
+)
 async def test_malformed_requests_are_refused_by_both_readers(twins: Twins, data: bytes) -> None:
     assert (await twins.ask(data))[0] == 400
 
@@ -291,7 +332,8 @@ async def test_a_request_without_headers_does_not_borrow_those_of_the_next(twins
     bare = f"POST {EVENTS} HTTP/1.1\r\n\r\n".encode()
     for twin in (twins.whole, twins.incremental):
         await twin.wire.send(bare + request("/v1/packs/Q/events", EVENT))
-        assert (await twin.wire.answer())[0] == 400  # without a Host, it is the last on its connection
+        # Without a Host, it is the last on its connection.
+        assert (await twin.wire.answer())[0] == 400
         assert await twin.wire.rest() == b""
 
 
@@ -300,7 +342,8 @@ async def test_line_ends_between_requests_do_not_add_up(twins: Twins) -> None:
         assert (await twins.ask(request(EVENTS, EVENT)))[0] == 202
         for twin in (twins.whole, twins.incremental):
             await twin.wire.send(b"\r\n" * 10_000)
-            other = await twin.server.connect()  # what it is answered comes after the line ends have been read
+            # What it is answered comes after the line ends have been read.
+            other = await twin.server.connect()
             assert (await other.ask(request(EVENTS, EVENT)))[0] == 202
     assert twins.whole.counted == 0
 
@@ -308,11 +351,17 @@ async def test_line_ends_between_requests_do_not_add_up(twins: Twins) -> None:
 async def test_by_which_name_the_server_is_known_is_heard_for_each_request(twins: Twins) -> None:
     names = ["a.test", "b.test:81"]
     for name in [*names, *names]:
-        _, headers, _ = await twins.ask(request(EVENTS, EVENT, f"X-Flyte-Host: {name}\r\nX-Forwarded-Proto: https"))
+        _, headers, _ = await twins.ask(
+            request(EVENTS, EVENT, f"X-Flyte-Host: {name}\r\nX-Forwarded-Proto: https")
+        )
         assert headers["location"].startswith(f"https://{name}/v1/audit/events/")
     for name in ("a b", ""):
-        nameless = request(EVENTS, EVENT, f"X-Flyte-Host: {name}").replace(b"Host: flyte.test\r\n", b"Host:\r\n")
-        assert (await twins.ask(nameless))[1]["location"].startswith("http://127.0.0.1:PORT/v1/audit/events/")
+        nameless = request(EVENTS, EVENT, f"X-Flyte-Host: {name}").replace(
+            b"Host: flyte.test\r\n", b"Host:\r\n"
+        )
+        assert (await twins.ask(nameless))[1]["location"].startswith(
+            "http://127.0.0.1:PORT/v1/audit/events/"
+        )
     assert twins.whole.counted == 0
 
 
@@ -334,13 +383,24 @@ async def test_whole_requests_are_authorized(tmp_path: Path) -> None:
             twin.wire = await twin.server.connect()
 
             async def asked(name: str, *headers: str) -> int:
-                paths = (f"/v1/packs/{name}/events", f"/v1/packs/{name}/actions/take", f"/v1/packs/{name}/actions/x/result")
-                answers = [await twin.ask(request(path, EVENT, "\r\n".join([GO, *headers]))) for path in paths]
+                paths = (
+                    f"/v1/packs/{name}/events",
+                    f"/v1/packs/{name}/actions/take",
+                    f"/v1/packs/{name}/actions/x/result",
+                )
+                answers = [
+                    await twin.ask(request(path, EVENT, "\r\n".join([GO, *headers])))
+                    for path in paths
+                ]
                 statuses = {status for status, _, _ in answers}
                 return 401 if statuses == {401} else 202 if statuses == {202, 204, 404} else 0
 
             bearer = f"Authorization: Bearer {text}"
-            assert [await asked("P"), await asked("P", bearer), await asked("Q", bearer)] == [401, 202, 401]
+            assert [await asked("P"), await asked("P", bearer), await asked("Q", bearer)] == [
+                401,
+                202,
+                401,
+            ]
             await service.tokens.revoke(token.token_id)
             assert await asked("P", bearer) == 401
         assert twin.counted == 0
@@ -350,14 +410,28 @@ NAMES = st.sampled_from(["P", "Q", "%50", "P.", ""])
 METHODS = st.sampled_from(["POST", "POST", "POST", "GET", "PUT", "DELETE", "OPTIONS", "PATCH"])
 PATHS = st.one_of(
     st.sampled_from(
-        ["/", "/v1", "/v1/", "//v1", "/v1/packs?limit=1", "/v1/flows/f", "/v1/none", "/v1?a#b", "*", "http://a.test/v1"]
+        [
+            "/",
+            "/v1",
+            "/v1/",
+            "//v1",
+            "/v1/packs?limit=1",
+            "/v1/flows/f",
+            "/v1/none",
+            "/v1?a#b",
+            "*",
+            "http://a.test/v1",
+        ]
     ),
     NAMES.map(lambda name: f"/v1/packs/{name}/events"),
-    st.tuples(NAMES, st.sampled_from(["", "?commandName=C", "?actionName=D", "?max=1", "?", "?commandName="])).map(
-        lambda parts: f"/v1/packs/{parts[0]}/actions/take{parts[1]}"
-    ),
+    st.tuples(
+        NAMES,
+        st.sampled_from(["", "?commandName=C", "?actionName=D", "?max=1", "?", "?commandName="]),
+    ).map(lambda parts: f"/v1/packs/{parts[0]}/actions/take{parts[1]}"),
     st.tuples(NAMES, st.sampled_from(["{}", "{}?lease=x", "{}?lease", "x"])).map(
-        lambda parts: f"/v1/packs/{parts[0]}/actions/{parts[1].replace('{}', 'LAST').replace('?', '/result?')}"
+        lambda parts: (
+            f"/v1/packs/{parts[0]}/actions/{parts[1].replace('{}', 'LAST').replace('?', '/result?')}"
+        )
     ),
 )
 HEADERS = st.lists(
@@ -393,11 +467,18 @@ HEADERS = st.lists(
 )
 BODIES = st.one_of(
     st.sampled_from(
-        [EVENT, RESULT, b"", b"null", b'{"event":"T","createdAt":"2026-01-01T00:00:00Z"}', b'{"event":"E","createdAt":"x"}']
+        [
+            EVENT,
+            RESULT,
+            b"",
+            b"null",
+            b'{"event":"T","createdAt":"2026-01-01T00:00:00Z"}',
+            b'{"event":"E","createdAt":"x"}',
+        ]
     ),
-    st.recursive(st.none() | st.text(max_size=5) | st.floats(), lambda inner: st.lists(inner, max_size=3)).map(
-        lambda value: json.dumps({"event": "E", "payload": value}).encode()
-    ),
+    st.recursive(
+        st.none() | st.text(max_size=5) | st.floats(), lambda inner: st.lists(inner, max_size=3)
+    ).map(lambda value: json.dumps({"event": "E", "payload": value}).encode()),
     st.binary(max_size=20),
 )
 
@@ -422,7 +503,8 @@ async def test_both_readers_make_the_same_request(twins: Twins) -> None:
 
 
 class HeldStore(SqliteStore):
-    """A store that, once it is held, keeps what it has claimed and recorded to itself until it is let go.
+    """A store that, once it is held, keeps what it has claimed and recorded to itself until it is
+    let go.
 
     When it `spoils`, what it has claimed has names that cannot be written.
     """
@@ -469,7 +551,9 @@ async def twin(held: HeldStore) -> AsyncIterator[Twin]:
         yield twin
 
 
-async def test_what_a_client_takes_that_leaves_meanwhile_goes_to_others(twin: Twin, held: HeldStore) -> None:
+async def test_what_a_client_takes_that_leaves_meanwhile_goes_to_others(
+    twin: Twin, held: HeldStore
+) -> None:
     await twin.ask(request(EVENTS, EVENT))
     gone = await twin.server.connect()
     held.hold()
@@ -482,7 +566,9 @@ async def test_what_a_client_takes_that_leaves_meanwhile_goes_to_others(twin: Tw
     assert (status, json.loads(body)["command"]) == (200, "C")
 
 
-async def test_what_a_client_takes_that_closes_meanwhile_goes_to_others(twin: Twin, held: HeldStore) -> None:
+async def test_what_a_client_takes_that_closes_meanwhile_goes_to_others(
+    twin: Twin, held: HeldStore
+) -> None:
     """To the server, it may have closed its sending side only, until it is answered."""
     await twin.ask(request(EVENTS, EVENT))
     gone, other = await twin.server.connect(), await twin.server.connect()
@@ -497,7 +583,9 @@ async def test_what_a_client_takes_that_closes_meanwhile_goes_to_others(twin: Tw
     assert (status, json.loads(body)["command"]) == (200, "C")
 
 
-async def test_what_has_come_in_part_when_the_server_stops_is_answered_once_it_is_whole(twin: Twin) -> None:
+async def test_what_has_come_in_part_when_the_server_stops_is_answered_once_it_is_whole(
+    twin: Twin,
+) -> None:
     event = request(EVENTS, EVENT)
     await twin.wire.send(event[:-31])
     await asyncio.sleep(0.02)
@@ -507,7 +595,9 @@ async def test_what_has_come_in_part_when_the_server_stops_is_answered_once_it_i
     assert (status, headers["connection"]) == (202, "close")
 
 
-async def test_what_is_under_way_when_the_server_stops_is_answered(twin: Twin, held: HeldStore) -> None:
+async def test_what_is_under_way_when_the_server_stops_is_answered(
+    twin: Twin, held: HeldStore
+) -> None:
     held.hold()
     await twin.wire.send(request(EVENTS, EVENT))
     await held.has_done.wait()
@@ -519,7 +609,9 @@ async def test_what_is_under_way_when_the_server_stops_is_answered(twin: Twin, h
     assert twin.counted == 0
 
 
-async def test_what_cannot_be_written_is_an_error_and_no_silence(twin: Twin, held: HeldStore) -> None:
+async def test_what_cannot_be_written_is_an_error_and_no_silence(
+    twin: Twin, held: HeldStore
+) -> None:
     await twin.ask(request(EVENTS, EVENT))
     held.spoils = True
     status, _, body = await twin.ask(request("/v1/packs/P/actions/take"))

@@ -19,7 +19,11 @@ class Speaker:
     def __init__(self, api: httpx2.AsyncClient, kind: str) -> None:
         self._api = api
         self._is_yaml = kind == "yaml"
-        self._headers = {"Accept": "application/x-yaml", "Content-Type": "application/x-yaml"} if self._is_yaml else {}
+        self._headers = (
+            {"Accept": "application/x-yaml", "Content-Type": "application/x-yaml"}
+            if self._is_yaml
+            else {}
+        )
 
     async def post(self, path: str, value: Any = None, status: int = 201) -> Any:
         content = to_yaml(value) if self._is_yaml else json.dumps(value).encode()
@@ -42,7 +46,12 @@ async def flyte(api: httpx2.AsyncClient, request: pytest.FixtureRequest) -> Spea
 
 
 def to(pack: str, command: str, what: Any, **labels: str) -> dict[str, Any]:
-    return {"packName": pack, "name": command, "input": what, **({"packLabels": labels} if labels else {})}
+    return {
+        "packName": pack,
+        "name": command,
+        "input": what,
+        **({"packLabels": labels} if labels else {}),
+    }
 
 
 def on(pack: str, event: str, **labels: str) -> dict[str, Any]:
@@ -56,9 +65,18 @@ ONBOARDING = {
         {
             "id": "hipchat_start",
             "event": on("Hipchat", "MessageReceived"),
-            "context": {"roomId": "{{ Event.Payload.roomId }}", "foo": "bar", "env": "{{Event.Pack.Labels.env}}"},
+            "context": {
+                "roomId": "{{ Event.Payload.roomId }}",
+                "foo": "bar",
+                "env": "{{Event.Pack.Labels.env}}",
+            },
             "criteria": "{{ Event.Payload.roomId == 'pobRoom'}}",
-            "command": to("Argo", "CreateArtifact", {"project": "{{ Event.Payload.project }}"}, env="{{Context.env}}"),
+            "command": to(
+                "Argo",
+                "CreateArtifact",
+                {"project": "{{ Event.Payload.project }}"},
+                env="{{Context.env}}",
+            ),
         },
         {
             "id": "jira_start",
@@ -70,14 +88,23 @@ ONBOARDING = {
             "id": "argo_to_bamboo",
             "dependsOn": ["hipchat_start", "jira_start"],
             "event": on("Argo", "ArtifactCreated", env="{{ Context.env }}"),
-            "command": to("Bamboo", "CreatePlan", {"foo": "{{ Context.foo}}", "artifact": "{{ Event.Payload }}"}),
+            "command": to(
+                "Bamboo",
+                "CreatePlan",
+                {"foo": "{{ Context.foo}}", "artifact": "{{ Event.Payload }}"},
+            ),
         },
         {
             "id": "bamboo_to_hipchat",
             "dependsOn": ["hipchat_start"],
             "event": on("Bamboo", "PlanCreated"),
             "command": to(
-                "Hipchat", "SendMessage", {"roomId": "{{ Context.roomId }}", "message": "Created plan: {{ Event.Payload.name }}"}
+                "Hipchat",
+                "SendMessage",
+                {
+                    "roomId": "{{ Context.roomId }}",
+                    "message": "Created plan: {{ Event.Payload.name }}",
+                },
             ),
         },
         {
@@ -95,33 +122,55 @@ HIPCHAT, ARGO = "Hipchat.env.staging.network.lab", "Argo.env.staging.network.lab
 async def test_a_pipeline_is_set_up_for_whoever_asks_in_the_chat(flyte: Speaker) -> None:
     lab = {"env": "staging", "network": "lab"}
     await flyte.post(
-        "/v1/packs", {"name": "Slack", "commands": [{"name": "Look", "events": ["Looked"]}], "events": [{"name": "Heard"}]}
+        "/v1/packs",
+        {
+            "name": "Slack",
+            "commands": [{"name": "Look", "events": ["Looked"]}],
+            "events": [{"name": "Heard"}],
+        },
     )
     await flyte.post("/v1/packs", {"name": "Jira"})
     hipchat = await flyte.post("/v1/packs", {"name": "Hipchat", "labels": lab})
     argo = await flyte.post("/v1/packs", {"name": "Argo", "labels": {**lab, "x": "y"}})
-    await flyte.post("/v1/packs", {"name": "Bamboo", "commands": [{"name": "CreatePlan", "events": ["PlanCreated"]}]})
+    await flyte.post(
+        "/v1/packs",
+        {"name": "Bamboo", "commands": [{"name": "CreatePlan", "events": ["PlanCreated"]}]},
+    )
     assert (hipchat["id"], argo["id"]) == (HIPCHAT, ARGO)
     saved = await flyte.post("/v1/flows", ONBOARDING)
     assert saved["steps"] == ONBOARDING["steps"]
 
     async def work(pack_id: str, event: str, payload: Any) -> Any:
         action = await flyte.post(f"/v1/packs/{pack_id}/actions/take", status=200)
-        await flyte.post(action["links"][0]["href"], {"event": event, "payload": payload}, status=202)
+        await flyte.post(
+            action["links"][0]["href"], {"event": event, "payload": payload}, status=202
+        )
         return action["input"]
 
     asked = {"event": "MessageReceived", "payload": {"roomId": "pobRoom", "project": "shop"}}
-    await flyte.post(f"/v1/packs/{HIPCHAT}/events", {**asked, "payload": {"roomId": "elsewhere"}}, status=202)
+    await flyte.post(
+        f"/v1/packs/{HIPCHAT}/events", {**asked, "payload": {"roomId": "elsewhere"}}, status=202
+    )
     await flyte.post(f"/v1/packs/{HIPCHAT}/events", asked, status=202)
     assert await work(ARGO, "ArtifactCreated", "shop-artifact") == {"project": "shop"}
-    assert await work("Bamboo", "PlanCreated", {"name": "foo-bamboo-plan"}) == {"foo": "bar", "artifact": "shop-artifact"}
-    assert await work(HIPCHAT, "MessageSent", None) == {"roomId": "pobRoom", "message": "Created plan: foo-bamboo-plan"}
+    assert await work("Bamboo", "PlanCreated", {"name": "foo-bamboo-plan"}) == {
+        "foo": "bar",
+        "artifact": "shop-artifact",
+    }
+    assert await work(HIPCHAT, "MessageSent", None) == {
+        "roomId": "pobRoom",
+        "message": "Created plan: foo-bamboo-plan",
+    }
 
     (execution,) = (await flyte.get("/v1/audit/flows", flowName="pob_flow1"))["flows"]
     assert set(execution["actions"]) == {"hipchat_start", "argo_to_bamboo", "bamboo_to_hipchat"}
     assert {action["state"]["value"] for action in execution["actions"].values()} == {"SUCCESS"}
     assert execution["actions"]["hipchat_start"]["packLabels"] == {"env": "staging"}
-    assert execution["actions"]["bamboo_to_hipchat"]["context"] == {"roomId": "pobRoom", "foo": "bar", "env": "staging"}
+    assert execution["actions"]["bamboo_to_hipchat"]["context"] == {
+        "roomId": "pobRoom",
+        "foo": "bar",
+        "env": "staging",
+    }
     assert execution["steps"] == ONBOARDING["steps"]
     for pack_id in ("Jira", "Bamboo", HIPCHAT, ARGO):
         assert await flyte.post(f"/v1/packs/{pack_id}/actions/take", status=204) is None
@@ -131,7 +180,9 @@ async def shell_answers(flyte: Speaker, payload: Any) -> Any:
     """Return what Shell is asked to do after a message, None if nothing."""
     await flyte.post("/v1/packs", {"name": "MessageSender"})
     await flyte.post("/v1/packs", {"name": "Shell", "labels": {"ABC": "123"}})
-    await flyte.post("/v1/packs/MessageSender/events", {"event": "SendMessage", "payload": payload}, status=202)
+    await flyte.post(
+        "/v1/packs/MessageSender/events", {"event": "SendMessage", "payload": payload}, status=202
+    )
     events = (await flyte.get("/v1/audit/flows", actionPackName="Shell"))["flows"]
     if not events:
         return None
@@ -144,26 +195,48 @@ def shell(text: str) -> dict[str, Any]:
 
 async def test_a_message_is_echoed(flyte: Speaker) -> None:
     await flyte.post(
-        "/v1/flows", {"name": "one", "steps": [shell("echo got: {{  Event.Payload }} from:  {{ Event.Pack.Name }}")]}
+        "/v1/flows",
+        {
+            "name": "one",
+            "steps": [shell("echo got: {{  Event.Payload }} from:  {{ Event.Pack.Name }}")],
+        },
     )
     assert (await shell_answers(flyte, "hello"))["input"] == "echo got: hello from:  MessageSender"
 
 
-@pytest.mark.parametrize(("payload", "text"), [("deploy app1.0", "echo 'deploy app1.0'"), ("hello", None)])
-async def test_only_a_message_that_matches_is_echoed(flyte: Speaker, payload: str, text: str | None) -> None:
-    step = {**shell("echo '{{ Event.Payload }}'"), "criteria": "{{ Event.Payload|match:'^deploy' }}"}
+@pytest.mark.parametrize(
+    ("payload", "text"), [("deploy app1.0", "echo 'deploy app1.0'"), ("hello", None)]
+)
+async def test_only_a_message_that_matches_is_echoed(
+    flyte: Speaker, payload: str, text: str | None
+) -> None:
+    step = {
+        **shell("echo '{{ Event.Payload }}'"),
+        "criteria": "{{ Event.Payload|match:'^deploy' }}",
+    }
     await flyte.post("/v1/flows", {"name": "two", "steps": [step]})
     action = await shell_answers(flyte, payload)
     assert (action and action["input"]) == text
 
 
-async def test_the_datastore_says_which_team_a_room_belongs_to(api: httpx2.AsyncClient, flyte: Speaker) -> None:
-    teams = b'{"teama": {"email": "teama@example.com", "room": "10000"}, "teamb": {"email": "b@example.com", "room": "10001"}}'
+async def test_the_datastore_says_which_team_a_room_belongs_to(
+    api: httpx2.AsyncClient, flyte: Speaker
+) -> None:
+    teams = (
+        b'{"teama": {"email": "teama@example.com", "room": "10000"}, "teamb": {"email":'
+        b' "b@example.com", "room": "10001"}}'
+    )
     files = {"value": ("teams.json", teams, "application/json")}
-    assert (await api.put("/v1/datastore/teams", files=files, data={"description": "Who sits where"})).status_code == 201
+    assert (
+        await api.put("/v1/datastore/teams", files=files, data={"description": "Who sits where"})
+    ).status_code == 201
     mail = shell("mail '{{ datastore('teams').teama.email }}'")
     mail["command"]["labels"] = {"ABC": "123"}
-    first = {**mail, "id": "first", "criteria": "{{ Event.Payload | match: datastore('teams').teama.room}}"}
+    first = {
+        **mail,
+        "id": "first",
+        "criteria": "{{ Event.Payload | match: datastore('teams').teama.room}}",
+    }
     second = {
         "id": "second",
         "dependsOn": ["first"],
@@ -171,11 +244,19 @@ async def test_the_datastore_says_which_team_a_room_belongs_to(api: httpx2.Async
         "command": to("Shell", "Shell", "echo second"),
     }
     saved = await flyte.post("/v1/flows", {"name": "three", "steps": [first, second]})
-    assert [warning["path"] for warning in saved["warnings"] if warning["path"].endswith("labels")] == ["steps[0].command.labels"]
+    assert [
+        warning["path"] for warning in saved["warnings"] if warning["path"].endswith("labels")
+    ] == ["steps[0].command.labels"]
     action = await shell_answers(flyte, "10000")
     assert action["input"] == "mail 'teama@example.com'"
-    await flyte.post(action["links"][0]["href"], {"event": "Output", "payload": {"stdout": "", "exit_code": 0}}, status=202)
-    assert (await flyte.post("/v1/packs/Shell.ABC.123/actions/take", status=200))["input"] == "echo second"
+    await flyte.post(
+        action["links"][0]["href"],
+        {"event": "Output", "payload": {"stdout": "", "exit_code": 0}},
+        status=202,
+    )
+    assert (await flyte.post("/v1/packs/Shell.ABC.123/actions/take", status=200))[
+        "input"
+    ] == "echo second"
 
 
 HOLIDAYS = r"""
@@ -210,7 +291,9 @@ steps:
 async def test_the_answer_goes_to_the_thread_of_the_question(
     api: httpx2.AsyncClient, flyte: Speaker, thread: str, expected: str
 ) -> None:
-    answer = await api.post("/v1/flows", content=HOLIDAYS, headers={"content-type": "application/x-yaml"})
+    answer = await api.post(
+        "/v1/flows", content=HOLIDAYS, headers={"content-type": "application/x-yaml"}
+    )
     assert answer.status_code == 201, answer.text
     await flyte.post("/v1/packs", {"name": "Slack"})
     await flyte.post("/v1/packs", {"name": "Shell"})
@@ -221,9 +304,15 @@ async def test_the_answer_goes_to_the_thread_of_the_question(
         "timestamp": "1.5",
         "threadTimestamp": thread,
     }
-    await flyte.post("/v1/packs/Slack/events", {"event": "ReceivedMessage", "payload": message}, status=202)
+    await flyte.post(
+        "/v1/packs/Slack/events", {"event": "ReceivedMessage", "payload": message}, status=202
+    )
     action = await flyte.post("/v1/packs/Shell/actions/take", status=200)
     output = {"event": "Output", "payload": {"stdout": "Easter", "exit_code": 0}}
     await flyte.post(action["links"][0]["href"], output, status=202)
     say = await flyte.post("/v1/packs/Slack/actions/take", status=200)
-    assert say["input"] == {"channelId": "C1", "threadTimestamp": expected, "message": "<@U7> the next holiday:\nEaster\n"}
+    assert say["input"] == {
+        "channelId": "C1",
+        "threadTimestamp": expected,
+        "message": "<@U7> the next holiday:\nEaster\n",
+    }

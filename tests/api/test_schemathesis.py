@@ -44,7 +44,9 @@ schema = schemathesis.openapi.from_dict(describe(OPERATIONS))
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Yield the address of a server process, which logs no error meanwhile and ends as a healthy one does."""
+    """Yield the address of a server process, which logs no error meanwhile and ends as a healthy
+    one does.
+    """
     server = Server(tmp_path_factory.mktemp("fuzz"))
     address = server.read_until(READY)[1]
     log: list[str] = []
@@ -73,8 +75,12 @@ def known(address: str) -> None:
 @pytest.mark.usefixtures("known")
 @schema.parametrize()
 @seed(SEED)
-@settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-def test_no_request_brings_an_answer_that_is_not_described(case: schemathesis.Case, address: str) -> None:
+@settings(
+    max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+)
+def test_no_request_brings_an_answer_that_is_not_described(
+    case: schemathesis.Case, address: str
+) -> None:
     values = case.path_parameters
     if isinstance(values, dict) and len(str(values)) % 2 and case.method != "DELETE":
         case.path_parameters = {name: KNOWN.get(name, value) for name, value in values.items()}

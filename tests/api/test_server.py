@@ -25,11 +25,19 @@ Make = Callable[..., Awaitable[dict[str, Any]]]
 
 
 def request(method: str, path: str, body: bytes = b"", *headers: str) -> bytes:
-    lines = [f"{method} {path} HTTP/1.1", "Host: flyte.test", f"Content-Length: {len(body)}", *headers]
+    lines = [
+        f"{method} {path} HTTP/1.1",
+        "Host: flyte.test",
+        f"Content-Length: {len(body)}",
+        *headers,
+    ]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-PACK = b'{"name":"P","commands":[{"name":"C","events":["R"]}],"events":null,"links":[{"href":"http://help/","rel":"help"}]}'
+PACK = (
+    b'{"name":"P","commands":[{"name":"C","events":["R"]}],"events":null,'
+    b'"links":[{"href":"http://help/","rel":"help"}]}'
+)
 STEP = {"event": {"name": "E", "packName": "P"}, "command": {"name": "C", "packName": "P"}}
 FLOW = json.dumps({"name": "f", "steps": [STEP]}).encode()
 
@@ -43,26 +51,38 @@ async def test_the_life_of_an_old_client_on_one_connection(wire: Wire) -> None:
     """Everything that a pack does, as a client written in Go in 2018 sends it."""
     go = ("User-Agent: Go-http-client/1.1", "Accept-Encoding: gzip")
     as_json = "Content-Type: application/json"
-    status, headers, body = await wire.ask(request("GET", "/v1", b"", "Accept: application/json", *go))
+    status, headers, body = await wire.ask(
+        request("GET", "/v1", b"", "Accept: application/json", *go)
+    )
     assert (status, list(json.loads(body))) == (200, ["links"])
     assert all(set(link) == {"href", "rel"} for link in json.loads(body)["links"])
     status, headers, body = await wire.ask(request("POST", "/v1/packs", PACK, as_json, *go))
     assert (status, headers["location"]) == (201, "http://flyte.test/v1/packs/P")
     links = json.loads(body)["links"]
-    event = next(link["href"] for link in links if link["rel"].endswith("event")).removeprefix("http://flyte.test")
-    take = next(link["href"] for link in links if link["rel"].endswith("takeAction")).removeprefix("http://flyte.test")
+    event = next(link["href"] for link in links if link["rel"].endswith("event")).removeprefix(
+        "http://flyte.test"
+    )
+    take = next(link["href"] for link in links if link["rel"].endswith("takeAction")).removeprefix(
+        "http://flyte.test"
+    )
     assert (await wire.ask(request("POST", "/v1/flows", FLOW, as_json)))[0] == 201
     assert (await wire.ask(request("POST", take, b"null", as_json)))[::2] == (204, b"")
     created = b'{"event":"E","payload":null,"createdAt":"2026-11-23T14:49:58.493307263+01:00"}'
     assert (await wire.ask(request("POST", event, created, as_json)))[::2] == (202, b"")
-    status, _, body = await wire.ask(request("POST", take, b"", "Content-Type: application/octet-stream", "Accept: */*"))
+    status, _, body = await wire.ask(
+        request("POST", take, b"", "Content-Type: application/octet-stream", "Accept: */*")
+    )
     action = json.loads(body)
     assert (status, action["command"], action["input"]) == (200, "C", None)
     assert action["links"][0]["rel"].endswith("actionResult")
     result = action["links"][0]["href"].removeprefix("http://flyte.test")
     outcome = b'{"event":"R","payload":{"a":1},"createdAt":"0001-01-01T00:00:00Z"}'
     for _ in range(2):
-        assert (await wire.ask(request("POST", result, outcome, "Content-Type: text/plain; charset=utf-8")))[::2] == (202, b"")
+        assert (
+            await wire.ask(
+                request("POST", result, outcome, "Content-Type: text/plain; charset=utf-8")
+            )
+        )[::2] == (202, b"")
 
 
 async def test_a_body_in_chunks_is_put_together(wire: Wire) -> None:
@@ -84,7 +104,10 @@ async def test_a_length_above_the_limit_is_refused_before_the_body(wire: Wire) -
 
 
 async def test_a_client_that_asks_before_it_sends_is_told_to_go_on(wire: Wire) -> None:
-    form = b'--b\r\nContent-Disposition: form-data; name="value"; filename="x"\r\n\r\nhello\r\n--b--\r\n'
+    form = (
+        b'--b\r\nContent-Disposition: form-data; name="value";'
+        b' filename="x"\r\n\r\nhello\r\n--b--\r\n'
+    )
     expect = ("Expect: 100-continue", "Content-Type: multipart/form-data; boundary=b")
     head, _, body = request("PUT", "/v1/datastore/k", form, *expect).partition(b"\r\n\r\n")
     assert (await wire.ask(head + b"\r\n\r\n"))[0] == 100
@@ -93,14 +116,18 @@ async def test_a_client_that_asks_before_it_sends_is_told_to_go_on(wire: Wire) -
 
 async def test_a_client_that_asks_before_it_sends_too_much_is_told_not_to(server: Server) -> None:
     wire = await server.connect()
-    head = request("PUT", "/v1/datastore/k", b"x" * 500_000, "Expect: 100-continue").partition(b"\r\n\r\n")[0]
+    head = request("PUT", "/v1/datastore/k", b"x" * 500_000, "Expect: 100-continue").partition(
+        b"\r\n\r\n"
+    )[0]
     status, headers, _ = await wire.ask(head + b"\r\n\r\n")
     assert (status, headers["connection"]) == (413, "close")
 
 
 async def test_a_client_that_asks_before_it_sends_to_nowhere_is_told_not_to(server: Server) -> None:
     wire = await server.connect()
-    head = request("PUT", "/v1/nowhere", b"x" * 5000, "Expect: 100-continue").partition(b"\r\n\r\n")[0]
+    head = request("PUT", "/v1/nowhere", b"x" * 5000, "Expect: 100-continue").partition(
+        b"\r\n\r\n"
+    )[0]
     status, headers, _ = await wire.ask(head + b"\r\n\r\n")
     assert (status, headers["connection"]) == (404, "close")
 
@@ -112,7 +139,11 @@ async def test_a_client_that_leaves_in_the_middle_of_an_event_leaves_nothing_beh
     left = asyncio.Event()
     app_is_done(server, left)
     wire = await server.connect()
-    await wire.send(request("POST", "/v1/packs/P/events", b'{"event":"E"}').replace(b"Length: 13", b"Length: 14"))
+    await wire.send(
+        request("POST", "/v1/packs/P/events", b'{"event":"E"}').replace(
+            b"Length: 13", b"Length: 14"
+        )
+    )
     await wire.close()
     await left.wait()
     assert (await api.get("/v1/audit/events")).json()["events"] == []
@@ -128,7 +159,9 @@ async def test_a_client_that_leaves_in_the_middle_of_a_take_gets_no_action(
     left = asyncio.Event()
     app_is_done(server, left)
     wire = await server.connect()
-    await wire.send(request("POST", "/v1/packs/P/actions/take", b"nul").replace(b"Length: 3", b"Length: 4"))
+    await wire.send(
+        request("POST", "/v1/packs/P/actions/take", b"nul").replace(b"Length: 3", b"Length: 4")
+    )
     await wire.close()
     await left.wait()
     assert (await api.post("/v1/packs/P/actions/take")).status_code == 200
@@ -163,20 +196,26 @@ async def test_strange_targets_are_no_error_of_the_server(wire: Wire, line: byte
 
 
 async def test_an_absolute_target_and_doubled_slashes_are_understood(wire: Wire) -> None:
-    assert (await wire.ask(b"GET http://flyte.test/v1 HTTP/1.1\r\nHost: flyte.test\r\n\r\n"))[0] == 200
+    assert (await wire.ask(b"GET http://flyte.test/v1 HTTP/1.1\r\nHost: flyte.test\r\n\r\n"))[
+        0
+    ] == 200
     assert (await wire.ask(b"GET //v1 HTTP/1.1\r\nHost: flyte.test\r\n\r\n"))[0] == 200
 
 
 async def test_a_percent_encoded_slash_is_part_of_a_name(wire: Wire, service: Service) -> None:
     form = b'--b\r\nContent-Disposition: form-data; name="value"\r\n\r\nhello\r\n--b--\r\n'
-    put = request("PUT", "/v1/datastore/a%2Fb%252F", form, "Content-Type: multipart/form-data; boundary=b")
+    put = request(
+        "PUT", "/v1/datastore/a%2Fb%252F", form, "Content-Type: multipart/form-data; boundary=b"
+    )
     assert (await wire.ask(put))[0] == 201
     assert [item.key for item in service.data.list()] == ["a/b%2F"]
     assert (await wire.ask(request("GET", "/v1/datastore/a%2fb%252F")))[::2] == (200, b"hello")
 
 
 async def test_a_stored_content_type_cannot_add_headers(wire: Wire) -> None:
-    head = b'Content-Disposition: form-data; name="value"\r\nContent-Type: text/plain\rSet-Cookie: a=b'
+    head = (
+        b'Content-Disposition: form-data; name="value"\r\nContent-Type: text/plain\rSet-Cookie: a=b'
+    )
     part = b"--b\r\n" + head + b"\r\n\r\nhello\r\n--b--\r\n"
     put = request("PUT", "/v1/datastore/k", part, "Content-Type: multipart/form-data; boundary=b")
     assert (await wire.ask(put))[0] == 400
@@ -186,7 +225,11 @@ async def test_a_head_is_what_the_answer_would_begin_with(wire: Wire) -> None:
     _, whole, body = await wire.ask(request("GET", "/v1"))
     await wire.send(request("HEAD", "/v1"))
     status, headers, _ = await wire.answer(to_head=True)
-    assert (status, headers["content-length"], headers["content-type"]) == (200, str(len(body)), whole["content-type"])
+    assert (status, headers["content-length"], headers["content-type"]) == (
+        200,
+        str(len(body)),
+        whole["content-type"],
+    )
     assert (await wire.ask(request("GET", "/v1")))[2] == body
 
 
@@ -203,7 +246,9 @@ async def test_clients_that_speak_http_1_0_get_links_too(wire: Wire) -> None:
 
 async def test_requests_sent_in_one_go_are_answered_in_order(wire: Wire, register: Make) -> None:
     await register("P")
-    await wire.send(b"".join(request("POST", "/v1/packs/P/events", b'{"event":"E%d"}' % n) for n in range(20)))
+    await wire.send(
+        b"".join(request("POST", "/v1/packs/P/events", b'{"event":"E%d"}' % n) for n in range(20))
+    )
     locations = [(await wire.answer())[1]["location"] for _ in range(20)]
     assert len(set(locations)) == 20
 
@@ -212,10 +257,14 @@ async def test_head_tells_the_length_and_sends_no_body(wire: Wire) -> None:
     await wire.send(request("HEAD", "/v1"), request("GET", "/v1"))
     head = await wire.answer(to_head=True)
     status, headers, body = await wire.answer()
-    assert (head[0], head[1]["content-length"]) == (status, headers["content-length"]) == (200, str(len(body)))
+    assert (
+        (head[0], head[1]["content-length"])
+        == (status, headers["content-length"])
+        == (200, str(len(body)))
+    )
 
 
-# ------------------------------------------------------------------------------------------------ what is no request at all
+# ------------------------------------------------------------------------ what is no request at all
 
 
 def is_told(answer: tuple[int, dict[str, str], bytes], status: int, code: str) -> bool:
@@ -266,7 +315,11 @@ async def test_many_requests_on_one_connection_may_have_large_headers_together(w
 
 @pytest.mark.parametrize("kind", ["h2c", "websocket", "TLS/1.3"])
 async def test_a_wish_for_another_protocol_is_ignored(wire: Wire, kind: str) -> None:
-    wish = ("Connection: Upgrade, HTTP2-Settings", f"Upgrade: {kind}", "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA")
+    wish = (
+        "Connection: Upgrade, HTTP2-Settings",
+        f"Upgrade: {kind}",
+        "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA",
+    )
     data = request("POST", "/v1/packs", PACK, *wish)
     assert (await wire.ask(data))[0] == 201
     assert (await wire.ask(data[:-20], data[-20:]))[0] == 201
@@ -274,10 +327,16 @@ async def test_a_wish_for_another_protocol_is_ignored(wire: Wire, kind: str) -> 
 
 
 async def test_nothing_is_tunnelled(wire: Wire) -> None:
-    assert is_told(await wire.ask(b"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com\r\n\r\n"), 405, "method-not-allowed")
+    assert is_told(
+        await wire.ask(b"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com\r\n\r\n"),
+        405,
+        "method-not-allowed",
+    )
 
 
-async def test_who_does_not_read_takes_neither_time_nor_memory_from_others(server: Server, service: Service) -> None:
+async def test_who_does_not_read_takes_neither_time_nor_memory_from_others(
+    server: Server, service: Service
+) -> None:
     await service.data.save(DataItem("large", "text/plain", b"x" * 90_000))
     answers = count_answers(server)
     wire = await server.connect()
@@ -328,29 +387,41 @@ def count_answers(server: Server) -> list[str]:
 
 
 def app_of(service: Service, response: Response | Exception) -> Application:
-    """Return an application whose only operation returns that response, or fails with that error."""
+    """Return an application whose only operation returns that response, or fails with that
+    error.
+    """
 
     async def handler(request: Request) -> Response:
         if isinstance(response, Exception):
             raise response
         return response
 
-    operation = Operation(method="GET", path="/v1", handler=handler, name="it", tag="it", outcomes={})
+    operation = Operation(
+        method="GET", path="/v1", handler=handler, name="it", tag="it", outcomes={}
+    )
     return Application(service, Options(), [operation])
 
 
-async def test_a_handler_that_fails_is_an_error_of_the_server(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_handler_that_fails_is_an_error_of_the_server(
+    service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
     async with running(app_of(service, RuntimeError("oh"))) as server:
         wire = await server.connect()
         for _ in range(2):  # the connection goes on
             status, _, body = await wire.ask(request("GET", "/v1"))
             assert (status, json.loads(body)["code"], b"oh" in body) == (500, "internal", False)
-    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == ["A request failed"] * 2
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == [
+        "A request failed"
+    ] * 2
     assert "RuntimeError: oh" in caplog.text
 
 
-async def test_a_header_of_two_lines_is_not_sent(service: Service, caplog: pytest.LogCaptureFixture) -> None:
-    async with running(app_of(service, Response(200, headers=((b"location", b"/\r\nset-cookie: a=b"),)))) as server:
+async def test_a_header_of_two_lines_is_not_sent(
+    service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(
+        app_of(service, Response(200, headers=((b"location", b"/\r\nset-cookie: a=b"),)))
+    ) as server:
         wire = await server.connect()
         status, headers, _ = await wire.ask(request("GET", "/v1"))
     assert (status, "set-cookie" in headers) == (500, False)
@@ -370,7 +441,9 @@ async def impatient(service: Service, options: Options) -> AsyncIterator[Server]
 EVENT = request("POST", "/v1/packs/P/events", b'{"event":"E"}')
 
 
-@pytest.mark.parametrize("data", [b"GET /v1 HTT", request("POST", "/v1/packs", PACK)[:-1], EVENT[:-13], EVENT[:-1]])
+@pytest.mark.parametrize(
+    "data", [b"GET /v1 HTT", request("POST", "/v1/packs", PACK)[:-1], EVENT[:-13], EVENT[:-1]]
+)
 async def test_a_request_that_does_not_go_on_is_given_up(impatient: Server, data: bytes) -> None:
     wire = await impatient.connect()
     await wire.send(data)
@@ -408,7 +481,9 @@ async def test_a_connection_that_is_used_is_not_closed(impatient: Server) -> Non
         assert (await wire.ask(request("GET", "/v1")))[0] == 200
 
 
-async def test_a_request_that_takes_its_time_after_it_came_is_not_given_up(impatient: Server) -> None:
+async def test_a_request_that_takes_its_time_after_it_came_is_not_given_up(
+    impatient: Server,
+) -> None:
     wire = await impatient.connect()
     app_waits(impatient, 0.2)
     assert (await wire.ask(request("POST", "/v1/packs", PACK)))[0] == 201
@@ -425,7 +500,9 @@ def app_waits(server: Server, seconds: float) -> None:
     server.config.loaded_app = Slow(server.config.app)
 
 
-async def test_requests_leave_nothing_to_the_collector_of_garbage(server: Server, register: Make, save_flow: Make) -> None:
+async def test_requests_leave_nothing_to_the_collector_of_garbage(
+    server: Server, register: Make, save_flow: Make
+) -> None:
     """The server lets it come seldom, so what only it could free would pile up."""
     await register("P")
     await save_flow("f", STEP)

@@ -53,14 +53,27 @@ async def made(admin: httpx2.AsyncClient, **order: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-async def pack(service: Service, options: Options, admin: httpx2.AsyncClient) -> AsyncIterator[httpx2.AsyncClient]:
+async def pack(
+    service: Service, options: Options, admin: httpx2.AsyncClient
+) -> AsyncIterator[httpx2.AsyncClient]:
     token = await made(admin, pack="Deployer", labels=LABELS)
     async with asking(service, options, token["token"]) as client:
         yield client
 
 
-async def test_without_a_token_there_is_only_what_tells_of_the_server(nobody: httpx2.AsyncClient) -> None:
-    for path in ("/", "/v1", "/health", "/health/live", "/health/ready", "/swagger", "/swagger/swagger.js", "/v1/swagger"):
+async def test_without_a_token_there_is_only_what_tells_of_the_server(
+    nobody: httpx2.AsyncClient,
+) -> None:
+    for path in (
+        "/",
+        "/v1",
+        "/health",
+        "/health/live",
+        "/health/ready",
+        "/swagger",
+        "/swagger/swagger.js",
+        "/v1/swagger",
+    ):
         assert (await nobody.get(path)).status_code == 200, path
     for method, path in (
         ("GET", "/v1/packs"),
@@ -70,7 +83,10 @@ async def test_without_a_token_there_is_only_what_tells_of_the_server(nobody: ht
         ("GET", "/x"),
     ):
         answer = await nobody.request(method, path)
-        assert (answer.status_code, answer.headers["www-authenticate"]) == (401, 'Bearer realm="flyte"')
+        assert (answer.status_code, answer.headers["www-authenticate"]) == (
+            401,
+            'Bearer realm="flyte"',
+        )
 
 
 async def test_an_admin_may_do_everything(admin: httpx2.AsyncClient) -> None:
@@ -85,10 +101,15 @@ async def test_a_pack_works_as_itself_from_its_registration_to_its_results(
     pack: httpx2.AsyncClient, admin: httpx2.AsyncClient
 ) -> None:
     assert (await pack.get("/v1")).status_code == 200
-    answer = await pack.post("/v1/packs", json={"name": "Deployer", "labels": LABELS, "events": None})
+    answer = await pack.post(
+        "/v1/packs", json={"name": "Deployer", "labels": LABELS, "events": None}
+    )
     assert answer.status_code == 201
     assert (await pack.get(answer.headers["location"])).status_code == 200
-    step = {"event": {"name": "E", "packName": "Deployer"}, "command": {"name": "C", "packName": "Deployer", "timeout": "1m"}}
+    step = {
+        "event": {"name": "E", "packName": "Deployer"},
+        "command": {"name": "C", "packName": "Deployer", "timeout": "1m"},
+    }
     assert (await admin.post("/v1/flows", json={"name": "f", "steps": [step]})).status_code == 201
     path = "/v1/packs/Deployer.env.staging"
     assert (await pack.post(f"{path}/events", json={"event": "E"})).status_code == 202
@@ -108,17 +129,34 @@ async def test_a_pack_works_as_itself_from_its_registration_to_its_results(
         {"name": "deployer", "labels": LABELS},
     ],
 )
-async def test_a_pack_does_not_register_as_another(pack: httpx2.AsyncClient, declaration: dict[str, Any]) -> None:
+async def test_a_pack_does_not_register_as_another(
+    pack: httpx2.AsyncClient, declaration: dict[str, Any]
+) -> None:
     answer = await pack.post("/v1/packs", json=declaration)
-    assert (answer.status_code, answer.headers["www-authenticate"]) == (401, 'Bearer realm="flyte", error="insufficient_scope"')
+    assert (answer.status_code, answer.headers["www-authenticate"]) == (
+        401,
+        'Bearer realm="flyte", error="insufficient_scope"',
+    )
     assert "Deployer.env.staging" in answer.json()["detail"]
 
 
-async def test_a_pack_does_nothing_else(pack: httpx2.AsyncClient, admin: httpx2.AsyncClient) -> None:
+async def test_a_pack_does_nothing_else(
+    pack: httpx2.AsyncClient, admin: httpx2.AsyncClient
+) -> None:
     await admin.post("/v1/packs", json={"name": "Other"})
     own, other = "/v1/packs/Deployer.env.staging", "/v1/packs/Other"
-    refused = [("POST", f"{other}/events"), ("POST", f"{other}/actions/take"), ("POST", f"{other}/actions/1/result")]
-    refused += [("GET", other), ("DELETE", own), ("GET", "/v1/packs"), ("GET", "/v1/flows"), ("POST", "/v1/flows")]
+    refused = [
+        ("POST", f"{other}/events"),
+        ("POST", f"{other}/actions/take"),
+        ("POST", f"{other}/actions/1/result"),
+    ]
+    refused += [
+        ("GET", other),
+        ("DELETE", own),
+        ("GET", "/v1/packs"),
+        ("GET", "/v1/flows"),
+        ("POST", "/v1/flows"),
+    ]
     refused += [
         ("GET", "/v1/tokens"),
         ("POST", "/v1/tokens"),
@@ -138,7 +176,9 @@ async def test_every_request_that_the_server_knows_is_decided_about() -> None:
     assert uncovered(OWN_POLICY, ROUTES) == []
 
 
-async def test_a_token_is_shown_once_and_kept_as_a_hash(admin: httpx2.AsyncClient, store: SqliteStore, clock: Clock) -> None:
+async def test_a_token_is_shown_once_and_kept_as_a_hash(
+    admin: httpx2.AsyncClient, store: SqliteStore, clock: Clock
+) -> None:
     clock.move(timedelta(seconds=1))
     token = await made(admin, pack="Slack", description="chat")
     text = token["token"]
@@ -153,13 +193,18 @@ async def test_a_token_is_shown_once_and_kept_as_a_hash(admin: httpx2.AsyncClien
     assert not any(secret in note.value for note in await store.list_notes("token"))
 
 
-async def test_a_revoked_token_is_refused_at_once(admin: httpx2.AsyncClient, pack: httpx2.AsyncClient) -> None:
+async def test_a_revoked_token_is_refused_at_once(
+    admin: httpx2.AsyncClient, pack: httpx2.AsyncClient
+) -> None:
     (token,) = [each for each in (await admin.get("/v1/tokens")).json()["tokens"] if "pack" in each]
     path = "/v1/packs/Deployer.env.staging"
     assert (await pack.get(path)).status_code == 404
     assert (await admin.delete(f"/v1/tokens/{token['id']}")).status_code == 204
     answer = await pack.get(path)
-    assert (answer.status_code, answer.headers["www-authenticate"]) == (401, 'Bearer realm="flyte", error="invalid_token"')
+    assert (answer.status_code, answer.headers["www-authenticate"]) == (
+        401,
+        'Bearer realm="flyte", error="invalid_token"',
+    )
     assert (await admin.delete(f"/v1/tokens/{token['id']}")).status_code == 404
     assert (await admin.get(f"/v1/tokens/{token['id']}")).status_code == 404
 
@@ -190,16 +235,26 @@ async def test_a_token_ends_when_it_was_to_end(
         ({"pack": 7, "labels": {"a": 1}}, ["pack", "labels.a"]),
     ],
 )
-async def test_an_order_that_cannot_be_is_refused(admin: httpx2.AsyncClient, order: dict[str, Any], paths: list[str]) -> None:
+async def test_an_order_that_cannot_be_is_refused(
+    admin: httpx2.AsyncClient, order: dict[str, Any], paths: list[str]
+) -> None:
     answer = await admin.post("/v1/tokens", json=order)
     assert answer.status_code == 400
     assert [problem["path"] for problem in answer.json()["problems"]] == paths
 
 
 @pytest.mark.parametrize(
-    "change", [lambda text: text[:-1], lambda text: text + "x", lambda text: text.upper(), lambda text: text[:18]]
+    "change",
+    [
+        lambda text: text[:-1],
+        lambda text: text + "x",
+        lambda text: text.upper(),
+        lambda text: text[:18],
+    ],
 )
-async def test_what_is_nearly_a_token_is_none(service: Service, options: Options, change: Any) -> None:
+async def test_what_is_nearly_a_token_is_none(
+    service: Service, options: Options, change: Any
+) -> None:
     _, text = await service.tokens.create(TokenRequest(is_admin=True))
     for wrong in (change(text), "flyte_", "flyte__", "flyte_x_y"):
         async with asking(service, options, wrong) as client:
@@ -232,7 +287,9 @@ async def test_who_made_and_revoked_a_token_is_kept_and_nothing_that_lets_in(
 ) -> None:
     await pack.post("/v1/packs", json={"name": "Deployer", "labels": LABELS})
     ann = (await admin.post("/v1/tokens", json={"admin": True, "description": "Ann"})).json()
-    (first,) = [token for token in service.tokens.list() if token.is_admin and token.token_id != ann["id"]]
+    (first,) = [
+        token for token in service.tokens.list() if token.is_admin and token.token_id != ann["id"]
+    ]
     (packs,) = [token for token in service.tokens.list() if not token.is_admin]
     await admin.delete(f"/v1/tokens/{ann['id']}")
     found = (await admin.get("/v1/audit/changes")).json()["changes"]
@@ -261,7 +318,9 @@ async def test_a_pack_does_not_learn_who_changed_what(pack: httpx2.AsyncClient) 
         assert (await pack.get(path)).status_code == 401
 
 
-@pytest.mark.parametrize(("kind", "path", "thing"), [("token", "tokens", "token"), ("hook", "hooks", "hook")])
+@pytest.mark.parametrize(
+    ("kind", "path", "thing"), [("token", "tokens", "token"), ("hook", "hooks", "hook")]
+)
 async def test_a_token_or_hook_that_cannot_be_read_can_be_removed(
     admin: httpx2.AsyncClient, service: Service, store: Store, kind: str, path: str, thing: str
 ) -> None:
@@ -285,7 +344,9 @@ async def test_readiness_tells_those_without_a_token_what_fails_and_not_why(
     seconds = [0.0]
     service = Service(store, clock=clock, monotonic=lambda: seconds[0])
     await service.start()
-    loop = service.loops.loop("Loading the auth policy", logging.getLogger("test"), is_essential=is_essential)
+    loop = service.loops.loop(
+        "Loading the auth policy", logging.getLogger("test"), is_essential=is_essential
+    )
     for _ in range(2):
         loop.failed(UnavailableError("/etc/flyte/policy.yaml on db.internal"), is_logged=True)
         seconds[0] += 3600
@@ -293,18 +354,24 @@ async def test_readiness_tells_those_without_a_token_what_fails_and_not_why(
         answer = await client.get("/health/ready")
     assert answer.status_code == (503 if is_essential else 200)
     said = answer.json()["reasons" if is_essential else "warnings"]
-    assert said == ["Loading the auth policy has failed 2 times in a row; the log of the server says why."]
+    assert said == [
+        "Loading the auth policy has failed 2 times in a row; the log of the server says why."
+    ]
     transport = httpx2.ASGITransport(create_app(service, options))
     async with httpx2.AsyncClient(transport=transport, base_url=BASE) as client:
         assert "db.internal" in (await client.get("/health/ready")).text
 
 
-async def test_readiness_does_not_name_the_place_of_a_store_to_those_without_a_token(store: Store, options: Options) -> None:
+async def test_readiness_does_not_name_the_place_of_a_store_to_those_without_a_token(
+    store: Store, options: Options
+) -> None:
     service = Service(store)
     service.wait_for_store("Cannot connect to db.internal:5432.")
     async with asking(service, options, None) as client:
         answer = await client.get("/health/ready")
-    assert answer.json()["reasons"] == ["The store cannot be used now; the log of the server says why."]
+    assert answer.json()["reasons"] == [
+        "The store cannot be used now; the log of the server says why."
+    ]
 
 
 async def test_readiness_names_nothing_that_is_set_aside_to_those_without_a_token(
@@ -313,6 +380,9 @@ async def test_readiness_names_nothing_that_is_set_aside_to_those_without_a_toke
     await store.save_note(Note("hook", "a-secret-name", b"not to be read"))
     await service.hooks.refresh()
     answer = await nobody.get("/health/ready")
-    assert answer.json() == {"status": "ready", "warnings": ["1 problem; see GET /v1/health/problems"]}
+    assert answer.json() == {
+        "status": "ready",
+        "warnings": ["1 problem; see GET /v1/health/problems"],
+    }
     assert (await nobody.get("/v1/health/problems")).status_code == 401
     assert "a-secret-name" in (await admin.get("/v1/health/problems")).text

@@ -28,7 +28,7 @@ LARGE = 1_000_000
 READY = request("GET", "/health/ready")
 
 
-# ------------------------------------------------------------------------------------------------------- the sum of all
+# ----------------------------------------------------------------------------------- the sum of all
 
 
 def test_transfers_have_room_up_to_the_limit_and_give_it_back() -> None:
@@ -47,7 +47,10 @@ def test_transfers_have_room_up_to_the_limit_and_give_it_back() -> None:
 def test_the_transfer_that_takes_longest_makes_room_unless_it_has_just_begun() -> None:
     clock, broken_off = Stopwatch(1000.0), []
     traffic = Traffic(max_transfer_bytes=100, clock=clock)
-    old, older = traffic.begin(lambda: broken_off.append("first")), traffic.begin(lambda: broken_off.append("second"))
+    old, older = (
+        traffic.begin(lambda: broken_off.append("first")),
+        traffic.begin(lambda: broken_off.append("second")),
+    )
     old.hold(50)
     older.hold(50)
     with pytest.raises(BusyError):
@@ -72,7 +75,9 @@ def test_a_transfer_does_not_make_room_for_itself() -> None:
     assert broken_off == []
 
 
-def test_a_limit_that_is_reached_often_is_logged_seldom_and_warned_of_for_a_while(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_limit_that_is_reached_often_is_logged_seldom_and_warned_of_for_a_while(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     clock = Stopwatch(1000.0)
     limit = Limit("%d clients were sent away", clock)
     assert limit.warning == ""
@@ -80,13 +85,16 @@ def test_a_limit_that_is_reached_often_is_logged_seldom_and_warned_of_for_a_whil
         limit.reached()
     clock.now += LOG_EVERY
     limit.reached()
-    assert [record.getMessage() for record in caplog.records] == ["1 clients were sent away", "1000 clients were sent away"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "1 clients were sent away",
+        "1000 clients were sent away",
+    ]
     assert limit.warning == "Clients were sent away."
     clock.now += WARNED_FOR + 1
     assert limit.warning == ""
 
 
-# -------------------------------------------------------------------------------------------------- clients that do not read
+# ------------------------------------------------------------------------- clients that do not read
 
 
 class Impatient(Connection):
@@ -124,7 +132,10 @@ GET_LARGE = request("GET", "/v1/datastore/large")
 async def test_answers_that_nobody_reads_take_no_more_memory_than_they_may(
     service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with serving(service, max_transfer_bytes=4 * LARGE) as (server, app), contextlib.AsyncExitStack() as stack:
+    async with (
+        serving(service, max_transfer_bytes=4 * LARGE) as (server, app),
+        contextlib.AsyncExitStack() as stack,
+    ):
         clients = [small_client(server, GET_LARGE) for _ in range(8)]
         for client in clients:
             stack.callback(client.close)
@@ -144,7 +155,9 @@ async def test_answers_that_nobody_reads_take_no_more_memory_than_they_may(
 @pytest.mark.usefixtures("_item")
 @pytest.mark.parametrize("more", [b"", GET_LARGE * 3])
 @pytest.mark.parametrize("closing", [(), ("Connection: close",)])
-async def test_a_client_that_does_not_read_is_given_up(service: Service, more: bytes, closing: tuple[str, ...]) -> None:
+async def test_a_client_that_does_not_read_is_given_up(
+    service: Service, more: bytes, closing: tuple[str, ...]
+) -> None:
     async with serving(service, http=Impatient) as (server, app):
         with small_client(server, request("GET", "/v1/datastore/large", b"", *closing) + more):
             await count_reaches(server, 1)
@@ -171,9 +184,14 @@ async def test_a_client_that_reads_slowly_gets_everything(service: Service) -> N
                     await asyncio.sleep(0.02)
 
 
-async def test_an_action_that_was_not_read_to_its_end_goes_to_others(service: Service, register: Make, save_flow: Make) -> None:
+async def test_an_action_that_was_not_read_to_its_end_goes_to_others(
+    service: Service, register: Make, save_flow: Make
+) -> None:
     await register("P")
-    step = {"event": {"name": "E", "packName": "P"}, "command": {"name": "C", "packName": "P", "input": "{{ Event.Payload }}"}}
+    step = {
+        "event": {"name": "E", "packName": "P"},
+        "command": {"name": "C", "packName": "P", "input": "{{ Event.Payload }}"},
+    }
     await save_flow("f", step)
     await service.accept_event("P", NewEvent("E", b'"%b"' % (b"x" * LARGE), None))
     async with serving(service, http=Impatient) as (server, _):
@@ -183,19 +201,25 @@ async def test_an_action_that_was_not_read_to_its_end_goes_to_others(service: Se
                 await count_reaches(server, 2)
                 await count_reaches(server, 1)
             async with asyncio.timeout(5):
-                while (answer := await wire.ask(request("POST", "/v1/packs/P/actions/take")))[0] != 200:
+                while (answer := await wire.ask(request("POST", "/v1/packs/P/actions/take")))[
+                    0
+                ] != 200:
                     pass
             result = json.loads(answer[2])["links"][0]["href"].removeprefix("http://flyte.test")
             assert (await wire.ask(request("POST", result, b'{"event":"R"}')))[0] == 202
             await service.accept_event("P", NewEvent("E", b'"%b"' % (b"x" * LARGE), None))
 
 
-# ------------------------------------------------------------------------------------------------ bodies of many clients
+# --------------------------------------------------------------------------- bodies of many clients
 
 
-async def test_bodies_of_many_clients_take_no_more_memory_than_they_may(service: Service, register: Make) -> None:
+async def test_bodies_of_many_clients_take_no_more_memory_than_they_may(
+    service: Service, register: Make
+) -> None:
     await register("P")
-    head, body = request("POST", "/v1/packs/P/events", b'{"event":"E","payload":"%b"}' % (b"x" * 90_000)).split(b"\r\n\r\n")
+    head, body = request(
+        "POST", "/v1/packs/P/events", b'{"event":"E","payload":"%b"}' % (b"x" * 90_000)
+    ).split(b"\r\n\r\n")
     async with serving(service, max_transfer_bytes=200_000) as (server, app):
         wires = [await server.connect() for _ in range(8)]
         for wire in wires:
@@ -207,7 +231,9 @@ async def test_bodies_of_many_clients_take_no_more_memory_than_they_may(service:
 
 
 async def test_a_slow_body_makes_room_for_others(service: Service) -> None:
-    head, body = request("POST", "/v1/packs", b'{"name":"P","links":[%b]}' % (b" " * 90_000)).split(b"\r\n\r\n")
+    head, body = request("POST", "/v1/packs", b'{"name":"P","links":[%b]}' % (b" " * 90_000)).split(
+        b"\r\n\r\n"
+    )
     async with serving(service, max_transfer_bytes=1) as (server, app):  # at least two bodies
         clock = app.traffic.clock = Stopwatch(1000.0)
         slow = [await server.connect() for _ in range(2)]
@@ -233,7 +259,9 @@ async def ended(wire: Wire) -> None:
         await wire.rest()
 
 
-async def test_requests_that_wait_on_their_connections_take_no_more_memory_than_they_may(service: Service) -> None:
+async def test_requests_that_wait_on_their_connections_take_no_more_memory_than_they_may(
+    service: Service,
+) -> None:
     async with serving(service, max_transfer_bytes=1) as (server, app):
         wires = [await server.connect() for _ in range(4)]
         data = b"POST /v1/packs/P/actions/take HTTP/1.1\r\nHost: h\r\n\r\n" * 2_000
@@ -253,10 +281,12 @@ async def test_requests_that_wait_on_their_connections_take_no_more_memory_than_
         assert 0 < most <= 200_000
 
 
-# ---------------------------------------------------------------------------------------------------------- connections
+# -------------------------------------------------------------------------------------- connections
 
 
-async def test_connections_beyond_the_limit_are_told_so_and_warned_of(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+async def test_connections_beyond_the_limit_are_told_so_and_warned_of(
+    service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
     async with serving(service, max_connections=3) as (server, _):
         wires = [await server.connect() for _ in range(3)]
         for _ in range(20):

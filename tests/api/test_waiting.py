@@ -17,7 +17,11 @@ from tests.support.clock import Clock
 
 Make = Callable[..., Awaitable[dict[str, Any]]]
 
-STEP = {"id": "s", "event": {"name": "E", "packName": "P"}, "command": {"name": "C", "packName": "P", "input": [1]}}
+STEP = {
+    "id": "s",
+    "event": {"name": "E", "packName": "P"},
+    "command": {"name": "C", "packName": "P", "input": [1]},
+}
 LEASED = {**STEP, "command": {**STEP["command"], "timeout": "5m", "onLost": "ask"}}  # type: ignore[dict-item]
 TAKE, EVENTS = "/v1/packs/P/actions/take", "/v1/packs/P/events"
 
@@ -34,7 +38,9 @@ async def send(api: httpx2.AsyncClient, **headers: str) -> httpx2.Response:
 
 
 async def someone_waits(service: Service, count: int = 1) -> None:
-    """Return once so many callers wait; they come over a network, so there is nothing else to wait on."""
+    """Return once so many callers wait; they come over a network, so there is nothing else to
+    wait on.
+    """
     async with asyncio.timeout(10):
         while service.waiting_count != count:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
@@ -103,7 +109,9 @@ async def test_an_action_that_is_found_while_the_wait_is_given_up_goes_to_others
 
 
 @pytest.mark.usefixtures("_pack")
-async def test_several_actions_are_taken_at_once_if_that_is_asked_for(api: httpx2.AsyncClient, save_flow: Make) -> None:
+async def test_several_actions_are_taken_at_once_if_that_is_asked_for(
+    api: httpx2.AsyncClient, save_flow: Make
+) -> None:
     await save_flow("f", STEP)
     for _ in range(3):
         await send(api)
@@ -113,14 +121,18 @@ async def test_several_actions_are_taken_at_once_if_that_is_asked_for(api: httpx
     assert (await api.post(f"{TAKE}?max=2")).status_code == 204
 
 
-@pytest.mark.parametrize("query", ["wait=-1", "wait=soon", "wait=1e3", "max=0", "max=101", "max=x", "wait=%C2%B2"])
+@pytest.mark.parametrize(
+    "query", ["wait=-1", "wait=soon", "wait=1e3", "max=0", "max=101", "max=x", "wait=%C2%B2"]
+)
 @pytest.mark.usefixtures("_pack")
 async def test_absurd_wishes_are_refused(api: httpx2.AsyncClient, query: str) -> None:
     assert (await api.post(f"{TAKE}?{query}")).status_code == 400
 
 
 @pytest.mark.usefixtures("_pack")
-async def test_an_action_without_a_time_limit_looks_as_it_always_did(api: httpx2.AsyncClient, save_flow: Make) -> None:
+async def test_an_action_without_a_time_limit_looks_as_it_always_did(
+    api: httpx2.AsyncClient, save_flow: Make
+) -> None:
     await save_flow("f", STEP)
     await send(api)
     body = (await api.post(TAKE)).json()
@@ -130,13 +142,18 @@ async def test_an_action_without_a_time_limit_looks_as_it_always_did(api: httpx2
 
 
 @pytest.mark.usefixtures("_pack")
-async def test_a_lease_is_in_the_links(api: httpx2.AsyncClient, service: Service, save_flow: Make, clock: Clock) -> None:
+async def test_a_lease_is_in_the_links(
+    api: httpx2.AsyncClient, service: Service, save_flow: Make, clock: Clock
+) -> None:
     await save_flow("f", LEASED)
     await send(api)
     body = (await api.post(TAKE)).json()
     result, heartbeat = (link["href"] for link in body["links"])
     assert body["leaseSeconds"] == 300
-    assert [link["rel"].rpartition("/")[2] for link in body["links"]] == ["actionResult", "actionHeartbeat"]
+    assert [link["rel"].rpartition("/")[2] for link in body["links"]] == [
+        "actionResult",
+        "actionHeartbeat",
+    ]
     clock.move(timedelta(minutes=4))
     assert (await api.post(heartbeat)).json() == {"expiresAt": "2026-03-01T12:39:00.25Z"}
     clock.move(timedelta(minutes=5))
@@ -144,7 +161,9 @@ async def test_a_lease_is_in_the_links(api: httpx2.AsyncClient, service: Service
     (action,) = (await api.get("/v1/actions?state=unknown")).json()["actions"]
     assert (action["state"], action["attempt"]) == ("UNKNOWN", 1)
     assert (await api.post(heartbeat)).status_code == 409
-    resolution = next(link["href"] for link in action["links"] if link["rel"].endswith("resolveAction"))
+    resolution = next(
+        link["href"] for link in action["links"] if link["rel"].endswith("resolveAction")
+    )
     assert (await api.post(resolution, json={"resolution": "failed"})).status_code == 204
     answer = await api.post(result, json={"event": "Done"})
     assert (answer.status_code, answer.json()["code"]) == (409, "late")
@@ -155,10 +174,18 @@ async def test_a_lease_is_in_the_links(api: httpx2.AsyncClient, service: Service
 
 @pytest.mark.parametrize(
     "body",
-    [{}, {"resolution": "maybe"}, {"resolution": "retry", "event": "E"}, {"resolution": "failed", "event": "E"}, []],
+    [
+        {},
+        {"resolution": "maybe"},
+        {"resolution": "retry", "event": "E"},
+        {"resolution": "failed", "event": "E"},
+        [],
+    ],
 )
 @pytest.mark.usefixtures("_pack")
-async def test_a_resolution_that_makes_no_sense_is_refused(api: httpx2.AsyncClient, body: Any) -> None:
+async def test_a_resolution_that_makes_no_sense_is_refused(
+    api: httpx2.AsyncClient, body: Any
+) -> None:
     answer = await api.post("/v1/actions/1/resolution", json=body)
     assert (answer.status_code, bool(answer.json()["problems"])) == (400, True)
 
@@ -170,18 +197,24 @@ async def test_what_became_of_an_action_is_one_of_three(api: httpx2.AsyncClient)
     assert set(problems) == {"resolution", "event"}
 
 
-@pytest.mark.parametrize("after", ["99999999999999999999", "2147483648", "-1", "1e5", "x", "1.", ".5"])
+@pytest.mark.parametrize(
+    "after", ["99999999999999999999", "2147483648", "-1", "1e5", "x", "1.", ".5"]
+)
 async def test_an_absurd_time_is_refused(api: httpx2.AsyncClient, after: str) -> None:
     answer = await api.get(f"/v1/actions?overdue=true&after={after}")
     assert (answer.status_code, answer.json()["problems"][0]["path"]) == (400, "after")
 
 
 async def test_what_is_not_there_cannot_be_resolved(api: httpx2.AsyncClient) -> None:
-    assert (await api.post("/v1/actions/1/resolution", json={"resolution": "retry"})).status_code == 404
+    assert (
+        await api.post("/v1/actions/1/resolution", json={"resolution": "retry"})
+    ).status_code == 404
 
 
 @pytest.mark.usefixtures("_pack")
-async def test_the_same_key_again_is_the_same_event(api: httpx2.AsyncClient, save_flow: Make) -> None:
+async def test_the_same_key_again_is_the_same_event(
+    api: httpx2.AsyncClient, save_flow: Make
+) -> None:
     await save_flow("f", STEP)
     answers = [await send(api, **{"Idempotency-Key": "delivery-1"}) for _ in range(2)]
     assert answers[0].headers["location"] == answers[1].headers["location"]

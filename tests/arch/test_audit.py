@@ -17,10 +17,14 @@ def a_package(*, is_yanked=False, **metadata):
 
 
 def test_everything_is_locked_with_hashes():
-    assert not [fault for lock in (ROOT / "requirements").glob("*.lock") for fault in audit.unlocked(lock)]
+    assert not [
+        fault for lock in (ROOT / "requirements").glob("*.lock") for fault in audit.unlocked(lock)
+    ]
 
 
-@pytest.mark.parametrize("line", ["click", "click>=8 --hash=sha256:00", "click==8.1", "click @ https://host/click.whl"])
+@pytest.mark.parametrize(
+    "line", ["click", "click>=8 --hash=sha256:00", "click==8.1", "click @ https://host/click.whl"]
+)
 def test_what_is_not_locked_is_a_fault(tmp_path, line):
     (tmp_path / "x.lock").write_text(f"# about\n{line}\n")
     assert len(list(audit.unlocked(tmp_path / "x.lock"))) == 1
@@ -49,13 +53,22 @@ def test_what_was_withdrawn_is_a_fault():
 @pytest.mark.parametrize(
     ("told", "holes", "missed"),
     [
-        ('{"dependencies": [{"name": "n", "version": "1", "vulns": [{"id": "X-1", "fix_versions": ["2"]}]}]}', 1, ""),
+        (
+            (
+                '{"dependencies": [{"name": "n", "version": "1", "vulns": [{"id": "X-1",'
+                ' "fix_versions": ["2"]}]}]}'
+            ),
+            1,
+            "",
+        ),
         ('{"dependencies": [{"name": "n", "version": "1", "vulns": []}]}', 0, ""),
         ('{"dependencies": [{"name": "n", "skip_reason": "not found"}]}', 0, "1 of 1 packages"),
         ("no connection", 0, "pip-audit ended with"),
     ],
 )
-def test_that_nobody_could_tell_of_holes_is_not_taken_for_none(tmp_path, capsys, told, holes, missed):
+def test_that_nobody_could_tell_of_holes_is_not_taken_for_none(
+    tmp_path, capsys, told, holes, missed
+):
     python = tmp_path / "python"
     python.write_text(f"#!/bin/sh\necho '{told}'\n")
     python.chmod(0o755)

@@ -1,8 +1,10 @@
-"""Errors of every kind are caught only at the boundaries that are listed here, each with its reason.
+"""Errors of every kind are caught only at the boundaries that are listed here, each with its
+reason.
 
-A handler of `Exception` or `BaseException` that ends with `raise` only cleans up and may stand anywhere. Every other
-one decides for errors that nobody foresaw, so that a bug behind it is seen by nothing but a log: it needs a place in
-the list. `contextlib.suppress(Exception)` counts as such a handler.
+A handler of `Exception` or `BaseException` that ends with `raise` only cleans up and may stand
+anywhere. Every other one decides for errors that nobody foresaw, so that a bug behind it is seen by
+nothing but a log: it needs a place in the list. `contextlib.suppress(Exception)` counts as such a
+handler.
 """
 
 import ast
@@ -20,7 +22,9 @@ BOUNDARIES = {
     "flyteops.server.loops:run_maintenance": "a background loop goes on after any failure, and reports it",
     "flyteops.entry_point:_metadata": "finders and metadata of distributions are third-party code",
     "flyteops.packs:_fault": "loading a pack runs third-party code; the error is the result",
-    "flyteops.packs.email.damage:tolerate": "a sender chooses the bytes that the parser of the standard library fails on",
+    "flyteops.packs.email.damage:tolerate": (
+        "a sender chooses the bytes that the parser of the standard library fails on"
+    ),
     "flyteops.packs.matrix.listener:Listener._take_room": "one unreadable event must not hold up those behind it",
     "flyteops.packs.slack.intake:Deduplicator._hand_on": "no caller is left to report it; the event stays on disk",
     "flyteops.sdk.execution:CommandExecution._answer": "a command is third-party code; the error becomes the result FATAL",
@@ -41,7 +45,9 @@ BOUNDARIES = {
     "flyteops.service.scheduler:Scheduler.run": "a background loop goes on after any failure, and reports it",
     "flyteops.storage.base:Rows.read": "others can write to the database, so rows may hold anything",
     "flyteops.storage.mongodb.conversion:Conversion._run": "a background loop goes on after any failure, and reports it",
-    "flyteops.storage.mongodb.legacy:_entry": "documents of other programs may hold anything; one execution is set aside",
+    "flyteops.storage.mongodb.legacy:_entry": (
+        "documents of other programs may hold anything; one execution is set aside"
+    ),
     "flyteops.storage.mongodb.legacy:_is_supplied": "documents of other programs may hold anything",
     "flyteops.storage.mongodb.timer:Timer._lost": "an error concerns one timer, or is raised again",
     "flyteops.storage.mongodb.timer:Timer._make_available": "an error concerns one timer, or is raised again",
@@ -67,7 +73,9 @@ BLIND = {"Exception", "BaseException"}
 
 def last_name(expression: ast.expr) -> str:
     """`c` of `a.b.c`."""
-    return expression.attr if isinstance(expression, ast.Attribute) else getattr(expression, "id", "")
+    return (
+        expression.attr if isinstance(expression, ast.Attribute) else getattr(expression, "id", "")
+    )
 
 
 def is_blind(kind: ast.expr | None) -> bool:
@@ -134,11 +142,18 @@ def test_each_form_of_a_blind_handler_is_found(handler):
 
 
 def test_a_suppressed_exception_is_a_blind_handler():
-    assert list(boundaries(ast.parse("def f():\n  with contextlib.suppress(Exception): g()"), "m")) == ["m:f"]
+    assert list(
+        boundaries(ast.parse("def f():\n  with contextlib.suppress(Exception): g()"), "m")
+    ) == ["m:f"]
 
 
 @pytest.mark.parametrize(
-    "handler", ["except OSError: pass", "except Exception: clean(); raise", "except Exception as e: raise A from e"]
+    "handler",
+    [
+        "except OSError: pass",
+        "except Exception: clean(); raise",
+        "except Exception as e: raise A from e",
+    ],
 )
 def test_handlers_that_are_narrow_or_raise_again_are_no_boundaries(handler):
     assert not list(boundaries(ast.parse(f"def f():\n  try: g()\n  {handler}"), "m"))

@@ -1,4 +1,6 @@
-"""What we ship for containers fits what the server is: no engine runs here, so the files themselves are looked at."""
+"""What we ship for containers fits what the server is: no engine runs here, so the files
+themselves are looked at.
+"""
 
 import json
 import os
@@ -37,7 +39,9 @@ def services(path, image="flyte"):
 
 def test_the_image_runs_as_a_user_without_rights():
     (user,) = instructions("USER")
-    assert re.fullmatch(r"[1-9]\d+:[1-9]\d+", user), "a number, so that engines can see that it is not root"
+    assert re.fullmatch(r"[1-9]\d+:[1-9]\d+", user), (
+        "a number, so that engines can see that it is not root"
+    )
     assert f"--uid {user.partition(':')[0]} " in DOCKERFILE
 
 
@@ -64,7 +68,9 @@ def test_every_variable_of_the_image_is_one_that_somebody_reads():
     names = re.findall(r"(\w+)=", " ".join(instructions("ENV")))
     packs = Environment.read({"FLYTE_API": "http://server", "FLYTE_PACK_HEALTH_HOST": "0.0.0.0"})
     assert packs.health_host == "0.0.0.0"
-    assert {name for name in names if name.startswith("FLYTE_")} <= KNOWN | {"FLYTE_PACK_HEALTH_HOST"}
+    assert {name for name in names if name.startswith("FLYTE_")} <= KNOWN | {
+        "FLYTE_PACK_HEALTH_HOST"
+    }
     assert "FLYTE_PACK_HEALTH_HOST=0.0.0.0" in " ".join(instructions("ENV"))
     assert "FLYTE_HOST=0.0.0.0" in " ".join(instructions("ENV"))
 
@@ -73,18 +79,28 @@ def test_only_what_the_image_needs_is_sent_to_the_engine():
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     needed = {line.removeprefix("!") for line in lines if line.startswith("!")}
     assert "*" in lines
-    assert needed == {"deploy/install", "requirements/*.lock", "src", "pyproject.toml", "README.md", "LICENSE"}
+    assert needed == {
+        "deploy/install",
+        "requirements/*.lock",
+        "src",
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+    }
     for name in needed:
         assert list(ROOT.glob(name)), name
 
 
 def test_what_the_image_installs_is_locked_with_hashes_and_has_every_driver():
-    image, build, run = ((ROOT / "requirements" / f"{name}.lock").read_text() for name in ("image", "build", "run"))
+    image, build, run = (
+        (ROOT / "requirements" / f"{name}.lock").read_text() for name in ("image", "build", "run")
+    )
     versions = dict(re.findall(PINNED, image, re.MULTILINE))
     assert {"asyncpg", "pymongo"} <= set(versions)
     assert image.count("--hash=sha256:") > len(versions)
     assert (
-        dict(re.findall(PINNED, run, re.MULTILINE)).items() <= (versions | dict(re.findall(PINNED, build, re.MULTILINE))).items()
+        dict(re.findall(PINNED, run, re.MULTILINE)).items()
+        <= (versions | dict(re.findall(PINNED, build, re.MULTILINE))).items()
     )
     for command in re.findall(r"install .*-r (\S+)", (ROOT / "deploy" / "install").read_text()):
         assert (ROOT / command).exists()
@@ -101,7 +117,10 @@ def test_every_variable_of_a_compose_file_is_a_setting(path):
     for service in services(path).values():
         variables = set(service.get("environment", {}))
         assert variables <= KNOWN
-        settings = {name: re.sub(r"\$\{\w+:-(\w+)\}", r"\1", str(value)) for name, value in service["environment"].items()}
+        settings = {
+            name: re.sub(r"\$\{\w+:-(\w+)\}", r"\1", str(value))
+            for name, value in service["environment"].items()
+        }
         Settings.from_environment(settings)
 
 
@@ -121,7 +140,9 @@ def test_the_proxy_has_a_place_for_every_server_and_is_told_where_they_are():
     path = ROOT / "deploy" / "postgres" / "compose.yaml"
     proxy = yaml.safe_load(path.read_text())["services"]["proxy"]
     assert set(re.findall(r'"\$\{(\w+)\}"', HAPROXY)) == set(proxy["environment"])
-    assert {proxy["environment"][f"SERVER_{number}"].partition(":")[0] for number in (1, 2, 3)} == set(services(path))
+    assert {
+        proxy["environment"][f"SERVER_{number}"].partition(":")[0] for number in (1, 2, 3)
+    } == set(services(path))
 
 
 def test_the_proxy_waits_longer_than_any_pack():
@@ -132,22 +153,39 @@ def test_the_proxy_waits_longer_than_any_pack():
 
 
 def test_the_manifest_gives_servers_time_to_end_and_asks_for_what_they_answer():
-    deployment, service = yaml.safe_load_all((ROOT / "deploy" / "kubernetes" / "flyte.yaml").read_text())
+    deployment, service = yaml.safe_load_all(
+        (ROOT / "deploy" / "kubernetes" / "flyte.yaml").read_text()
+    )
     pod = deployment["spec"]["template"]["spec"]
     (server,) = pod["containers"]
-    environ = {each["name"]: each.get("value", "postgresql://flyte@database/flyte") for each in server["env"]}
+    environ = {
+        each["name"]: each.get("value", "postgresql://flyte@database/flyte")
+        for each in server["env"]
+    }
     assert set(environ) <= KNOWN
     settings = Settings.from_environment(environ)
-    assert pod["terminationGracePeriodSeconds"] >= settings.shutdown_delay.total_seconds() + GRACE + 10
+    assert (
+        pod["terminationGracePeriodSeconds"] >= settings.shutdown_delay.total_seconds() + GRACE + 10
+    )
     assert server["readinessProbe"]["httpGet"]["path"] == "/health/ready"
     assert server["livenessProbe"]["httpGet"]["path"] == "/health/live"
     assert server["securityContext"]["readOnlyRootFilesystem"] is True
     assert server["volumeMounts"][0]["mountPath"] == instructions("WORKDIR")[0]
-    assert service["spec"]["ports"][0]["port"] == server["ports"][0]["containerPort"] == Settings().port
+    assert (
+        service["spec"]["ports"][0]["port"]
+        == server["ports"][0]["containerPort"]
+        == Settings().port
+    )
 
 
 def test_the_unit_of_systemd_passes_signals_on_and_waits_for_the_end():
-    unit = dict(re.findall(r"^(\w+)=(.*)$", (ROOT / "deploy" / "systemd" / "flyte.service").read_text(), re.MULTILINE))
+    unit = dict(
+        re.findall(
+            r"^(\w+)=(.*)$",
+            (ROOT / "deploy" / "systemd" / "flyte.service").read_text(),
+            re.MULTILINE,
+        )
+    )
     assert unit["ExecStart"].endswith("/bin/flyte serve")
     assert unit["ExecReload"] == "/bin/kill -HUP $MAINPID"
     assert unit["KillMode"] == "mixed"

@@ -39,7 +39,8 @@ def test_no_conditional_expression_stands_inside_another(path):
 
 
 SECRETS = {"token", "hash", "digest", "signature"}
-COMPARED = {"known.token == token"}  # what the vault has read before and what it reads now; nobody sends either
+# What the vault has read before and what it reads now; nobody sends either.
+COMPARED = {"known.token == token"}
 
 
 def test_what_somebody_could_guess_is_compared_in_constant_time():
@@ -49,8 +50,13 @@ def test_what_somebody_could_guess_is_compared_in_constant_time():
         for path in (ROOT / "src/flyteops" / room).rglob("*.py")
         if path.parent.name != "auditlog"  # the hashes of entries are public
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Compare) and any(isinstance(operator, ast.Eq | ast.NotEq) for operator in node.ops)
-        if SECRETS & {getattr(side, "attr", getattr(side, "id", "")) for side in (node.left, *node.comparators)}
+        if isinstance(node, ast.Compare)
+        and any(isinstance(operator, ast.Eq | ast.NotEq) for operator in node.ops)
+        if SECRETS
+        & {
+            getattr(side, "attr", getattr(side, "id", ""))
+            for side in (node.left, *node.comparators)
+        }
     }
     assert found == COMPARED
 
@@ -60,13 +66,15 @@ def test_no_lint_of_security_is_switched_off_without_a_reason():
         f"{path.relative_to(ROOT)}:{number}"
         for path in MODULES
         for number, line in enumerate(path.read_text().splitlines(), 1)
-        if re.search(r"# noqa: [^-]*\bS\d+", line) and not re.search(r"# noqa: [A-Z0-9, ]+ - \w", line)
+        if re.search(r"# noqa: [^-]*\bS\d+", line)
+        and not re.search(r"# noqa: [A-Z0-9, ]+ - \w", line)
     ]
     assert not bare
 
 
 WATCHES = {"monotonic", "perf_counter", "process_time"}
-TIMED = {"e2e", "contract"}  # promises about time are part of what these check of real processes and servers
+# Promises about time are part of what these check of real processes and servers.
+TIMED = {"e2e", "contract"}
 
 
 def test_no_test_asserts_how_long_something_took():
@@ -76,7 +84,9 @@ def test_no_test_asserts_how_long_something_took():
         if TIMED.isdisjoint(path.parts)
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Assert)
-        if any(isinstance(part, ast.Attribute) and part.attr in WATCHES for part in ast.walk(node.test))
+        if any(
+            isinstance(part, ast.Attribute) and part.attr in WATCHES for part in ast.walk(node.test)
+        )
         if not (isinstance(node.test, ast.Compare) and ast.unparse(node.test).endswith("deadline"))
     ]
     assert timed == []

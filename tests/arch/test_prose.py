@@ -1,4 +1,6 @@
-"""Docstrings are in plain technical English: noun phrases and verbs instead of clauses with what and who."""
+"""Docstrings are in plain technical English: noun phrases and verbs instead of clauses with what
+and who.
+"""
 
 import ast
 import re
@@ -10,7 +12,9 @@ MOST_PER_1000 = 3
 
 
 def docstrings(path):
-    """Yield the docstrings of modules, classes and functions, and those below attributes and constants."""
+    """Yield the docstrings of modules, classes and functions, and those below attributes and
+    constants.
+    """
     for node in ast.walk(ast.parse(path.read_text())):
         body = getattr(node, "body", None)
         for statement in body if isinstance(body, list) else []:

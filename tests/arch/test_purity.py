@@ -1,8 +1,9 @@
-"""Pure rooms stay pure: no clock, no randomness, no input or output, no log, no async, no state of a module.
+"""Pure rooms stay pure: no clock, no randomness, no input or output, no log, no async, no state of
+a module.
 
-The rooms are those of the layers at and below the engine in pyproject.toml, so that a new one is held to it from its
-first day. Those that cannot be pure are named here with the reason. Above the engine, a module whose docstring says
-"pure" is held to its word.
+The rooms are those of the layers at and below the engine in pyproject.toml, so that a new one is
+held to it from its first day. Those that cannot be pure are named here with the reason. Above the
+engine, a module whose docstring says "pure" is held to its word.
 """
 
 import ast
@@ -85,7 +86,9 @@ MUTATORS = {
 
 def layers() -> list[str]:
     """The rooms of the top-level contract, from the highest layer to the lowest."""
-    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"][
+        "contracts"
+    ]
     return next(contract for contract in contracts if contract["type"] == "layers")["layers"]
 
 
@@ -101,12 +104,17 @@ def modules(room: str) -> list[Path]:
 
 
 def says_pure(path: Path) -> bool:
-    return re.search(r"\bpure\b", ast.get_docstring(ast.parse(path.read_text())) or "", re.IGNORECASE) is not None
+    return (
+        re.search(r"\bpure\b", ast.get_docstring(ast.parse(path.read_text())) or "", re.IGNORECASE)
+        is not None
+    )
 
 
 IN_ROOMS = {path for room in pure_rooms() if room not in NOT_PURE for path in modules(room)}
 PURE = sorted(IN_ROOMS | {path for path in SOURCE.rglob("*.py") if says_pure(path)})
-each_pure_module = pytest.mark.parametrize("path", PURE, ids=lambda path: str(path.relative_to(SOURCE)))
+each_pure_module = pytest.mark.parametrize(
+    "path", PURE, ids=lambda path: str(path.relative_to(SOURCE))
+)
 
 
 def impurities(tree: ast.Module) -> Iterator[str]:
@@ -122,9 +130,17 @@ def _faults(node: ast.AST) -> Iterator[str]:
         case ast.AsyncFunctionDef() | ast.Await() | ast.AsyncFor() | ast.AsyncWith():
             yield "async"
         case ast.Import():
-            yield from (f"import {alias.name}" for alias in node.names if alias.name.partition(".")[0] in OUTSIDE)
+            yield from (
+                f"import {alias.name}"
+                for alias in node.names
+                if alias.name.partition(".")[0] in OUTSIDE
+            )
         case ast.ImportFrom(module=module) if module and module.partition(".")[0] in OUTSIDE:
-            yield from (f"from {module} import {a.name}" for a in node.names if (module, a.name) not in HARMLESS)
+            yield from (
+                f"from {module} import {a.name}"
+                for a in node.names
+                if (module, a.name) not in HARMLESS
+            )
         case ast.Call() if ast.unparse(node.func) in CLOCKS_AND_FILES:
             yield f"{ast.unparse(node.func)}()"
         case ast.Global():
@@ -134,19 +150,35 @@ def _faults(node: ast.AST) -> Iterator[str]:
 def _module_state(tree: ast.Module) -> Iterator[str]:
     """Containers of the module that are not written as constants, or that a function changes."""
     names = dict(_containers(tree))
-    yield from (f"line {line}: {name} is not a constant" for name, line in names.items() if not _is_constant(name))
+    yield from (
+        f"line {line}: {name} is not a constant"
+        for name, line in names.items()
+        if not _is_constant(name)
+    )
     for function in ast.walk(tree):
         if isinstance(function, ast.FunctionDef):
-            yield from (f"line {line}: changes {name}" for name, line in _changes(function) if name in names)
+            yield from (
+                f"line {line}: changes {name}" for name, line in _changes(function) if name in names
+            )
 
 
 def _containers(tree: ast.Module) -> Iterator[tuple[str, int]]:
     for node in tree.body:
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        targets = (
+            node.targets
+            if isinstance(node, ast.Assign)
+            else [node.target]
+            if isinstance(node, ast.AnnAssign)
+            else []
+        )
         value = getattr(node, "value", None)
-        made = isinstance(value, ast.Call) and ast.unparse(value.func).rpartition(".")[2] in CONTAINERS
+        made = (
+            isinstance(value, ast.Call) and ast.unparse(value.func).rpartition(".")[2] in CONTAINERS
+        )
         if made or isinstance(value, DISPLAYS):
-            yield from ((target.id, node.lineno) for target in targets if isinstance(target, ast.Name))
+            yield from (
+                (target.id, node.lineno) for target in targets if isinstance(target, ast.Name)
+            )
 
 
 def _is_constant(name: str) -> bool:
@@ -159,7 +191,9 @@ def _changes(function: ast.FunctionDef) -> Iterator[tuple[str, int]]:
         match node:
             case ast.Subscript(value=ast.Name(id=name), ctx=ast.Store() | ast.Del()):
                 yield name, node.lineno
-            case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr=attribute)) if attribute in MUTATORS:
+            case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr=attribute)) if (
+                attribute in MUTATORS
+            ):
                 yield name, node.lineno
 
 
@@ -171,7 +205,9 @@ def test_pure_modules_have_no_clock_no_chance_no_effect_and_no_state(path):
 def test_the_rooms_that_are_not_pure_exist_and_are_not_pure():
     for room in NOT_PURE:
         assert room in pure_rooms(), f"{room} is not in the layers at or below the engine"
-        assert any(list(impurities(ast.parse(path.read_text()))) for path in modules(room)), f"{room} is pure"
+        assert any(list(impurities(ast.parse(path.read_text()))) for path in modules(room)), (
+            f"{room} is pure"
+        )
 
 
 @pytest.mark.parametrize(
@@ -197,6 +233,9 @@ def test_each_kind_of_impurity_is_found(source):
     assert list(impurities(ast.parse(source)))
 
 
-@pytest.mark.parametrize("source", ["from random import Random", "TABLE = {1: 2}\ndef f(x): return TABLE[x]", "__all__ = ['f']"])
+@pytest.mark.parametrize(
+    "source",
+    ["from random import Random", "TABLE = {1: 2}\ndef f(x): return TABLE[x]", "__all__ = ['f']"],
+)
 def test_tables_that_nothing_changes_are_pure(source):
     assert not list(impurities(ast.parse(source)))

@@ -29,7 +29,11 @@ def interface(module: ModuleType) -> Iterator[str]:
 
 
 def members(kind: type) -> Iterator[str]:
-    fields = {field.name for field in msgspec.structs.fields(kind)} if issubclass(kind, msgspec.Struct) else set()
+    fields = (
+        {field.name for field in msgspec.structs.fields(kind)}
+        if issubclass(kind, msgspec.Struct)
+        else set()
+    )
     if dataclasses.is_dataclass(kind):
         fields = {field.name for field in dataclasses.fields(kind)}
     for name in sorted(name for name in dir(kind) if not name.startswith("_")):

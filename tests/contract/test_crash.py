@@ -65,13 +65,17 @@ async def test_whatever_was_acknowledged_outlives_a_kill(tmp_path: Path, seed: i
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("place", PLACES)
-async def test_whatever_a_server_has_acknowledged_outlives_a_kill(place: Callable[[], Any], seed: int) -> None:
+async def test_whatever_a_server_has_acknowledged_outlives_a_kill(
+    place: Callable[[], Any], seed: int
+) -> None:
     async with place() as url:
         await kill_and_look(url, random.Random(seed).randint(1, 300))
 
 
 async def kill_and_look(url: str, lines: int) -> None:
-    """Let a writer be killed, and see whether all is there that it has said, and nothing in part."""
+    """Let a writer be killed, and see whether all is there that it has said, and nothing in
+    part.
+    """
     said = write_until_killed(url, lines)
     async with open_store(url) as store:
         for kind, *names in said:
@@ -89,14 +93,18 @@ async def kill_and_look(url: str, lines: int) -> None:
 async def check_consistency(store: Store) -> None:
     """Whatever else there is has been stored in whole, and can be gone on with."""
     executions = await store.list_executions(ExecutionFilter(), 0, 100_000)
-    waiting = [run.actions[0].action_id for run in executions if run.actions[0].state is ActionState.NEW]
+    waiting = [
+        run.actions[0].action_id for run in executions if run.actions[0].state is ActionState.NEW
+    ]
     taken = set()
     while claimed := await store.claim(WORKER, NOON):
         taken.add(claimed[0].action_id)
     assert taken == set(waiting)
     for record in await store.list_events(EventFilter(), 0, 100_000):
         for one in record.decisions:
-            assert (await store.get_execution(one.correlation_id or "")).actions[0].trigger == record.event
+            assert (await store.get_execution(one.correlation_id or "")).actions[
+                0
+            ].trigger == record.event
         if record.action_id is not None:
             assert (await store.get_action(record.action_id)).result == record.event
     with pytest.raises(NotFoundError):

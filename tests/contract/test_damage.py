@@ -76,7 +76,10 @@ async def test_what_cannot_be_read_keeps_no_other_thing_from_working(url: str) -
 
         clock.forward(seconds=60)
         await other.process_due()
-        assert [each.event.name for each in await store.list_events(EventFilter(event_name="FATAL"), 0, 10)] == ["FATAL"]
+        assert [
+            each.event.name
+            for each in await store.list_events(EventFilter(event_name="FATAL"), 0, 10)
+        ] == ["FATAL"]
         assert "action" in {each.kind for each in other.health.problems()}
         await other.accept_event("Source", NewEvent("Do", b"null"))
         assert len(await other.take("Worker")) == 1

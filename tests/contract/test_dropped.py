@@ -58,7 +58,9 @@ async def empty_queues(raw: Any) -> None:
 
 @mongodb
 @pytest.mark.parametrize("drop", [drop_database, drop_queues, empty_queues])
-async def test_no_event_is_acknowledged_once_the_database_was_dropped(database: tuple[str, Any], drop: Any) -> None:
+async def test_no_event_is_acknowledged_once_the_database_was_dropped(
+    database: tuple[str, Any], drop: Any
+) -> None:
     url, raw = database
     sample = Sample()
     async with MongoStore(url) as store:
@@ -73,7 +75,9 @@ async def test_no_event_is_acknowledged_once_the_database_was_dropped(database: 
 
 @mongodb
 @pytest.mark.parametrize("drop", [drop_queues, empty_queues])
-async def test_actions_whose_queues_were_dropped_are_handed_out_after_a_restart(database: tuple[str, Any], drop: Any) -> None:
+async def test_actions_whose_queues_were_dropped_are_handed_out_after_a_restart(
+    database: tuple[str, Any], drop: Any
+) -> None:
     url, raw = database
     sample = Sample()
     taken, waiting = sample.action(), sample.action()
@@ -89,7 +93,9 @@ async def test_actions_whose_queues_were_dropped_are_handed_out_after_a_restart(
 
 
 @mongodb
-async def test_a_result_for_a_dropped_database_is_not_answered_with_not_found(database: tuple[str, Any]) -> None:
+async def test_a_result_for_a_dropped_database_is_not_answered_with_not_found(
+    database: tuple[str, Any],
+) -> None:
     url, raw = database
     sample = Sample()
     async with MongoStore(url) as store:
@@ -103,7 +109,9 @@ async def test_a_result_for_a_dropped_database_is_not_answered_with_not_found(da
 
 
 @mongodb
-async def test_any_collection_that_is_missing_is_noticed_by_the_next_look(database: tuple[str, Any]) -> None:
+async def test_any_collection_that_is_missing_is_noticed_by_the_next_look(
+    database: tuple[str, Any],
+) -> None:
     url, raw = database
     for name in (
         "flow",
@@ -139,7 +147,9 @@ async def test_an_event_for_a_collection_that_was_dropped_is_handed_out_and_the_
 
 
 @mongodb
-async def test_a_result_that_creates_actions_in_a_dropped_queue_is_not_acknowledged(database: tuple[str, Any]) -> None:
+async def test_a_result_that_creates_actions_in_a_dropped_queue_is_not_acknowledged(
+    database: tuple[str, Any],
+) -> None:
     url, raw = database
     sample = Sample()
     async with MongoStore(url) as store:
@@ -148,11 +158,15 @@ async def test_a_result_that_creates_actions_in_a_dropped_queue_is_not_acknowled
         await take(store)
         await raw.flyte_queue.drop()
         with pytest.raises(OutcomeUnknownError, match="was dropped"):
-            await store.finish(action.action_id, sample.event("Done"), always(creating(sample.action())))
+            await store.finish(
+                action.action_id, sample.event("Done"), always(creating(sample.action()))
+            )
 
 
 @mongodb
-async def test_of_many_events_during_a_drop_only_those_before_it_are_acknowledged(database: tuple[str, Any]) -> None:
+async def test_of_many_events_during_a_drop_only_those_before_it_are_acknowledged(
+    database: tuple[str, Any],
+) -> None:
     url, raw = database
     sample = Sample()
     events = [sample.event() for _ in range(60)]
@@ -165,7 +179,9 @@ async def test_of_many_events_during_a_drop_only_those_before_it_are_acknowledge
 
         first = [asyncio.ensure_future(send(number)) for number in range(20)]
         await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
-        await asyncio.gather(drop_database(raw), *(send(number) for number in range(20, 40)), return_exceptions=True)
+        await asyncio.gather(
+            drop_database(raw), *(send(number) for number in range(20, 40)), return_exceptions=True
+        )
         await asyncio.gather(*first, return_exceptions=True)
         acknowledged = len(done)
         await asyncio.gather(*(send(number) for number in range(40, 60)), return_exceptions=True)
@@ -173,7 +189,9 @@ async def test_of_many_events_during_a_drop_only_those_before_it_are_acknowledge
 
 
 @mongodb
-async def test_a_restart_begins_with_what_is_there_and_a_server_from_before_does_not_join_it(database: tuple[str, Any]) -> None:
+async def test_a_restart_begins_with_what_is_there_and_a_server_from_before_does_not_join_it(
+    database: tuple[str, Any],
+) -> None:
     url, raw = database
     sample = Sample()
     async with MongoStore(url) as before:
@@ -191,7 +209,9 @@ async def test_a_restart_begins_with_what_is_there_and_a_server_from_before_does
 
 
 @mongodb
-async def test_servers_that_open_an_empty_database_at_once_agree_on_its_marks(database: tuple[str, Any]) -> None:
+async def test_servers_that_open_an_empty_database_at_once_agree_on_its_marks(
+    database: tuple[str, Any],
+) -> None:
     stores = [MongoStore(database[0]) for _ in range(4)]
     await asyncio.gather(*(store.open() for store in stores))
     try:
@@ -203,7 +223,7 @@ async def test_servers_that_open_an_empty_database_at_once_agree_on_its_marks(da
             await store.close()
 
 
-# ------------------------------------------------------------------------------------------------------------ PostgreSQL
+# --------------------------------------------------------------------------------------- PostgreSQL
 
 
 @pytest.fixture
@@ -217,7 +237,9 @@ async def tables() -> AsyncIterator[tuple[str, Any]]:
 
 
 async def drop_tables(connection: Any) -> None:
-    for (name,) in await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"):
+    for (name,) in await connection.fetch(
+        "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"
+    ):
         await connection.execute(f"DROP TABLE {name} CASCADE")
 
 
@@ -235,7 +257,9 @@ async def check_refused(store: Store, sample: Sample, action_id: str, reason: st
 
 
 @pytest.mark.postgres
-async def test_a_table_that_was_dropped_is_the_reason_not_to_be_ready(tables: tuple[str, Any]) -> None:
+async def test_a_table_that_was_dropped_is_the_reason_not_to_be_ready(
+    tables: tuple[str, Any],
+) -> None:
     url, connection = tables
     sample = Sample()
     async with PostgresStore(url) as store:
@@ -243,13 +267,17 @@ async def test_a_table_that_was_dropped_is_the_reason_not_to_be_ready(tables: tu
         await start(store, action)
         await take(store)
         await connection.execute("DROP TABLE flyte_event")
-        await check_refused(store, sample, action.action_id, "dropped from the database: flyte_event")
+        await check_refused(
+            store, sample, action.action_id, "dropped from the database: flyte_event"
+        )
         await drop_tables(connection)
         await check_refused(store, sample, action.action_id, "flyte_number")
 
 
 @pytest.mark.postgres
-async def test_tables_that_another_server_has_made_anew_are_not_taken_for_the_former_ones(tables: tuple[str, Any]) -> None:
+async def test_tables_that_another_server_has_made_anew_are_not_taken_for_the_former_ones(
+    tables: tuple[str, Any],
+) -> None:
     url, connection = tables
     sample = Sample()
     async with PostgresStore(url) as store:
@@ -259,7 +287,11 @@ async def test_tables_that_another_server_has_made_anew_are_not_taken_for_the_fo
         await drop_tables(connection)
         async with PostgresStore(url) as other:
             await check_refused(store, sample, action.action_id, "holds another store")
-            for look in (store.read_change_counters, lambda: store.get_action(action.action_id), lambda: store.get_event("e")):
+            for look in (
+                store.read_change_counters,
+                lambda: store.get_action(action.action_id),
+                lambda: store.get_event("e"),
+            ):
                 with pytest.raises(UnavailableError, match="holds another store"):
                     await look()
             await other.ping()
@@ -267,13 +299,17 @@ async def test_tables_that_another_server_has_made_anew_are_not_taken_for_the_fo
 
 
 @pytest.mark.postgres
-async def test_a_store_that_was_truncated_acknowledges_nothing_and_is_not_opened_again(tables: tuple[str, Any]) -> None:
+async def test_a_store_that_was_truncated_acknowledges_nothing_and_is_not_opened_again(
+    tables: tuple[str, Any],
+) -> None:
     url, connection = tables
     sample = Sample()
     async with PostgresStore(url) as store:
         action = sample.action()
         await start(store, action)
-        names = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()")
+        names = await connection.fetch(
+            "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"
+        )
         await connection.execute(f"TRUNCATE {', '.join(name for (name,) in names)}")
         await check_refused(store, sample, action.action_id, "was emptied")
         with pytest.raises(UnavailableError, match="was emptied"):
@@ -282,7 +318,7 @@ async def test_a_store_that_was_truncated_acknowledges_nothing_and_is_not_opened
         await PostgresStore(url).open()
 
 
-# ---------------------------------------------------------------------------------------------------------------- SQLite
+# ------------------------------------------------------------------------------------------- SQLite
 
 
 def run_elsewhere(path: Path, statement: str) -> None:
@@ -292,8 +328,12 @@ def run_elsewhere(path: Path, statement: str) -> None:
     connection.close()
 
 
-@pytest.mark.parametrize("what", ["TABLE event", "TABLE queue", "TABLE note", "TABLE execution", "INDEX action_waiting"])
-async def test_a_table_that_another_program_drops_from_the_file_stops_all_work(tmp_path: Path, what: str) -> None:
+@pytest.mark.parametrize(
+    "what", ["TABLE event", "TABLE queue", "TABLE note", "TABLE execution", "INDEX action_waiting"]
+)
+async def test_a_table_that_another_program_drops_from_the_file_stops_all_work(
+    tmp_path: Path, what: str
+) -> None:
     sample = Sample()
     async with SqliteStore(tmp_path / "flyte.db") as store:
         action = sample.action()
@@ -323,7 +363,12 @@ async def test_what_other_programs_add_to_the_file_does_no_harm(tmp_path: Path) 
     sample = Sample()
     path = tmp_path / "flyte.db"
     async with SqliteStore(path) as store:
-        for statement in ("CREATE TABLE mine (x)", "CREATE INDEX mine_by_x ON mine (x)", "ANALYZE", "VACUUM"):
+        for statement in (
+            "CREATE TABLE mine (x)",
+            "CREATE INDEX mine_by_x ON mine (x)",
+            "ANALYZE",
+            "VACUUM",
+        ):
             await start(store, action := sample.action())
             run_elsewhere(path, statement)
             assert await take(store) == action.action_id

@@ -1,4 +1,6 @@
-"""A database that goes away in the middle: every answer is true, and no command stays with nobody."""
+"""A database that goes away in the middle: every answer is true, and no command stays with
+nobody.
+"""
 
 import asyncio
 import contextlib
@@ -31,7 +33,9 @@ def connect_mongodb(url: str, _direct_url: str) -> Store:
 
 
 POSTGRES = pytest.param(postgres.place, connect_postgres, id="postgres", marks=pytest.mark.postgres)
-MONGODB = pytest.param(mongodb.place, connect_mongodb, id="mongodb", marks=[pytest.mark.mongodb, pytest.mark.slow])
+MONGODB = pytest.param(
+    mongodb.place, connect_mongodb, id="mongodb", marks=[pytest.mark.mongodb, pytest.mark.slow]
+)
 KINDS = [POSTGRES, MONGODB]
 
 
@@ -43,7 +47,9 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextlib.asynccontextmanager
-async def through_a_relay(place: Place, connect: Connect) -> AsyncIterator[tuple[Store, Store, Relay]]:
+async def through_a_relay(
+    place: Place, connect: Connect
+) -> AsyncIterator[tuple[Store, Store, Relay]]:
     """Give out a store behind a relay, another one that is not, and the relay."""
     async with contextlib.AsyncExitStack() as stack:
         url = await stack.enter_async_context(place())
@@ -57,13 +63,16 @@ async def through_a_relay(place: Place, connect: Connect) -> AsyncIterator[tuple
 async def take_soon(store: Store) -> Sequence[Claimed]:
     """Claim an action as soon as there is one."""
     async with asyncio.timeout(20):
-        while not (claimed := await store.claim(WORKER, NOON)):  # noqa: ASYNC110 - what is waited for is the database
+        # What is waited for is the database.
+        while not (claimed := await store.claim(WORKER, NOON)):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     return claimed
 
 
 @pytest.mark.parametrize(("place", "connect"), KINDS)
-async def test_an_event_whose_answer_is_lost_is_not_said_to_be_refused(place: Place, connect: Connect) -> None:
+async def test_an_event_whose_answer_is_lost_is_not_said_to_be_refused(
+    place: Place, connect: Connect
+) -> None:
     sample = Sample()
     event, later = sample.event(event_id="the-lost-event"), sample.event()
     async with through_a_relay(place, connect) as (store, other, relay):
@@ -79,7 +88,9 @@ async def test_an_event_whose_answer_is_lost_is_not_said_to_be_refused(place: Pl
 
 
 @pytest.mark.parametrize(("place", "connect"), KINDS)
-async def test_a_search_whose_answer_is_lost_has_changed_nothing(place: Place, connect: Connect) -> None:
+async def test_a_search_whose_answer_is_lost_has_changed_nothing(
+    place: Place, connect: Connect
+) -> None:
     async with through_a_relay(place, connect) as (store, _, relay):
         relay.cut_at(b"the-lost-search")
         with pytest.raises(UnavailableError) as refused:
@@ -88,7 +99,9 @@ async def test_a_search_whose_answer_is_lost_has_changed_nothing(place: Place, c
 
 
 @pytest.mark.parametrize(("place", "connect"), KINDS)
-async def test_a_result_whose_answer_is_lost_may_be_repeated(place: Place, connect: Connect) -> None:
+async def test_a_result_whose_answer_is_lost_may_be_repeated(
+    place: Place, connect: Connect
+) -> None:
     sample = Sample()
     action, result = sample.action(), sample.event("Done", minutes(1), event_id="the-lost-result")
     async with through_a_relay(place, connect) as (store, _, relay):
@@ -143,7 +156,8 @@ async def test_a_claim_that_is_carried_out_after_it_was_repeated_keeps_nothing()
         assert claimed.action_id == first.action_id
         relay.deliver()  # the old claim takes the second one, for nobody
         async with asyncio.timeout(20):
-            while len((await other.get_action(second.action_id)).states) < 3:  # noqa: ASYNC110 - as above
+            # As above.
+            while len((await other.get_action(second.action_id)).states) < 3:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         (again,) = await take_soon(other)
         assert again.action_id == second.action_id

@@ -48,7 +48,9 @@ async def database() -> AsyncIterator[tuple[str, Any]]:
         yield url, client.get_default_database()
 
 
-async def test_what_a_server_that_was_killed_had_begun_is_finished_by_the_next(database: tuple[str, Any]) -> None:
+async def test_what_a_server_that_was_killed_had_begun_is_finished_by_the_next(
+    database: tuple[str, Any],
+) -> None:
     url, raw = database
     sample = Sample()
     first, second = sample.action(), sample.action()
@@ -56,8 +58,16 @@ async def test_what_a_server_that_was_killed_had_begun_is_finished_by_the_next(d
         event = await start(store, first, second)
     # As it is when the event was stored, and of what it creates only a part.
     created = await raw.action.find({}).sort("flyte.seq", 1).to_list()
-    todo = bson.encode({"created": [{key: value for key, value in each.items() if key != "trigger"} for each in created]})
-    await raw.flyte_event.update_one({"_id": event.event_id}, {"$set": {"open": True, "todo": todo}})
+    todo = bson.encode(
+        {
+            "created": [
+                {key: value for key, value in each.items() if key != "trigger"} for each in created
+            ]
+        }
+    )
+    await raw.flyte_event.update_one(
+        {"_id": event.event_id}, {"$set": {"open": True, "todo": todo}}
+    )
     for collection, key in (
         (raw.action, second.action_id),
         (raw.audit, second.action_id),
@@ -71,7 +81,9 @@ async def test_what_a_server_that_was_killed_had_begun_is_finished_by_the_next(d
         assert await raw.flyte_event.find_one({"open": True}) is None
 
 
-async def test_a_change_of_an_execution_that_was_not_carried_out_is_so_before_anything_else(database: tuple[str, Any]) -> None:
+async def test_a_change_of_an_execution_that_was_not_carried_out_is_so_before_anything_else(
+    database: tuple[str, Any],
+) -> None:
     url, raw = database
     sample = Sample()
     first = sample.action()
@@ -103,7 +115,9 @@ async def test_a_change_of_an_execution_that_was_not_carried_out_is_so_before_an
         assert (await store.get_event(result.event_id)).action_id == first.action_id
 
 
-async def test_what_does_not_fit_into_a_document_is_refused_before_anything_is_stored(database: tuple[str, Any]) -> None:
+async def test_what_does_not_fit_into_a_document_is_refused_before_anything_is_stored(
+    database: tuple[str, Any],
+) -> None:
     sample = Sample()
     text = b'"' + b"x" * (9 * 1024 * 1024) + b'"'
     huge = sample.action(input=text)
@@ -119,26 +133,44 @@ async def test_what_does_not_fit_into_a_document_is_refused_before_anything_is_s
         assert await store.finish(small.action_id, sample.event("Done"), always(NOTHING))
 
 
-async def test_indexes_are_adjusted_at_the_start(database: tuple[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+async def test_indexes_are_adjusted_at_the_start(
+    database: tuple[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
     url, raw = database
     await raw.action.create_index([("state.time", 1)], name="ttl", expireAfterSeconds=5)
     await raw.audit.create_index([("correlationId", 1)], name="odd", unique=True)
     async with MongoStore(url, keep_for=timedelta(days=1)):
         pass
-    for collection, field, seconds in ((raw.action, "state.time", 86_400), (raw.audit, "state.time", 183 * 86_400)):
-        found = [each for each in (await collection.index_information()).values() if each["key"] == [(field, 1)]]
+    for collection, field, seconds in (
+        (raw.action, "state.time", 86_400),
+        (raw.audit, "state.time", 183 * 86_400),
+    ):
+        found = [
+            each
+            for each in (await collection.index_information()).values()
+            if each["key"] == [(field, 1)]
+        ]
         assert [each["expireAfterSeconds"] for each in found] == [seconds]
-    found = [each for each in (await raw.audit.index_information()).values() if each["key"] == [("correlationId", 1)]]
+    found = [
+        each
+        for each in (await raw.audit.index_information()).values()
+        if each["key"] == [("correlationId", 1)]
+    ]
     assert [each.get("unique") for each in found] == [None]
     assert "index 'odd' of 'audit' has other options" in caplog.text
 
 
-async def test_a_claim_is_one_walk_along_an_index_however_much_waits(database: tuple[str, Any]) -> None:
+async def test_a_claim_is_one_walk_along_an_index_however_much_waits(
+    database: tuple[str, Any],
+) -> None:
     url, raw = database
     async with MongoStore(url) as store:
         await start(store, Sample().action())
     which = waiting_in([(await raw.action.find_one({}))["flyte"]["queue"]])
-    indexes = [[field for field, _ in each["key"]] for each in (await raw.action.index_information()).values()]
+    indexes = [
+        [field for field, _ in each["key"]]
+        for each in (await raw.action.index_information()).values()
+    ]
     assert [*list(which)[:2], "flyte.seq"] in indexes
     command = {"find": "action", "filter": which, "sort": {"flyte.seq": 1}, "limit": 1}
     try:
@@ -165,14 +197,17 @@ async def test_a_database_of_a_newer_flyte_is_left_alone(database: tuple[str, An
         ("mongodb://me:secret@127.0.0.1:1/flyte", UnavailableError),
     ],
 )
-async def test_a_server_that_is_not_there_is_named_without_its_password(url: str, kind: type[FlyteError]) -> None:
+async def test_a_server_that_is_not_there_is_named_without_its_password(
+    url: str, kind: type[FlyteError]
+) -> None:
     with pytest.raises(kind) as caught:
         await open_store(url).open()
     assert "mongodb://me@127.0.0.1:1/flyte" in caught.value.message
     assert "secret" not in caught.value.message
     assert "cr:et" not in caught.value.message
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # the driver forgets sockets that nobody answered
+        # The driver forgets sockets that nobody answered.
+        warnings.simplefilter("ignore", ResourceWarning)
         del caught
         gc.collect()
 
@@ -187,23 +222,35 @@ async def test_the_original_sees_only_states_that_it_knows(database: tuple[str, 
         await store.process_due(minutes(5), Ruling(NeedsOperator()))
         assert (await store.get_action(lost.action_id)).state is ActionState.UNKNOWN
     for collection in (raw.action, raw.audit):
-        found = {each["_id"]: [state["value"] for state in each["states"]] async for each in collection.find({})}
+        found = {
+            each["_id"]: [state["value"] for state in each["states"]]
+            async for each in collection.find({})
+        }
         assert found == {lost.action_id: ["NEW", "PENDING", "PENDING"], later.action_id: ["NEW"]}
 
 
-async def test_the_original_shows_the_time_of_receipt_when_nobody_gave_that_of_creation(database: tuple[str, Any]) -> None:
+async def test_the_original_shows_the_time_of_receipt_when_nobody_gave_that_of_creation(
+    database: tuple[str, Any],
+) -> None:
     url, raw = database
     sample = Sample()
     event, action = sample.event(), sample.action()
     async with MongoStore(url) as store:
         await store.record(event, creating(action))
-        for document in (await raw.flyte_event.find_one({}), (await raw.action.find_one({}))["trigger"]):
+        for document in (
+            await raw.flyte_event.find_one({}),
+            (await raw.action.find_one({}))["trigger"],
+        ):
             assert document["createdAt"] == document["receivedAt"]
         assert (await store.get_event(event.event_id)).event.created_at is None
         assert (await store.get_action(action.action_id)).trigger.created_at is None
         # As earlier versions of this server and of the original have kept it.
         await raw.action.update_one(
-            {}, {"$set": {"trigger.createdAt": datetime(1, 1, 1, tzinfo=UTC)}, "$unset": {"trigger.flyte.createdAt": 1}}
+            {},
+            {
+                "$set": {"trigger.createdAt": datetime(1, 1, 1, tzinfo=UTC)},
+                "$unset": {"trigger.flyte.createdAt": 1},
+            },
         )
         assert (await store.get_action(action.action_id)).trigger.created_at is None
 
@@ -212,21 +259,38 @@ async def test_the_original_shows_the_time_of_receipt_when_nobody_gave_that_of_c
     ("kept", "read"),
     [
         ("2018-04-16T10:11:12Z", datetime(2018, 4, 16, 10, 11, 12, tzinfo=UTC)),
-        ("2018-04-16T10:11:12.123456789+01:00", datetime(2018, 4, 16, 9, 11, 12, 123456, tzinfo=UTC)),
+        (
+            "2018-04-16T10:11:12.123456789+01:00",
+            datetime(2018, 4, 16, 9, 11, 12, 123456, tzinfo=UTC),
+        ),
         ("2018-04-16 10:11:12.5 +0100 BST", datetime(2018, 4, 16, 9, 11, 12, 500000, tzinfo=UTC)),
-        ("2018-04-16 10:11:12.5 +0000 UTC m=+12.345678901", datetime(2018, 4, 16, 10, 11, 12, 500000, tzinfo=UTC)),
+        (
+            "2018-04-16 10:11:12.5 +0000 UTC m=+12.345678901",
+            datetime(2018, 4, 16, 10, 11, 12, 500000, tzinfo=UTC),
+        ),
         (1523873472123, datetime(2018, 4, 16, 10, 11, 12, 123000, tzinfo=UTC)),
         (bson.Timestamp(1523873472, 1), datetime(2018, 4, 16, 10, 11, 12, tzinfo=UTC)),
-        (datetime(2018, 4, 16, 10, 11, 12, tzinfo=UTC), datetime(2018, 4, 16, 10, 11, 12, tzinfo=UTC)),
+        (
+            datetime(2018, 4, 16, 10, 11, 12, tzinfo=UTC),
+            datetime(2018, 4, 16, 10, 11, 12, tzinfo=UTC),
+        ),
         ("yesterday", datetime(1970, 1, 1, tzinfo=UTC)),
         (None, datetime(1970, 1, 1, tzinfo=UTC)),
     ],
 )
 def test_times_are_read_however_an_old_server_kept_them(kept: Any, read: datetime) -> None:
-    document = {"_id": "1", "state": {"value": "NEW", "time": kept}, "states": [{"value": "NEW", "time": kept}]}
+    document = {
+        "_id": "1",
+        "state": {"value": "NEW", "time": kept},
+        "states": [{"value": "NEW", "time": kept}],
+    }
     action = action_of({**document, "trigger": {"event": "Asked", "receivedAt": kept}})
     assert action.states[0].at == read
-    assert (action.trigger.name, action.trigger.received_at, action.trigger.created_at) == ("Asked", read, None)
+    assert (action.trigger.name, action.trigger.received_at, action.trigger.created_at) == (
+        "Asked",
+        read,
+        None,
+    )
 
 
 @contextlib.asynccontextmanager
@@ -236,7 +300,9 @@ async def note_that_changes(raw: Any, kind: str) -> AsyncIterator[None]:
     async def write() -> None:
         for number in itertools.count():
             value = {"kind": kind, "key": "", "value": str(number).encode()}
-            await raw.flyte_note.replace_one({"_id": f"{kind}\n"}, {"_id": f"{kind}\n", **value}, upsert=True)
+            await raw.flyte_note.replace_one(
+                {"_id": f"{kind}\n"}, {"_id": f"{kind}\n", **value}, upsert=True
+            )
 
     writing = asyncio.ensure_future(write())
     try:
@@ -246,7 +312,9 @@ async def note_that_changes(raw: Any, kind: str) -> AsyncIterator[None]:
         await asyncio.gather(writing, return_exceptions=True)
 
 
-async def test_a_database_can_be_read_while_servers_without_work_run_on_it(database: tuple[str, Any]) -> None:
+async def test_a_database_can_be_read_while_servers_without_work_run_on_it(
+    database: tuple[str, Any],
+) -> None:
     url, raw = database
     async with MongoStore(url) as store, note_that_changes(raw, "attended"):
         await start(store, Sample().action())

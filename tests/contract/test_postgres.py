@@ -63,7 +63,11 @@ async def test_a_database_that_servers_change_while_it_is_moved_is_noticed(tmp_p
             thread.start()
             thread.join()
 
-    async with place() as url, PostgresStore(url) as source, SqliteStore(tmp_path / "new.db") as target:
+    async with (
+        place() as url,
+        PostgresStore(url) as source,
+        SqliteStore(tmp_path / "new.db") as target,
+    ):
         await source.save_pack(sample.pack("First"))
         with pytest.raises(ConflictError, match="changed meanwhile: stop the servers"):
             await move(source, target, change)
@@ -99,16 +103,22 @@ async def test_a_change_whose_answer_is_lost_with_the_connection_is_not_taken_fo
             await change(store)
 
 
-async def test_labels_that_are_damaged_keep_no_pack_from_other_queues(caplog: pytest.LogCaptureFixture) -> None:
+async def test_labels_that_are_damaged_keep_no_pack_from_other_queues(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     damaged, good = SAMPLE.action(name="Damaged"), SAMPLE.action()
     async with place() as url, PostgresStore(url) as store:
         await start(store, damaged)
         await execute("UPDATE flyte_action SET labels = 'damaged'", url=url)
         await start(store, good)
         assert [await take(store), await store.claim(WORKER, NOON)] == [good.action_id, []]
-        assert damaged.action_id in [one.action_id for one in await store.list_actions(ActionFilter(), 0, 9)]
-        async with PostgresStore(url), asyncio.timeout(20):  # a server looks for queues when it starts
-            while "are set aside" not in caplog.text:  # noqa: ASYNC110 - the log is what is waited for
+        assert damaged.action_id in [
+            one.action_id for one in await store.list_actions(ActionFilter(), 0, 9)
+        ]
+        # A server looks for queues when it starts.
+        async with PostgresStore(url), asyncio.timeout(20):
+            # The log is what is waited for.
+            while "are set aside" not in caplog.text:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
 
@@ -125,7 +135,10 @@ async def test_an_old_database_with_an_unknown_state_is_refused_and_left_as_it_i
             "UPDATE flyte_action SET state = 'PAUSED'",
             url=url,
         )
-        with pytest.raises(StoreError, match=f"'{action.action_id}' has the unknown state 'PAUSED'; nothing was changed"):
+        with pytest.raises(
+            StoreError,
+            match=f"'{action.action_id}' has the unknown state 'PAUSED'; nothing was changed",
+        ):
             await PostgresStore(url).open()
         await execute("UPDATE flyte_action SET state = 'NEW'", url=url)
         async with PostgresStore(url) as store:
@@ -142,14 +155,20 @@ async def test_a_constraint_that_was_dropped_is_missed() -> None:
 
 
 @pytest.mark.slow
-async def test_a_new_database_must_keep_every_character_and_an_old_one_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_new_database_must_keep_every_character_and_an_old_one_is_warned_about(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     name = f"test_{secrets.token_hex(6)}"
-    await execute(f"CREATE DATABASE {name} ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+    await execute(
+        f"CREATE DATABASE {name} ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+    )
     url = urlsplit(URL)._replace(path=f"/{name}").geturl()
     try:
         with pytest.raises(StoreError, match="encoding LATIN1, and Flyte needs UTF8"):
             await PostgresStore(url).open()
-        await execute("CREATE TABLE flyte_number (name text PRIMARY KEY, value bigint NOT NULL)", url=url)
+        await execute(
+            "CREATE TABLE flyte_number (name text PRIMARY KEY, value bigint NOT NULL)", url=url
+        )
         await execute("INSERT INTO flyte_number VALUES ('schema', 0)", url=url)
         async with PostgresStore(url) as store:
             assert "The database has the encoding LATIN1" in caplog.text
@@ -165,11 +184,16 @@ async def test_a_new_database_must_keep_every_character_and_an_old_one_is_warned
 async def test_a_command_is_found_by_looking_when_its_notification_is_lost(way: str) -> None:
     arrived = asyncio.Event()
     async with place() as url, PostgresStore(url) as other:
-        direct_url = url_of(url, host=f"127.0.0.1:{free_port()}") if way == "never connected" else url
+        direct_url = (
+            url_of(url, host=f"127.0.0.1:{free_port()}") if way == "never connected" else url
+        )
         async with PostgresStore(url, direct_url=direct_url) as store:
             if way == "cut off":
                 await until_listening(url, 2)
-                await execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {LISTENERS}", url=url)
+                await execute(
+                    f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {LISTENERS}",
+                    url=url,
+                )
             store.listen(lambda addresses: arrived.set() if addresses else None)
             await start(other, SAMPLE.action())
             async with asyncio.timeout(5):
@@ -182,7 +206,11 @@ LISTENERS = "usename = current_user AND query LIKE 'LISTEN%'"
 
 async def until_listening(url: str, count: int) -> None:
     connection = await asyncpg.connect(url)
-    while await connection.fetchval(f"SELECT count(*) FROM pg_stat_activity WHERE {LISTENERS}") < count:  # noqa: ASYNC110 - the server says so
+    # The server says so.
+    while (  # noqa: ASYNC110
+        await connection.fetchval(f"SELECT count(*) FROM pg_stat_activity WHERE {LISTENERS}")
+        < count
+    ):
         await asyncio.sleep(0.01)
     await connection.close()
 
@@ -203,7 +231,11 @@ async def test_loops_of_the_store_that_keep_failing_are_named_with_their_reason(
 
 
 async def test_the_search_for_waiting_commands_is_understood_by_the_server() -> None:
-    wanted = [SAMPLE.action(), SAMPLE.action(), SAMPLE.action(name="Other", pack_labels={"zone": "eu"})]
+    wanted = [
+        SAMPLE.action(),
+        SAMPLE.action(),
+        SAMPLE.action(name="Other", pack_labels={"zone": "eu"}),
+    ]
     async with place() as url, PostgresStore(url) as store:
         for action in wanted:
             await start(store, action)
@@ -217,7 +249,10 @@ async def test_the_search_for_waiting_commands_is_understood_by_the_server() -> 
 async def test_a_store_that_is_too_large_forgets_what_is_too_much_and_not_everything() -> None:
     """PostgreSQL makes no table smaller when rows are removed; their room is used again."""
     sample = Sample()
-    tables = "FROM pg_class WHERE relkind = 'r' AND starts_with(relname, 'flyte_') AND pg_table_is_visible(oid)"
+    tables = (
+        "FROM pg_class WHERE relkind = 'r' AND starts_with(relname, 'flyte_') AND"
+        " pg_table_is_visible(oid)"
+    )
     async with place() as url, PostgresStore(url) as store:
 
         async def value(statement: str) -> int:
@@ -229,7 +264,12 @@ async def test_a_store_that_is_too_large_forgets_what_is_too_much_and_not_everyt
 
         async def fill(minute: int) -> None:
             payloads = [b'"' + secrets.token_bytes(4000).hex().encode() + b'"' for _ in range(100)]
-            await asyncio.gather(*(store.record(sample.event(at=minutes(minute), payload=text), NOTHING) for text in payloads))
+            await asyncio.gather(
+                *(
+                    store.record(sample.event(at=minutes(minute), payload=text), NOTHING)
+                    for text in payloads
+                )
+            )
 
         async def purge() -> int:
             removed = 0
@@ -246,7 +286,8 @@ async def test_a_store_that_is_too_large_forgets_what_is_too_much_and_not_everyt
         first = await purge()
         assert 80 <= first <= 240
         assert await purge() == 0
-        # What comes next takes the room of what went, and once the tables grow, only so much goes again.
+        # What comes next takes the room of what went, and once the tables grow, only so much goes
+        # again.
         removed = 0
         for minute in range(4, 8):
             await fill(minute)

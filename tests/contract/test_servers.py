@@ -46,13 +46,18 @@ async def services(request: pytest.FixtureRequest, clock: Clock) -> AsyncIterato
     async with request.param() as url, contextlib.AsyncExitStack() as stack:
         stores = [await stack.enter_async_context(open_store(url)) for _ in range(3)]
         keeps = MaintenanceSettings(max_change_log=30_000)
-        services = [Service(store, clock=clock, monotonic=clock.monotonic, maintenance=keeps) for store in stores]
+        services = [
+            Service(store, clock=clock, monotonic=clock.monotonic, maintenance=keeps)
+            for store in stores
+        ]
         for service in services:
             await service.start()
         yield services
 
 
-async def test_a_server_whose_clock_is_set_takes_no_command_from_its_pack(services: list[Service], clock: Clock) -> None:
+async def test_a_server_whose_clock_is_set_takes_no_command_from_its_pack(
+    services: list[Service], clock: Clock
+) -> None:
     first = services[0]
     if not first.is_shared:
         return
@@ -73,8 +78,14 @@ async def test_a_server_whose_clock_is_set_takes_no_command_from_its_pack(servic
     assert status.due_at < datetime.now(UTC) + timedelta(minutes=2)
 
 
-async def test_a_schedule_fires_once_for_each_tick_however_many_servers_look(services: list[Service], clock: Clock) -> None:
-    step = Step(id="tick", schedule=Schedule(cron="* * * * *"), command=Command(pack_name="Worker", name="Work"))
+async def test_a_schedule_fires_once_for_each_tick_however_many_servers_look(
+    services: list[Service], clock: Clock
+) -> None:
+    step = Step(
+        id="tick",
+        schedule=Schedule(cron="* * * * *"),
+        command=Command(pack_name="Worker", name="Work"),
+    )
     await services[0].flows.save(Flow("minutely", steps=(step,)))
     for service in services:
         await service.refresh()
@@ -86,7 +97,9 @@ async def test_a_schedule_fires_once_for_each_tick_however_many_servers_look(ser
     assert len({record.event.payload for record in found}) == 5
 
 
-async def test_a_server_whose_clock_is_wrong_does_nothing_by_the_clock(services: list[Service], clock: Clock) -> None:
+async def test_a_server_whose_clock_is_wrong_does_nothing_by_the_clock(
+    services: list[Service], clock: Clock
+) -> None:
     clock.forward(minutes=10)
     await services[0].refresh()
     with pytest.raises(UnavailableError, match=r"clock .* differ by (5\d\d|600) s"):
@@ -98,28 +111,40 @@ async def test_a_server_whose_clock_is_wrong_does_nothing_by_the_clock(services:
     assert not await services[0].health.list_readiness_problems()
 
 
-async def test_results_of_one_execution_at_several_servers_start_a_joined_step_once(services: list[Service]) -> None:
+async def test_results_of_one_execution_at_several_servers_start_a_joined_step_once(
+    services: list[Service],
+) -> None:
     def step(name: str, event: str, sender: str, **more: object) -> Step:
         return Step(
-            id=name, event=EventPattern(pack_name=sender, name=event), command=Command(pack_name="Worker", name=name), **more
+            id=name,
+            event=EventPattern(pack_name=sender, name=event),
+            command=Command(pack_name="Worker", name=name),
+            **more,
         )  # type: ignore[arg-type]
 
     for name in ("Source", "Worker"):
         await services[0].packs.register(PackDeclaration(name))
     names = [f"part{number}" for number in range(6)]
     joined = step("join", "Done", "Worker", depends_on=Dependencies(all=tuple(names)))
-    await services[0].flows.save(Flow("fan", steps=(*(step(name, "Asked", "Source") for name in names), joined)))
+    await services[0].flows.save(
+        Flow("fan", steps=(*(step(name, "Asked", "Source") for name in names), joined))
+    )
     for service in services:
         await service.refresh()
     await services[1].accept_event("Source", NewEvent("Asked", b"{}"))
     claimed = await services[2].take("Worker", limit=10)
     assert len(claimed) == 6
-    results = [services[number % 3].complete("Worker", each.action_id, DONE) for number, each in enumerate(claimed)]
+    results = [
+        services[number % 3].complete("Worker", each.action_id, DONE)
+        for number, each in enumerate(claimed)
+    ]
     await asyncio.gather(*results)
     assert [each.name for each in await services[0].take("Worker", limit=10)] == ["join"]
 
 
-async def test_what_one_server_changes_makes_a_number_grow_for_the_others(services: list[Service]) -> None:
+async def test_what_one_server_changes_makes_a_number_grow_for_the_others(
+    services: list[Service],
+) -> None:
     one, two = services[0]._store, services[1]._store
     before = await two.read_change_counters()
     await one.save_note(Note("hook", "a", b""))
@@ -127,7 +152,11 @@ async def test_what_one_server_changes_makes_a_number_grow_for_the_others(servic
     await one.delete_note("hook", "a")
     deleted = await two.read_change_counters()
     assert before.notes < saved.notes < deleted.notes
-    assert (before.flows, before.items, before.packs) == (deleted.flows, deleted.items, deleted.packs)
+    assert (before.flows, before.items, before.packs) == (
+        deleted.flows,
+        deleted.items,
+        deleted.packs,
+    )
 
 
 async def test_a_token_made_or_revoked_at_one_server_is_so_at_the_others_once_they_look(
@@ -150,7 +179,9 @@ async def test_a_token_made_or_revoked_at_one_server_is_so_at_the_others_once_th
     assert not await there._store.list_notes("token-use")
 
 
-async def test_a_pack_reads_what_it_has_declared_at_another_server_a_moment_ago(services: list[Service]) -> None:
+async def test_a_pack_reads_what_it_has_declared_at_another_server_a_moment_ago(
+    services: list[Service],
+) -> None:
     one, two = services[:2]
     await one.packs.register(PackDeclaration("Chat"))
     assert not await two.packs.reads_item("Chat", "chatops")
@@ -159,10 +190,13 @@ async def test_a_pack_reads_what_it_has_declared_at_another_server_a_moment_ago(
     assert not await two.packs.reads_item("Chat", "teams")
 
 
-async def test_of_servers_that_make_the_first_token_at_once_one_does(services: list[Service]) -> None:
+async def test_of_servers_that_make_the_first_token_at_once_one_does(
+    services: list[Service],
+) -> None:
     made = [service.tokens.make(TokenRequest(is_admin=True), "first") for service in services]
     results = await asyncio.gather(
-        *(service.tokens.add(token) for service, (token, _) in zip(services, made, strict=True)), return_exceptions=True
+        *(service.tokens.add(token) for service, (token, _) in zip(services, made, strict=True)),
+        return_exceptions=True,
     )
     assert results.count(None) == 1
     assert sum(isinstance(result, ConflictError) for result in results) == 2
@@ -175,14 +209,18 @@ async def check_log(service: Service) -> ChainVerifier:
     return found.chain
 
 
-async def test_changes_at_several_servers_at_once_make_one_chain_whose_last_entries_are_true(services: list[Service]) -> None:
+async def test_changes_at_several_servers_at_once_make_one_chain_whose_last_entries_are_true(
+    services: list[Service],
+) -> None:
     changes = []
     for number in range(8):
         for name, service in zip("abc", services, strict=True):
             changes += [
                 service.flows.save(Flow("same", f"{name}{number}")),
                 service.data.save(DataItem("same", "text/plain", f"{name}{number}".encode())),
-                service.packs.register(PackDeclaration("P", {"server": name}, links=(Link(f"http://{number}", "x"),))),
+                service.packs.register(
+                    PackDeclaration("P", {"server": name}, links=(Link(f"http://{number}", "x"),))
+                ),
                 service.tokens.create(TokenRequest(pack_name="P")),
             ]
     await asyncio.gather(*changes)
@@ -192,7 +230,9 @@ async def test_changes_at_several_servers_at_once_make_one_chain_whose_last_entr
     assert chain.seq >= len(changes)
 
 
-async def test_a_change_of_what_another_server_has_changed_just_now_begins_with_that(services: list[Service]) -> None:
+async def test_a_change_of_what_another_server_has_changed_just_now_begins_with_that(
+    services: list[Service],
+) -> None:
     here, there, _ = services
     for number, service in enumerate((here, there, here, there)):
         await service.flows.save(Flow("f", f"{number}"))
@@ -206,12 +246,16 @@ async def test_a_change_of_what_another_server_has_changed_just_now_begins_with_
     await check_log(here)
 
 
-async def test_of_servers_that_begin_at_once_on_what_is_there_one_keeps_how_it_is(services: list[Service]) -> None:
+async def test_of_servers_that_begin_at_once_on_what_is_there_one_keeps_how_it_is(
+    services: list[Service],
+) -> None:
     store = services[0]._store
     await store.save_item(DataItem("k", "text/plain", b"v"))
     others = [Service(service._store) for service in services]
     await asyncio.gather(*(service.start() for service in others))
-    assert [change.action for change in await others[0].audit.list_changes(AuditFilter())] == ["found"]
+    assert [change.action for change in await others[0].audit.list_changes(AuditFilter())] == [
+        "found"
+    ]
     await check_log(others[0])
 
 
@@ -256,7 +300,8 @@ async def test_what_a_server_did_not_live_to_change_is_told_by_another(
         await died.flows.save(Flow("f", "new"))
     await lives.run_maintenance()
     await Service(other._store, clock=clock).start()
-    assert (await lives.audit.list_changes(AuditFilter(), 0, 1))[0].action == "updated"  # it may be about to
+    # It may be about to.
+    assert (await lives.audit.list_changes(AuditFilter(), 0, 1))[0].action == "updated"
     clock.forward(minutes=2)
     for _ in range(2):
         await lives.run_maintenance()
@@ -266,7 +311,9 @@ async def test_what_a_server_did_not_live_to_change_is_told_by_another(
 
 
 @pytest.mark.slow
-async def test_a_log_of_changes_that_several_servers_trim_stays_whole(services: list[Service]) -> None:
+async def test_a_log_of_changes_that_several_servers_trim_stays_whole(
+    services: list[Service],
+) -> None:
     for number in range(60):
         await services[number % 3].data.save(DataItem("busy", "text/plain", str(number).encode()))
         await services[number % 3].data.save(DataItem("other", "text/plain", str(number).encode()))

@@ -1,4 +1,6 @@
-"""Executions of the original are taken over while the store works, first those that are asked for."""
+"""Executions of the original are taken over while the store works, first those that are asked
+for.
+"""
 
 import asyncio
 import logging
@@ -35,11 +37,17 @@ def event(name: str, at: datetime) -> dict[str, Any]:
     return {"name": name, "pack": pack, "payload": {"n": 1.0}, "createdAt": ZERO, "receivedAt": at}
 
 
-def action(number: int, run: int, *states: str, began: int, step: str = "ask", **fields: Any) -> dict[str, Any]:
-    """Return an action of the original that began so many minutes before now, and changed its state each minute."""
+def action(
+    number: int, run: int, *states: str, began: int, step: str = "ask", **fields: Any
+) -> dict[str, Any]:
+    """Return an action of the original that began so many minutes before now, and changed its
+    state each minute.
+    """
     at = NOW - timedelta(minutes=began)
     times = [at + timedelta(minutes=minute) for minute in range(len(states))]
-    history: list[dict[str, Any]] = [{"value": each, "time": time} for each, time in zip(states, times, strict=True)]
+    history: list[dict[str, Any]] = [
+        {"value": each, "time": time} for each, time in zip(states, times, strict=True)
+    ]
     return {
         "_id": f"{number:024x}",
         "name": "Run",
@@ -54,7 +62,11 @@ def action(number: int, run: int, *states: str, began: int, step: str = "ask", *
         "stepId": step,
         "context": {"channel": "general"},
         "trigger": event("Asked", at),
-        **({"result": event("Output", history[-1]["time"])} if states[-1] in ("SUCCESS", "FATAL") else {}),
+        **(
+            {"result": event("Output", history[-1]["time"])}
+            if states[-1] in ("SUCCESS", "FATAL")
+            else {}
+        ),
         **fields,
     }
 
@@ -70,7 +82,10 @@ LIVE_ACTIONS = [
     action(91, 9, "NEW", began=450, step="answer"),
     action(92, 9, "NEW", began=460, step="third"),
 ]
-COPIES_ONLY = [action(200, 20, "NEW", "PENDING", "FATAL", began=30), action(201, 21, *DONE, began=9000)]
+COPIES_ONLY = [
+    action(200, 20, "NEW", "PENDING", "FATAL", began=30),
+    action(201, 21, *DONE, began=9000),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -125,7 +140,9 @@ ACTIONS = [
 
 
 @pytest.mark.slow
-async def test_answers_are_the_same_before_and_after_executions_are_taken_over(database: tuple[str, Any]) -> None:
+async def test_answers_are_the_same_before_and_after_executions_are_taken_over(
+    database: tuple[str, Any],
+) -> None:
     url, raw = database
     async with MongoStore(url) as store:
         await converted(store)
@@ -151,7 +168,9 @@ async def test_answers_are_the_same_before_and_after_executions_are_taken_over(d
             await store.get_execution("run-99")
 
 
-async def test_actions_are_handed_out_and_finished_before_they_are_taken_over(database: tuple[str, Any]) -> None:
+async def test_actions_are_handed_out_and_finished_before_they_are_taken_over(
+    database: tuple[str, Any],
+) -> None:
     url, raw = database
     sample = Sample()
     await forget(raw)
@@ -164,13 +183,17 @@ async def test_actions_are_handed_out_and_finished_before_they_are_taken_over(da
         (second,) = await store.claim(PackRef("Shell.env.prod", "Shell", {"env": "prod"}), NOW)
         assert second.action_id == f"{91:024x}"
         assert await store.finish(first.action_id, sample.event("Output"), always(NOTHING))
-        states = {each.action_id: each.state for each in (await store.get_execution("run-9")).actions}
+        states = {
+            each.action_id: each.state for each in (await store.get_execution("run-9")).actions
+        }
         assert states[second.action_id] is ActionState.PENDING
         assert "are being taken over" in store.warnings()[0]
     await raw.flyte_number.delete_one({"_id": "takeover"})
     async with MongoStore(url) as store:  # and taking over the rest changes nothing of that
         await converted(store)
-        assert {each.action_id: each.state for each in (await store.get_execution("run-9")).actions} == states
+        assert {
+            each.action_id: each.state for each in (await store.get_execution("run-9")).actions
+        } == states
         assert len(await store.list_executions(ANYTHING, 0, 50)) == 14
 
 
@@ -186,15 +209,21 @@ async def test_what_has_ended_stays_as_the_original_wrote_it(database: tuple[str
         assert await raw.action.find_one({"_id": expected["_id"]}) == expected
         assert await raw.audit.find_one({"_id": expected["_id"]}) == expected
     for expected in LIVE_ACTIONS:
-        assert {**await raw.action.find_one({"_id": expected["_id"]}), "flyte": None} == {**expected, "flyte": None}
+        assert {**await raw.action.find_one({"_id": expected["_id"]}), "flyte": None} == {
+            **expected,
+            "flyte": None,
+        }
 
 
-async def test_a_server_goes_on_where_another_was_killed(database: tuple[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_server_goes_on_where_another_was_killed(
+    database: tuple[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
     url, raw = database
     async with MongoStore(url) as store:
         await converted(store)
         expected = await store.list_executions(ANYTHING, 0, 50)
-    # As it is when the first was killed: in the middle of a batch, with its lease still running out.
+    # As it is when the first was killed: in the middle of a batch, with its lease still running
+    # out.
     await forget(raw)
     note = {"_id": "takeover", "owner": "dead", "until": 1, "after": "run-20", "seen": 0}
     await raw.flyte_number.replace_one({"_id": "takeover"}, note)
@@ -209,7 +238,10 @@ async def test_a_server_goes_on_where_another_was_killed(database: tuple[str, An
         async with MongoStore(url) as store:
             await converted(store)
             assert await store.list_executions(ANYTHING, 0, 50) == expected
-            assert len(await store.claim(PackRef("Shell", "Shell", {"env": "prod"}), NOW, limit=5)) == 2
+            assert (
+                len(await store.claim(PackRef("Shell", "Shell", {"env": "prod"}), NOW, limit=5))
+                == 2
+            )
     assert f"{len(behind[::2])} executions of an earlier server were taken over" in caplog.text
     assert "after" not in await raw.flyte_number.find_one({"_id": "takeover"})
 
@@ -234,10 +266,22 @@ async def test_changes_of_the_original_during_an_interrupted_conversion_are_conv
     async with MongoStore(url) as store:
         await converted(store)
     # The conversion was interrupted behind "run-12", and the original has run since.
-    await raw.action.insert_many([action(400, 10, "NEW", began=4, step="before"), action(401, 9, *DONE, began=3, step="behind")])
+    await raw.action.insert_many(
+        [
+            action(400, 10, "NEW", began=4, step="before"),
+            action(401, 9, *DONE, began=3, step="behind"),
+        ]
+    )
     await raw.flyte_execution.delete_many({"_id": {"$gt": "run-12"}})
     seen = int((NOW - timedelta(minutes=20)).timestamp() * 1_000_000)
-    note = {"_id": "takeover", "owner": "stopped", "until": 0, "after": "run-12", "seen": seen, "read": 4}
+    note = {
+        "_id": "takeover",
+        "owner": "stopped",
+        "until": 0,
+        "after": "run-12",
+        "seen": seen,
+        "read": 4,
+    }
     if interruptions == 2:
         note |= {"since": seen, "seen": seen + 3 * 86_400_000_000}
     await raw.flyte_number.replace_one({"_id": "takeover"}, note)
@@ -250,7 +294,9 @@ async def test_changes_of_the_original_during_an_interrupted_conversion_are_conv
 
 
 @pytest.mark.slow
-async def test_several_servers_that_start_at_once_take_over_everything_once(database: tuple[str, Any]) -> None:
+async def test_several_servers_that_start_at_once_take_over_everything_once(
+    database: tuple[str, Any],
+) -> None:
     url, raw = database
     stores = [MongoStore(url) for _ in range(3)]
     await asyncio.gather(*[store.open() for store in stores])
@@ -258,18 +304,26 @@ async def test_several_servers_that_start_at_once_take_over_everything_once(data
         found = await asyncio.gather(*[store.list_executions(ANYTHING, 0, 50) for store in stores])
         await asyncio.gather(*[converted(store) for store in stores])
         claims = await asyncio.gather(
-            *[store.claim(PackRef("Shell", "Shell", {"env": "prod"}), NOW, limit=5) for store in stores]
+            *[
+                store.claim(PackRef("Shell", "Shell", {"env": "prod"}), NOW, limit=5)
+                for store in stores
+            ]
         )
     finally:
         await asyncio.gather(*[store.close() for store in stores])
     assert found[0] == found[1] == found[2]
-    assert sorted(each.action_id for some in claims for each in some) == [f"{91:024x}", f"{92:024x}"]
+    assert sorted(each.action_id for some in claims for each in some) == [
+        f"{91:024x}",
+        f"{92:024x}",
+    ]
     async for run in raw.flyte_execution.find({}):
         members = [each["id"] for each in run["actions"]]
         assert len(members) == len(set(members))
 
 
-async def test_nothing_is_removed_before_everything_is_taken_over(database: tuple[str, Any]) -> None:
+async def test_nothing_is_removed_before_everything_is_taken_over(
+    database: tuple[str, Any],
+) -> None:
     url, raw = database
     await forget(raw)
     everything = Retention(NOW, NOW, NOW, max_bytes=1)
@@ -284,7 +338,9 @@ async def test_nothing_is_removed_before_everything_is_taken_over(database: tupl
 
 
 @pytest.mark.slow
-async def test_a_store_that_is_not_taken_over_yet_is_moved_as_a_whole(database: tuple[str, Any], tmp_path: Any) -> None:
+async def test_a_store_that_is_not_taken_over_yet_is_moved_as_a_whole(
+    database: tuple[str, Any], tmp_path: Any
+) -> None:
     url, raw = database
     async with MongoStore(url) as store:
         await converted(store)
@@ -296,7 +352,11 @@ async def test_a_store_that_is_not_taken_over_yet_is_moved_as_a_whole(database: 
         await move(MongoStore(url), other, lambda *_: None)
         assert list(await other.list_executions(ANYTHING, 0, 50)) == expected
         copies = {each["_id"] for each in COPIES_ONLY}
-        moved = [each for each in await other.list_actions(ActionFilter(), 0, 50) if each.action_id not in copies]
+        moved = [
+            each
+            for each in await other.list_actions(ActionFilter(), 0, 50)
+            if each.action_id not in copies
+        ]
         assert [each.action_id for each in moved] == [each.action_id for each in actions]
 
 
@@ -311,7 +371,10 @@ async def test_an_execution_that_cannot_be_read_does_not_keep_others(
     database: tuple[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     url, raw = database
-    damaged = [{**action(300 + place, 30 + place, *DONE, began=5), **fields} for place, fields in enumerate(DAMAGE)]
+    damaged = [
+        {**action(300 + place, 30 + place, *DONE, began=5), **fields}
+        for place, fields in enumerate(DAMAGE)
+    ]
     await raw.action.insert_many(damaged)
     async with MongoStore(url) as store:
         await converted(store)
@@ -327,7 +390,9 @@ async def test_an_execution_that_cannot_be_read_does_not_keep_others(
     assert "of an earlier server cannot be read and is left as it is" in caplog.text
 
 
-async def test_a_later_visit_of_the_original_is_taken_over_as_well(database: tuple[str, Any]) -> None:
+async def test_a_later_visit_of_the_original_is_taken_over_as_well(
+    database: tuple[str, Any],
+) -> None:
     url, raw = database
     async with MongoStore(url) as store:
         await converted(store)

@@ -1,7 +1,8 @@
 """Runs the blocks of a page: what a reader would type, compared with what the page says they see.
 
-A fenced block may say what it is: ``file=NAME`` is put into that file, ``background`` is started and kept running, and in a
-``console`` block each line that begins with "$ " is run and the lines below it are what it must print; "..." stands for anything.
+A fenced block may say what it is: ``file=NAME`` is put into that file, ``background`` is started
+and kept running, and in a ``console`` block each line that begins with "$ " is run and the lines
+below it are what it must print; "..." stands for anything.
 """
 
 import re
@@ -20,7 +21,10 @@ class Block:
 
 
 def blocks_of(page: Path) -> list[Block]:
-    return [Block(language, info.strip(), text) for language, info, text in FENCE.findall(page.read_text())]
+    return [
+        Block(language, info.strip(), text)
+        for language, info, text in FENCE.findall(page.read_text())
+    ]
 
 
 @dataclass

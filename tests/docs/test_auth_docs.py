@@ -1,4 +1,6 @@
-"""The policy that people will copy is about every request that the server knows, and lets through whom the page says."""
+"""The policy that people will copy is about every request that the server knows, and lets
+through whom the page says.
+"""
 
 from pathlib import Path
 
@@ -19,7 +21,11 @@ ROUTES = [(operation.method, operation.path) for operation in (*OPERATIONS, *abo
 CALL = ("POST", "/v1/hooks/{hookName}")
 """What others do who have no token; a hook sees itself to who they are."""
 
-USER, ADMIN, PACK = {"groups": ["flyte-users"]}, {"groups": ["flyte-admins"]}, {"groups": ["flyte-packs"], "pack": "Slack"}
+USER, ADMIN, PACK = (
+    {"groups": ["flyte-users"]},
+    {"groups": ["flyte-admins"]},
+    {"groups": ["flyte-packs"], "pack": "Slack"},
+)
 
 
 def lets_through(claims, method, path):
@@ -39,7 +45,9 @@ def test_the_example_lets_admins_do_everything_and_users_look(method, path):
 
 def test_the_example_lets_nobody_without_a_token_see_more_than_that_there_is_a_server():
     assert lets_through({}, *CALL)
-    opened = {path for method, path in ROUTES if lets_through({}, method, path) and (method, path) != CALL}
+    opened = {
+        path for method, path in ROUTES if lets_through({}, method, path) and (method, path) != CALL
+    }
     assert opened == {
         "/",
         "/v1",
@@ -56,9 +64,16 @@ def test_the_example_lets_nobody_without_a_token_see_more_than_that_there_is_a_s
 
 def test_the_example_lets_a_pack_work_as_itself_only():
     own = [("POST", "/v1/packs"), ("GET", "/v1/packs/Slack"), ("POST", "/v1/packs/Slack/events")]
-    own += [("POST", f"/v1/packs/Slack/actions/{rest}") for rest in ("take", "7/result", "7/heartbeat")]
+    own += [
+        ("POST", f"/v1/packs/Slack/actions/{rest}") for rest in ("take", "7/result", "7/heartbeat")
+    ]
     assert all(lets_through(PACK, *request) for request in own)
-    others = [("POST", "/v1/packs/Jira/events"), ("GET", "/v1/packs"), ("DELETE", "/v1/packs/Slack"), ("POST", "/v1/flows")]
+    others = [
+        ("POST", "/v1/packs/Jira/events"),
+        ("GET", "/v1/packs"),
+        ("DELETE", "/v1/packs/Slack"),
+        ("POST", "/v1/flows"),
+    ]
     assert not any(lets_through(PACK, *request) for request in others)
 
 

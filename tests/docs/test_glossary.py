@@ -1,4 +1,6 @@
-"""The glossary can be searched: it is sorted, its links lead somewhere, and it has the terms of the code."""
+"""The glossary can be searched: it is sorted, its links lead somewhere, and it has the terms of
+the code.
+"""
 
 import re
 from pathlib import Path

@@ -14,10 +14,14 @@ TEXTS = [
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "src").rglob("*.py")),
 ]
-EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"].keys()
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+    "optional-dependencies"
+].keys()
 
 LINE = re.compile(r"pip install (?P<what>[^`\n#]+)")
-EDITABLE = re.compile(r'-e (\\?")?(\.|\.\./flyte)(\[(?P<extras>[a-z,]+|\{extra\}|server,\{extra\})\])?')
+EDITABLE = re.compile(
+    r'-e (\\?")?(\.|\.\./flyte)(\[(?P<extras>[a-z,]+|\{extra\}|server,\{extra\})\])?'
+)
 OTHERS = {
     "pytest-asyncio",  # another package
     ".",  # a pack's own project
@@ -29,7 +33,9 @@ def install_lines(path: Path) -> list[str]:
     return [found["what"].strip() for found in LINE.finditer(path.read_text())]
 
 
-@pytest.mark.parametrize("path", [path for path in TEXTS if install_lines(path)], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", [path for path in TEXTS if install_lines(path)], ids=lambda path: path.name
+)
 def test_flyte_is_installed_from_its_source_and_stays_editable(path: Path) -> None:
     for line in install_lines(path):
         if line in OTHERS:
@@ -41,7 +47,9 @@ def test_flyte_is_installed_from_its_source_and_stays_editable(path: Path) -> No
 
 
 def test_nothing_names_the_package_on_an_index() -> None:
-    assert [path for path in TEXTS if re.search(r"install (-e )?[\"']?flyteops", path.read_text())] == []
+    assert [
+        path for path in TEXTS if re.search(r"install (-e )?[\"']?flyteops", path.read_text())
+    ] == []
 
 
 def test_make_packs_installs_any_extra_of_a_pack() -> None:

@@ -1,4 +1,6 @@
-"""README and tutorial say the truth: their blocks are run, in order, in an empty folder, against real processes."""
+"""README and tutorial say the truth: their blocks are run, in order, in an empty folder, against
+real processes.
+"""
 
 import os
 import re
@@ -20,13 +22,17 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def environment(tmp_path):
-    """An environment with `flyte` on the path and a port of its own, and `.venv/bin` where the README has it."""
+    """An environment with `flyte` on the path and a port of its own, and `.venv/bin` where the
+    README has it.
+    """
     scripts = Path(sys.executable).parent
     (tmp_path / ".venv").symlink_to(sys.prefix)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("FLYTE_", "PACK_"))}
+    kept = {
+        key: value for key, value in os.environ.items() if not key.startswith(("FLYTE_", "PACK_"))
+    }
     return kept | {
         "PATH": f"{scripts}:{kept['PATH']}",
         "FLYTE_PORT": str(port),
@@ -45,7 +51,13 @@ def background(tmp_path, environment):
     def start(line):
         log = (tmp_path / f"background-{len(started)}.log").open("w")
         started.append(
-            subprocess.Popen(["bash", "-c", f"exec env {line}"], cwd=tmp_path, env=environment, stdout=log, stderr=log)
+            subprocess.Popen(
+                ["bash", "-c", f"exec env {line}"],
+                cwd=tmp_path,
+                env=environment,
+                stdout=log,
+                stderr=log,
+            )
         )
         log.close()
 
@@ -58,7 +70,9 @@ def background(tmp_path, environment):
 def wait_for(command, folder, environment):
     """Wait until a command succeeds: a reader would look at the other terminal."""
     deadline = time.monotonic() + 20
-    while subprocess.run(["bash", "-c", command], cwd=folder, env=environment, capture_output=True, check=False).returncode:
+    while subprocess.run(
+        ["bash", "-c", command], cwd=folder, env=environment, capture_output=True, check=False
+    ).returncode:
         assert time.monotonic() < deadline, f"{command} did not succeed"
 
 
@@ -73,7 +87,9 @@ def follow(page, folder, environment, background):
         elif block.language == "console":
             for command in commands_of(block):
                 printed = run(command, folder, environment)
-                assert matches(command.expected, printed), f"$ {command.line}\n{printed}\n--- expected ---\n{command.expected}"
+                assert matches(command.expected, printed), (
+                    f"$ {command.line}\n{printed}\n--- expected ---\n{command.expected}"
+                )
 
 
 @pytest.mark.slow
@@ -88,7 +104,9 @@ def test_backing_up_and_moving_can_be_followed(tmp_path, environment, background
 
 @pytest.mark.slow
 def test_the_how_to_about_who_changed_what_can_be_followed(tmp_path, environment, background):
-    follow(ROOT / "docs" / "howto" / "find-out-who-changed-it.md", tmp_path, environment, background)
+    follow(
+        ROOT / "docs" / "howto" / "find-out-who-changed-it.md", tmp_path, environment, background
+    )
 
 
 @pytest.mark.slow
@@ -126,7 +144,11 @@ def test_the_flow_on_the_first_screen_fits_on_it():
     assert len(flow.text.splitlines()) <= 12
 
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "examples").rglob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "examples").rglob("*.md")),
+]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

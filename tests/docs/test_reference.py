@@ -1,4 +1,6 @@
-"""The reference is complete: what the code knows is on the pages, and the figures are the code's."""
+"""The reference is complete: what the code knows is on the pages, and the figures are the
+code's.
+"""
 
 import re
 from collections.abc import Iterator
@@ -27,12 +29,16 @@ def section(title: str, page: str = PAGE) -> str:
 
 
 def words(text: str) -> set[str]:
-    """What stands in backticks, each up to its first space or parenthesis: `for x in list` is `for`."""
+    """What stands in backticks, each up to its first space or parenthesis: `for x in list` is
+    `for`.
+    """
     return {re.split(r"[ (]", code, maxsplit=1)[0] for code in re.findall(r"`([^`]+)`", text)}
 
 
 def keys_in(table: str) -> set[str]:
-    """The keys in the first column of a table; a cell "`a.b`, `.c`" has the keys `a.b` and `a.c`."""
+    """The keys in the first column of a table; a cell "`a.b`, `.c`" has the keys `a.b` and
+    `a.c`.
+    """
     found: set[str] = set()
     for row in re.findall(r"^\| (`.*?`) \|", table, re.MULTILINE):
         first, *others = re.findall(r"`([^`]+)`", row)
@@ -75,7 +81,8 @@ def test_every_function_is_in_its_section(name):
 
 def test_each_key_of_a_flow_has_a_row_of_its_own_and_each_row_is_of_a_key():
     table = section("# Flow files and templates")
-    groups = {"steps", "steps[].schedule", "steps[].command.retry"}  # rows about keys that hold other keys
+    # Rows about keys that hold other keys.
+    groups = {"steps", "steps[].schedule", "steps[].command.retry"}
     assert keys_in(table) == set(keys_of(Flow)) | groups
 
 
@@ -96,5 +103,8 @@ def test_the_limits_on_the_page_are_the_ones_that_hold():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_line_in_a_backup_is_on_its_page_and_has_a_name_for_people(kind):
-    assert f"| `{kind}` |" in (Path(__file__).parents[2] / "docs" / "reference" / "backup.md").read_text()
+    assert (
+        f"| `{kind}` |"
+        in (Path(__file__).parents[2] / "docs" / "reference" / "backup.md").read_text()
+    )
     assert kind in NOUNS

@@ -48,22 +48,42 @@ def test_the_packs_of_the_how_to_pass_the_tests_of_the_how_to(tmp_path: Path) ->
         assert first is not None, f"say which file this is: {block[:60]}"
         (tmp_path / first[1]).write_text(block)
     outcome = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
-         "-W", "error", "-o", "asyncio_default_fixture_loop_scope=function", "."],
-
-        cwd=tmp_path, env={"PYTHONPATH": str(tmp_path), "PATH": ""}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-W",
+            "error",
+            "-o",
+            "asyncio_default_fixture_loop_scope=function",
+            ".",
+        ],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert outcome.returncode == 0, outcome.stdout
     assert "7 passed" in outcome.stdout
     for name in ("polite", "backup", "mover", "doorbell", "shouter"):
-        subprocess.run([sys.executable, "-W", "error", "-c", f"import {name}"], cwd=tmp_path, check=True)
+        subprocess.run(
+            [sys.executable, "-W", "error", "-c", f"import {name}"], cwd=tmp_path, check=True
+        )
 
 
 def test_the_how_to_begins_with_what_a_new_project_holds() -> None:
     files = Project.called("Greeter").files()
     for name in ("greeter.py", "test_greeter.py"):
-        (block,) = [block for block in blocks("howto/write-a-pack.md") if block.startswith(f"# {name}\n")]
-        shown, made = [[line for line in text.splitlines()[1:] if line] for text in (block, files[name])]
+        (block,) = [
+            block for block in blocks("howto/write-a-pack.md") if block.startswith(f"# {name}\n")
+        ]
+        shown, made = [
+            [line for line in text.splitlines()[1:] if line] for text in (block, files[name])
+        ]
         assert sorted(shown) == sorted(made)
 
 
@@ -107,7 +127,9 @@ def test_every_variable_of_a_pack_is_on_its_page(pack: ModuleType, count: int) -
 def test_every_command_and_event_of_a_pack_is_on_its_page(name: str) -> None:
     declaration = load_pack(name, REQUIRED).declaration()
     page = (DOCS / "reference/packs" / f"{name.lower()}.md").read_text()
-    assert {each for each in [*declaration.commands, *declaration.events] if f"`{each}`" not in page} == set()
+    assert {
+        each for each in [*declaration.commands, *declaration.events] if f"`{each}`" not in page
+    } == set()
     assert f"(packs/{name.lower()}.md)" in (DOCS / "reference/packs.md").read_text()
 
 
@@ -117,6 +139,10 @@ def test_the_manifest_of_slack_has_the_scopes_that_its_events_and_commands_need(
     assert scopes >= NEEDED_SCOPES
     assert app["settings"]["socket_mode_enabled"] is True
     assert app["settings"]["interactivity"]["is_enabled"] is True
-    needed = {"message.channels": "channels:history", "message.groups": "groups:history", "message.im": "im:history"}
+    needed = {
+        "message.channels": "channels:history",
+        "message.groups": "groups:history",
+        "message.im": "im:history",
+    }
     for event in app["settings"]["event_subscriptions"]["bot_events"]:
         assert needed.get(event, "reactions:read") in scopes

@@ -22,7 +22,11 @@ QUIET = [
 
 def chromium():
     """Return where Chromium is; where CI promised one, there must be one."""
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    found = (
+        shutil.which("chromium")
+        or shutil.which("chromium-browser")
+        or shutil.which("google-chrome")
+    )
     if found is None:
         if os.environ.get("CI"):
             pytest.fail("CI promised a Chromium, and there is none")
@@ -39,7 +43,9 @@ class Browser:
         # Chromium reads from 3 and writes to 4, whatever numbers the pipes have here.
         shell = ["bash", "-c", f'exec 3<&{command} 4>&{answer}; exec "$@"', "bash"]
         program = [chromium(), *QUIET, f"--user-data-dir={folder}", "--remote-debugging-pipe"]
-        self._process = subprocess.Popen([*shell, *program], pass_fds=(command, answer), stderr=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            [*shell, *program], pass_fds=(command, answer), stderr=subprocess.DEVNULL
+        )
         os.close(command)
         os.close(answer)
         self._reader = os.fdopen(self._answers, "rb", buffering=0)
@@ -48,7 +54,9 @@ class Browser:
         self._session = None
         self.said = []
         target = self.ask("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self._session = self.ask("Target.attachToTarget", targetId=target, flatten=True)[
+            "sessionId"
+        ]
         for domain in ("Page", "Log", "Runtime"):
             self.ask(f"{domain}.enable")
 
@@ -92,10 +100,14 @@ class Browser:
 
     def run(self, script):
         """Return the value of a script on the page."""
-        return self.ask("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)["result"].get("value")
+        return self.ask(
+            "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True
+        )["result"].get("value")
 
     def wait_for(self, script):
         """Wait until a script on the page is true."""
         deadline = time.monotonic() + 30
         while not self.run(script):
-            assert time.monotonic() < deadline, f"{script}: {self.run('document.body.innerText')}; {self.said}"
+            assert time.monotonic() < deadline, (
+                f"{script}: {self.run('document.body.innerText')}; {self.said}"
+            )

@@ -20,7 +20,11 @@ def interruptible():
 def start_server(folder, **environment):
     """Start a server and return its process and URL; it picks a free port and says so."""
     env = {key: value for key, value in os.environ.items() if not key.startswith("FLYTE_")}
-    env |= {"FLYTE_STORE": f"sqlite:///{folder}/flyte.db", "FLYTE_PORT": "0", "LOGLEVEL": "info"} | environment
+    env |= {
+        "FLYTE_STORE": f"sqlite:///{folder}/flyte.db",
+        "FLYTE_PORT": "0",
+        "LOGLEVEL": "info",
+    } | environment
     process = subprocess.Popen(
         [sys.executable, "-m", "flyteops", "serve"],
         cwd=folder,

@@ -10,7 +10,11 @@ import httpx2
 
 
 def flow(name, event="Asked", command="Work", **step):
-    first = {"id": "first", "event": {"packName": "Source", "name": event}, "command": {"packName": "Worker", "name": command}}
+    first = {
+        "id": "first",
+        "event": {"packName": "Source", "name": event},
+        "command": {"packName": "Worker", "name": command},
+    }
     return {"name": name, "steps": [{**first, **step}]}
 
 
@@ -28,7 +32,9 @@ async def prepare(client, server, *others):
 
 
 async def send(client, server, name="Asked", **headers):
-    answer = await client.post(f"{server.url}/packs/Source/events", json={"event": name, "payload": {}}, headers=headers)
+    answer = await client.post(
+        f"{server.url}/packs/Source/events", json={"event": name, "payload": {}}, headers=headers
+    )
     assert answer.status_code == 202, answer.text
     return answer
 
@@ -47,9 +53,13 @@ TOLD_WITHIN = 3.0
 
 
 async def is_told_at_once(client, one, two):
-    """Tell whether a pack that waits at one server gets what arrives at another sooner than it would be found by looking."""
+    """Tell whether a pack that waits at one server gets what arrives at another sooner than it
+    would be found by looking.
+    """
     await asyncio.sleep(1)  # what was announced before is over
-    waiting = asyncio.create_task(client.post(f"{two.url}/packs/Worker/actions/take", params={"wait": 30}))
+    waiting = asyncio.create_task(
+        client.post(f"{two.url}/packs/Worker/actions/take", params={"wait": 30})
+    )
     await asyncio.sleep(0.3)
     began = time.monotonic()
     await send(client, one)
@@ -77,7 +87,9 @@ class Mishap:
 
     async def post(self, path, key):
         url = self.chance.choice(self.servers).url
-        return await self.client.post(f"{url}{path}", json={"event": "Asked", "payload": {}}, headers={"Idempotency-Key": key})
+        return await self.client.post(
+            f"{url}{path}", json={"event": "Asked", "payload": {}}, headers={"Idempotency-Key": key}
+        )
 
     async def insist(self, request):
         """Ask until it is accepted."""
@@ -93,7 +105,9 @@ class Mishap:
         while not self.is_over:
             url = self.chance.choice(self.servers).url
             try:
-                answer = await self.client.post(f"{url}/packs/Worker/actions/take", params={"wait": 1})
+                answer = await self.client.post(
+                    f"{url}/packs/Worker/actions/take", params={"wait": 1}
+                )
             except httpx2.TransportError:
                 await asyncio.sleep(0.02)
                 continue
@@ -104,7 +118,9 @@ class Mishap:
                 self.ended.add(path)
 
     async def run(self, harm):
-        """Do all of that while harm is done, and let the packs finish what there is to do; then look whether all is well."""
+        """Do all of that while harm is done, and let the packs finish what there is to do; then
+        look whether all is well.
+        """
         async with asyncio.TaskGroup() as group:
             senders = [group.create_task(self.send()) for _ in range(4)]
             for _ in range(6):
@@ -117,13 +133,20 @@ class Mishap:
         assert len(self.acknowledged) > 20
         assert len(self.taken) == len(set(self.taken)), "something was handed out twice"
         assert self.ended == set(self.taken)
-        # What was handed out by a server that could not say so any more stays PENDING, as without a time limit it must.
+        # What was handed out by a server that could not say so any more stays PENDING, as without a
+        # time limit it must.
         pending = len(await self.actions("PENDING"))
-        assert len(self.ended) + pending == len(self.acknowledged), (len(self.ended), pending, len(self.acknowledged))
+        assert len(self.ended) + pending == len(self.acknowledged), (
+            len(self.ended),
+            pending,
+            len(self.acknowledged),
+        )
 
     async def is_done(self):
         return not await self.actions("NEW")
 
     async def actions(self, state):
-        answer = await self.client.get(f"{self.servers[0].url}/actions", params={"state": state, "limit": 1000})
+        answer = await self.client.get(
+            f"{self.servers[0].url}/actions", params={"state": state, "limit": 1000}
+        )
         return answer.json()["actions"]

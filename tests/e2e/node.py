@@ -8,7 +8,9 @@ import sys
 
 
 class Node:
-    """A server process on a store, on a port that it picks at its first start and keeps; `log` is what it has said so far."""
+    """A server process on a store, on a port that it picks at its first start and keeps; `log`
+    is what it has said so far.
+    """
 
     def __init__(self, store, **environ):
         self.store = store
@@ -27,7 +29,9 @@ class Node:
 
     async def run(self):
         """Start it; it need not get as far as to listen."""
-        env = {key: value for key, value in os.environ.items() if not key.startswith(("FLYTE_", "LOG"))}
+        env = {
+            key: value for key, value in os.environ.items() if not key.startswith(("FLYTE_", "LOG"))
+        }
         env |= {"FLYTE_STORE": self.store, "FLYTE_PORT": str(self.port), **self.environ}
         self.listens = asyncio.get_running_loop().create_future()
         self.process = await asyncio.create_subprocess_exec(
@@ -38,7 +42,9 @@ class Node:
     async def _read(self):
         async for line in self.process.stderr:
             self.log += line.decode()
-            if (found := re.search(rb"listens on http://127\.0\.0\.1:(\d+)", line)) and not self.listens.done():
+            if (
+                found := re.search(rb"listens on http://127\.0\.0\.1:(\d+)", line)
+            ) and not self.listens.done():
                 self.listens.set_result(int(found[1]))
         if not self.listens.done():
             self.listens.set_result(0)
@@ -50,7 +56,9 @@ class Node:
         assert self.port, self.log
 
     async def end(self, number=signal.SIGTERM):
-        """Send it a signal if it still runs; return its exit code, once all that it has said is in the log."""
+        """Send it a signal if it still runs; return its exit code, once all that it has said is
+        in the log.
+        """
         if self.process.returncode is None:
             self.process.send_signal(number)
         return await self.over()

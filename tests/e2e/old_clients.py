@@ -1,7 +1,8 @@
 """Clients that put the same bytes on the wire as the ones that have been in production for years.
 
-Each is written down from what was observed of the real one: its headers, the order of its keys, what it reads and what it
-ignores. They speak over a plain socket, so that no library of today smooths anything over.
+Each is written down from what was observed of the real one: its headers, the order of its keys,
+what it reads and what it ignores. They speak over a plain socket, so that no library of today
+smooths anything over.
 """
 
 import json
@@ -22,7 +23,9 @@ class Answer:
 
 
 def connect(url: str) -> socket.socket:
-    """Connect as those clients do: over TLS with 1.2 at most, without a word about protocols, and trusting anybody."""
+    """Connect as those clients do: over TLS with 1.2 at most, without a word about protocols,
+    and trusting anybody.
+    """
     place = urlsplit(url)
     connection = socket.create_connection((place.hostname, place.port), 10)
     if place.scheme == "http":
@@ -56,7 +59,9 @@ def find_link(links: list[dict], suffix: str) -> str:
 
 
 class GoClient:
-    """The client of 2022 (v1.4): links from the answer to the registration, `createdAt` in UTC, a token if there is one."""
+    """The client of 2022 (v1.4): links from the answer to the registration, `createdAt` in UTC,
+    a token if there is one.
+    """
 
     created_at = '"2026-11-23T13:49:58.493307263Z"'
     reads_location = False
@@ -65,10 +70,16 @@ class GoClient:
         self.root = root.rstrip("/")
         self.token = token
 
-    def _request(self, method: str, url: str, body: bytes | None = None, accept: str | None = None) -> Answer:
+    def _request(
+        self, method: str, url: str, body: bytes | None = None, accept: str | None = None
+    ) -> Answer:
         place = urlsplit(url)
         target = place.path + (f"?{place.query}" if place.query else "")
-        head = [f"{method} {target} HTTP/1.1", f"Host: {place.netloc}", "User-Agent: Go-http-client/1.1"]
+        head = [
+            f"{method} {target} HTTP/1.1",
+            f"Host: {place.netloc}",
+            "User-Agent: Go-http-client/1.1",
+        ]
         if body is not None:
             head.append(f"Content-Length: {len(body)}")
         if accept:
@@ -90,9 +101,15 @@ class GoClient:
             location = urljoin(self.root + "/v1/packs", answer.headers["location"])
             answer = self._request("GET", location, accept="application/json")
         self.pack = answer.json()
-        assert all(isinstance(event, str) for command in self.pack.get("commands") or [] for event in command["events"])
+        assert all(
+            isinstance(event, str)
+            for command in self.pack.get("commands") or []
+            for event in command["events"]
+        )
         self.events_url = find_link(self.pack["links"], "event")
-        self.take_url = find_link(self.pack["links"], "takeAction") if self.pack.get("commands") else None
+        self.take_url = (
+            find_link(self.pack["links"], "takeAction") if self.pack.get("commands") else None
+        )
 
     def send(self, event: str, payload: str) -> Answer:
         return self._request("POST", self.events_url, self._event(event, payload))
@@ -102,7 +119,9 @@ class GoClient:
         return self._request("POST", self.take_url, b"null")
 
     def complete(self, action: dict, event: str, payload: str) -> Answer:
-        return self._request("POST", find_link(action["links"], "actionResult"), self._event(event, payload))
+        return self._request(
+            "POST", find_link(action["links"], "actionResult"), self._event(event, payload)
+        )
 
     def _event(self, name: str, payload: str) -> bytes:
         more = f',"createdAt":{self.created_at}' if self.created_at else ""
@@ -110,7 +129,9 @@ class GoClient:
 
 
 class OldestGoClient(GoClient):
-    """The client of April 2018: follows `Location` and takes the links from there; no token, no time in events."""
+    """The client of April 2018: follows `Location` and takes the links from there; no token, no
+    time in events.
+    """
 
     created_at = ""
     reads_location = True
@@ -123,15 +144,24 @@ class ZeroTimeGoClient(GoClient):
 
 
 class PythonClient:
-    """The Python client: JSON as text/plain, takes without a body, adds /v1 to the URL as it is given."""
+    """The Python client: JSON as text/plain, takes without a body, adds /v1 to the URL as it is
+    given.
+    """
 
     def __init__(self, root: str) -> None:
         self.root = root
 
-    def _request(self, method: str, url: str, body: bytes | None = None, content_type: str | None = None) -> Answer:
+    def _request(
+        self, method: str, url: str, body: bytes | None = None, content_type: str | None = None
+    ) -> Answer:
         place = urlsplit(url)
         target = url[url.index(place.netloc) + len(place.netloc) :]
-        head = [f"{method} {target} HTTP/1.1", f"Host: {place.netloc}", "Accept: */*", "Accept-Encoding: gzip, deflate"]
+        head = [
+            f"{method} {target} HTTP/1.1",
+            f"Host: {place.netloc}",
+            "Accept: */*",
+            "Accept-Encoding: gzip, deflate",
+        ]
         head.append("User-Agent: Python/3.8 aiohttp/3.6.2")
         if body is not None:
             head += [f"Content-Length: {len(body)}", f"Content-Type: {content_type}"]
@@ -159,4 +189,7 @@ class PythonClient:
 
     def complete(self, action: dict, event: str, payload: str) -> Answer:
         assert set(action) >= {"command", "input"}
-        return self._post(find_link(action["links"], "actionResult"), f'{{"event": "{event}", "payload": {payload}}}'.encode())
+        return self._post(
+            find_link(action["links"], "actionResult"),
+            f'{{"event": "{event}", "payload": {payload}}}'.encode(),
+        )

@@ -12,10 +12,14 @@ class Server:
     """A server process with its log, line by line."""
 
     def __init__(self, folder, *args, **environ):
-        env = {key: value for key, value in os.environ.items() if not key.startswith(("FLYTE_", "LOG"))}
+        env = {
+            key: value for key, value in os.environ.items() if not key.startswith(("FLYTE_", "LOG"))
+        }
         env |= {"FLYTE_STORE": f"sqlite:///{folder}/flyte.db", "FLYTE_PORT": "0", **environ}
         command = [sys.executable, "-m", "flyteops", "serve", *args]
-        self.process = subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         self.lines = []
 
     def read_until(self, pattern):

@@ -1,4 +1,6 @@
-"""What a pack has done while no server was at work is accepted: servers that are killed, frozen, or lose their database."""
+"""What a pack has done while no server was at work is accepted: servers that are killed, frozen,
+or lose their database.
+"""
 
 import asyncio
 import contextlib
@@ -19,7 +21,12 @@ FLOW = {
         {
             "id": "work",
             "event": {"packName": "P", "name": "E"},
-            "command": {"packName": "P", "name": "C", "timeout": f"{TIMEOUT}s", "retry": {"attempts": 5, "backoff": "0s"}},
+            "command": {
+                "packName": "P",
+                "name": "C",
+                "timeout": f"{TIMEOUT}s",
+                "retry": {"attempts": 5, "backoff": "0s"},
+            },
         }
     ],
 }
@@ -45,12 +52,17 @@ async def client():
 
 async def begin(client, server):
     """Begin an action, and take it; return the address for its result."""
-    await client.post(f"{server.url}/packs", json={"name": "P", "commands": [{"name": "C", "events": ["D"]}], "events": []})
+    await client.post(
+        f"{server.url}/packs",
+        json={"name": "P", "commands": [{"name": "C", "events": ["D"]}], "events": []},
+    )
     await client.post(f"{server.url}/flows", json=FLOW)
     await client.post(f"{server.url}/packs/P/events", json={"event": "E"})
     taken = await client.post(f"{server.url}/packs/P/actions/take?actionName=C")
     assert taken.status_code == 200
-    return next(link["href"] for link in taken.json()["links"] if link["rel"].endswith("actionResult"))
+    return next(
+        link["href"] for link in taken.json()["links"] if link["rel"].endswith("actionResult")
+    )
 
 
 async def check_accepted(client, server, result):

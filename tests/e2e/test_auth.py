@@ -62,14 +62,21 @@ def server(settings, tmp_path_factory):
 def flyte(*args, given="", **environ):
     """Run the command line, and return its exit code and output."""
     command = [sys.executable, "-m", "flyteops", *args]
-    env = {key: value for key, value in os.environ.items() if not key.startswith("FLYTE_")} | environ
-    done = subprocess.run(command, env=env, input=given, capture_output=True, text=True, timeout=60, check=False)
+    env = {
+        key: value for key, value in os.environ.items() if not key.startswith("FLYTE_")
+    } | environ
+    done = subprocess.run(
+        command, env=env, input=given, capture_output=True, text=True, timeout=60, check=False
+    )
     return done.returncode, done.stdout, done.stderr
 
 
 def test_the_start_says_who_is_let_in_and_what_is_closed_to_all(server, settings):
     said = "".join(server.lines)
-    assert f"authorized by the policy in {settings['FLYTE_AUTH_POLICY_PATH']!r} and tokens of http" in said
+    assert (
+        f"authorized by the policy in {settings['FLYTE_AUTH_POLICY_PATH']!r} and tokens of http"
+        in said
+    )
     assert "has no entry for " in said
     assert "GET /v1/datastore, PUT /v1/datastore/{key}" in said
     assert "POST /v1/packs/{packId}/events" not in said
@@ -118,18 +125,25 @@ def test_every_fault_of_the_policy_stops_the_start_with_its_line(serve, settings
     assert code == 2
     assert [line.partition(" (line ")[2][:1] for line in err.splitlines()[1:]] == ["1", "4", "3"]
     assert "'GETT' is not a method of HTTP; did you mean GET?" in err
-    code, _, err = serve(**settings | {"FLYTE_AUTH_POLICY_PATH": str(tmp_path / "missing.yaml")}).end()
+    code, _, err = serve(
+        **settings | {"FLYTE_AUTH_POLICY_PATH": str(tmp_path / "missing.yaml")}
+    ).end()
     assert code == 2
     assert "cannot be read: No such file or directory" in err
 
 
 @pytest.mark.slow
-def test_a_server_whose_provider_is_away_starts_and_lets_people_in_once_it_is_back(serve, provider, settings):
+def test_a_server_whose_provider_is_away_starts_and_lets_people_in_once_it_is_back(
+    serve, provider, settings
+):
     provider.is_away = True
     try:
         server = serve(**settings)
         url = server.read_until(READY)[1]
-        server.read_until("WARNING .*The keys of the issuer cannot be fetched: .* answers 503; no token can be verified")
+        server.read_until(
+            "WARNING .*The keys of the issuer cannot be fetched: .* answers 503; no token can be"
+            " verified"
+        )
         bearer = {"Authorization": f"Bearer {provider.token()}"}
         assert httpx2.get(f"{url}/v1").status_code == 200
         assert httpx2.get(f"{url}/v1/flows", headers=bearer).status_code == 503
@@ -158,7 +172,10 @@ def test_a_changed_policy_is_taken_over_and_a_bad_one_is_not(serve, provider, se
     url = server.read_until(READY)[1]
     assert httpx2.get(f"{url}/v1/datastore").status_code == 401
     policy.write_text("- path: /v1/datastore\n  method: [GET]\n")
-    server.read_until("ERROR .*The new auth policy is not used: .*line 2, .* 'method' is not known; did you mean 'methods'")
+    server.read_until(
+        "ERROR .*The new auth policy is not used: .*line 2, .* 'method' is not known; did you mean"
+        " 'methods'"
+    )
     assert httpx2.get(f"{url}/v1").status_code == 200
     policy.write_text("- path: /v1/datastore\n")
     server.read_until("The new auth policy is in use")
@@ -166,27 +183,49 @@ def test_a_changed_policy_is_taken_over_and_a_bad_one_is_not(serve, provider, se
     assert httpx2.get(f"{url}/v1").status_code == 401
 
 
-# ------------------------------------------------------------------------------------------------------- flyte auth check
+# --------------------------------------------------------------------------------- flyte auth check
 
 
 def test_a_decision_is_explained_line_by_line(provider, settings):
     token = provider.token(pack="Jira", exp=int(time.time()) + 7200)
-    code, out, err = flyte("auth", "check", "POST", "/v1/packs/Slack/events", "--token", "-", given=token + "\n", **settings)
+    code, out, err = flyte(
+        "auth",
+        "check",
+        "POST",
+        "/v1/packs/Slack/events",
+        "--token",
+        "-",
+        given=token + "\n",
+        **settings,
+    )
     assert code == 1
     assert err == "flyte: refused, with 401: the token has none of the claims\n"
     lines = [" ".join(line.split()) for line in out.splitlines()]
-    assert lines[:3] == ["entry /v1/packs/:pack/*, in line 7", 'needs pack = "Slack"', "token RS256, key RSA"]
+    assert lines[:3] == [
+        "entry /v1/packs/:pack/*, in line 7",
+        'needs pack = "Slack"',
+        "token RS256, key RSA",
+    ]
     assert 'pack "Jira"' in lines
     assert any(line.startswith("exp 1") and line.endswith("UTC") for line in lines)
-    assert lines[-2:] == [f"signature good, by a key of {provider.url}", 'pack has "Jira"; wanted is "Slack"']
+    assert lines[-2:] == [
+        f"signature good, by a key of {provider.url}",
+        'pack has "Jira"; wanted is "Slack"',
+    ]
     assert token.rpartition(".")[2] not in out + err
-    code, out, _ = flyte("auth", "check", "get", "//v1/flows/x?y=z", FLYTE_JWT=provider.token(), **settings)
+    code, out, _ = flyte(
+        "auth", "check", "get", "//v1/flows/x?y=z", FLYTE_JWT=provider.token(), **settings
+    )
     assert (code, out.splitlines()[-1]) == (0, "let through")
 
 
 @pytest.mark.parametrize(
     ("request_line", "said"),
-    [("GET /v1", "let through"), ("POST /v1", "the policy has no entry for it"), ("GET /v1/flows", "it has no token")],
+    [
+        ("GET /v1", "let through"),
+        ("POST /v1", "the policy has no entry for it"),
+        ("GET /v1/flows", "it has no token"),
+    ],
 )
 def test_a_decision_without_a_token_is_explained(settings, request_line, said):
     code, out, err = flyte("auth", "check", *request_line.split(), **settings)
@@ -197,7 +236,9 @@ def test_a_decision_without_a_token_is_explained(settings, request_line, said):
 def test_a_decision_can_be_looked_at_without_the_provider(provider, settings):
     offline = settings | {"FLYTE_OIDC_ISSUER_URL": "https://127.0.0.1:1"}
     token = provider.token(iss="https://127.0.0.1:1")
-    code, out, _ = flyte("auth", "check", "GET", "/v1/flows", "--offline", FLYTE_JWT=token, **offline)
+    code, out, _ = flyte(
+        "auth", "check", "GET", "/v1/flows", "--offline", FLYTE_JWT=token, **offline
+    )
     assert (code, out.splitlines()[-1]) == (0, "let through, if the issuer has signed the token")
     code, _, err = flyte("auth", "check", "GET", "/v1/flows", FLYTE_JWT=token, **offline)
     assert (code, "no token can be verified" in err.lower()) == (3, True)

@@ -1,4 +1,6 @@
-"""The whole page about commands in a chat, with auth on: a server, tokens, and the packs Chat, Slack and Shell."""
+"""The whole page about commands in a chat, with auth on: a server, tokens, and the packs Chat,
+Slack and Shell.
+"""
 
 import asyncio
 import json
@@ -19,8 +21,13 @@ pytestmark = pytest.mark.slow
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = blocks_of(DOCS / "howto/chat-ops.md")
-CHATOPS, DEPLOY = [next(block.text for block in PAGE if f"file={name}" in block.info) for name in ("chatops.json", "deploy.yaml")]
-(POLICY,) = [block.text for block in blocks_of(DOCS / "howto/let-people-in.md") if block.info == "policy"]
+CHATOPS, DEPLOY = [
+    next(block.text for block in PAGE if f"file={name}" in block.info)
+    for name in ("chatops.json", "deploy.yaml")
+]
+(POLICY,) = [
+    block.text for block in blocks_of(DOCS / "howto/let-people-in.md") if block.info == "policy"
+]
 
 
 @pytest.fixture(params=["tokens", "provider"])
@@ -29,7 +36,10 @@ def desk(request, serve, tmp_path):
     if request.param == "tokens":
         server = serve(FLYTE_AUTH="tokens")
         url = server.read_until(READY)[1]
-        admin = {"FLYTE_API": url, "FLYTE_JWT": (tmp_path / "flyte.db.admin-token").read_text().strip()}
+        admin = {
+            "FLYTE_API": url,
+            "FLYTE_JWT": (tmp_path / "flyte.db.admin-token").read_text().strip(),
+        }
 
         def token_of(name):
             code, text, err = flyte("tokens", "create", "--pack", name, **admin)
@@ -50,7 +60,10 @@ def desk(request, serve, tmp_path):
         admin = {"FLYTE_API": url, "FLYTE_JWT": provider.token(groups=["flyte-admins"])}
 
         def claims_of(name):
-            return {"FLYTE_API": url, "FLYTE_JWT": provider.token(groups=["flyte-packs"], pack=name)}
+            return {
+                "FLYTE_API": url,
+                "FLYTE_JWT": provider.token(groups=["flyte-packs"], pack=name),
+            }
 
         yield admin, claims_of
 
@@ -60,7 +73,11 @@ def run_pack(tmp_path):
     packs = []
 
     def run(name, environ):
-        env = {key: value for key, value in os.environ.items() if not key.startswith(("FLYTE_", "PACK_"))}
+        env = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith(("FLYTE_", "PACK_"))
+        }
         env |= {**environ, "FLYTE_PACK_HEALTH_PORT": "off", "XDG_STATE_HOME": str(tmp_path)}
         command = [sys.executable, "-m", "flyteops", "pack", "run", name]
         with (tmp_path / f"{name}.log").open("wb") as log:
@@ -75,7 +92,9 @@ def run_pack(tmp_path):
 
 def declare(desk, folder, name):
     """Declare the commands and the flow of the page, for a chat of that name."""
-    (folder / "chatops.json").write_text(CHATOPS if name == "Chat" else CHATOPS.replace('"ann", "bob"', '"ann@test", "bob@test"'))
+    (folder / "chatops.json").write_text(
+        CHATOPS if name == "Chat" else CHATOPS.replace('"ann", "bob"', '"ann@test", "bob@test"')
+    )
     (folder / "deploy.yaml").write_text(DEPLOY.replace("packName: Chat", f"packName: {name}"))
     admin, _ = desk
     assert flyte("data", "set", "chatops", str(folder / "chatops.json"), **admin)[0] == 0
@@ -89,11 +108,20 @@ def test_the_page_works_in_the_chat_with_its_own_token(desk, run_pack, tmp_path)
     lines = "help\ndeploy shop 1.2\n/me bob\napprove\n"
     code, said, err = flyte("chat", "--user", "ann", "--wait", "20", given=lines, **admin)
     assert (code, err) == (0, "")
-    for part in ("`deploy {app} {version}", "ann asks for: deploy shop 1.2", "Approved by bob", "shop 1.2 runs on test"):
+    for part in (
+        "`deploy {app} {version}",
+        "ann asks for: deploy shop 1.2",
+        "Approved by bob",
+        "shop 1.2 runs on test",
+    ):
         assert part in said
-    code, said, err = flyte("chat", "--user", "eve", "--wait", "2", given="deploy shop 1.2\n", **environ_of("Chat"))
+    code, said, err = flyte(
+        "chat", "--user", "eve", "--wait", "2", given="deploy shop 1.2\n", **environ_of("Chat")
+    )
     assert (code, "eve, you may not use `deploy`." in said) == (0, True)
-    assert err.startswith("flyte: answers of the first 2 s were shown; this token may not read executions")
+    assert err.startswith(
+        "flyte: answers of the first 2 s were shown; this token may not read executions"
+    )
     code, shown, _ = flyte("packs", "show", "Chat", **admin)
     assert "reads    chatops of the datastore" in shown
     assert "stopped" in shown.splitlines()[0]
@@ -103,15 +131,28 @@ async def test_the_page_works_in_slack(desk, run_pack, tmp_path):
     _, environ_of = desk
     async with Slack() as slack:
         await asyncio.to_thread(declare, desk, tmp_path, "Slack")
-        shell, environ = await asyncio.to_thread(environ_of, "Shell"), await asyncio.to_thread(environ_of, "Slack")
+        shell, environ = (
+            await asyncio.to_thread(environ_of, "Shell"),
+            await asyncio.to_thread(environ_of, "Slack"),
+        )
         run_pack("Shell", shell)
         run_pack("Slack", slack.environ(**environ))
         await slack.connected()
-        message = {"type": "message", "channel": "C1", "user": "U1", "text": "deploy shop 1.2", "ts": "1700000001.000100"}
+        message = {
+            "type": "message",
+            "channel": "C1",
+            "user": "U1",
+            "text": "deploy shop 1.2",
+            "ts": "1700000001.000100",
+        }
         await slack.happen(message)
-        await slack.until(lambda: "asks for: deploy shop 1.2" in json.dumps(slack.called("chat.postMessage")))
+        await slack.until(
+            lambda: "asks for: deploy shop 1.2" in json.dumps(slack.called("chat.postMessage"))
+        )
         await slack.happen({**message, "user": "U2", "text": "approve", "ts": "1700000002.000100"})
-        await slack.until(lambda: "shop 1.2 runs on test" in json.dumps(slack.called("chat.update")))
+        await slack.until(
+            lambda: "shop 1.2 runs on test" in json.dumps(slack.called("chat.update"))
+        )
     assert "cannot be used" not in (tmp_path / "Slack.log").read_text()
 
 
@@ -123,7 +164,12 @@ def test_a_pack_whose_token_names_other_items_is_told_so(serve, tmp_path):
     _, token, _ = flyte("tokens", "create", "--pack", "Chat", "--item", "teams", **admin)
     _, listed, _ = flyte("tokens", "list", **admin)
     assert "pack Chat reads teams" in listed
-    code, said, err = flyte("chat", "--wait", "1", given="deploy shop 1.2\n", FLYTE_API=url, FLYTE_JWT=token.strip())
+    code, said, err = flyte(
+        "chat", "--wait", "1", given="deploy shop 1.2\n", FLYTE_API=url, FLYTE_JWT=token.strip()
+    )
     assert (code, said) == (0, "")
-    assert "the datastore item chatops cannot be used: Neither the token nor the policy lets a pack read" in err
+    assert (
+        "the datastore item chatops cannot be used: Neither the token nor the policy lets a pack"
+        " read" in err
+    )
     assert "flyte tokens create --item" in err

@@ -66,7 +66,7 @@ def file(tmp_path):
     return write
 
 
-# --------------------------------------------------------------------------------------------------------------- apply
+# -------------------------------------------------------------------------------------------- apply
 
 
 def test_apply_tells_created_unchanged_and_changed_with_the_difference(flyte, file):
@@ -76,12 +76,21 @@ def test_apply_tells_created_unchanged_and_changed_with_the_difference(flyte, fi
     file("applied", description="Deploys more")
     code, out, err = flyte("apply", str(path))
     assert (code, err) == (0, "")
-    assert out == f"changed    applied  {path}\n  -description: Deploys\n  +description: Deploys more\n"
+    assert (
+        out
+        == f"changed    applied  {path}\n  -description: Deploys\n  +description: Deploys more\n"
+    )
 
 
 def test_apply_reads_standard_input(flyte):
-    assert flyte("apply", "-", stdin=b"name: from-stdin\n")[:2] == (0, "created    from-stdin  stdin\n")
-    assert flyte("apply", "-", stdin=b'{"name": "from-stdin-json"}')[:2] == (0, "created    from-stdin-json  stdin\n")
+    assert flyte("apply", "-", stdin=b"name: from-stdin\n")[:2] == (
+        0,
+        "created    from-stdin  stdin\n",
+    )
+    assert flyte("apply", "-", stdin=b'{"name": "from-stdin-json"}')[:2] == (
+        0,
+        "created    from-stdin-json  stdin\n",
+    )
 
 
 def test_apply_tells_every_problem_with_its_place_and_applies_the_others(flyte, file, tmp_path):
@@ -94,14 +103,20 @@ def test_apply_tells_every_problem_with_its_place_and_applies_the_others(flyte, 
     assert re.search(r"^created +good ", out, re.MULTILINE)
     assert re.search(r"^failed +- ", out, re.MULTILINE)
     assert f"{tmp_path}/bad.yaml:3:12: steps[0].event" in err
-    assert f"{tmp_path}/bad.yaml:4:44: steps[0].command.input: in the template, line 1, column 6: " in err
+    assert (
+        f"{tmp_path}/bad.yaml:4:44: steps[0].command.input: in the template, line 1, column 6: "
+        in err
+    )
     assert f"left out  {tmp_path}/teams.json is not a flow" in err
     assert flyte("flows", "show", "good")[0] == 0
     assert flyte("flows", "show", "bad")[0] == 1
 
 
 def test_apply_saves_a_template_that_cannot_be_parsed_only_when_it_is_forced_to(flyte, file):
-    step = "- event: {{name: E, packName: A}}\n  criteria: '{{{{ 1 +'\n  command: {{name: C, packName: A}}\n"
+    step = (
+        "- event: {{name: E, packName: A}}\n  criteria: '{{{{ 1 +'\n  command: {{name: C, packName:"
+        " A}}\n"
+    )
     path = file("faulty", text=f"name: faulty\nsteps:\n{step}")
     code, out, err = flyte("apply", str(path))
     assert (code, out) == (1, f"failed     -  {path}\n")
@@ -140,13 +155,15 @@ def test_apply_as_json(flyte, file):
     assert (result["flow"], result["result"], result["problems"]) == ("as-json", "created", [])
 
 
-# -------------------------------------------------------------------------------------------------- list, show, delete
+# ------------------------------------------------------------------------------- list, show, delete
 
 
 def test_flows_can_be_listed_shown_applied_again_and_deleted(flyte, file):
     flyte("apply", str(file("listed")))
     assert "listed  Deploys" in re.sub(" +", "  ", flyte("flows", "list")[1])
-    assert "listed" in [flow["name"] for flow in json.loads(flyte("flows", "list", "--json")[1])["flows"]]
+    assert "listed" in [
+        flow["name"] for flow in json.loads(flyte("flows", "list", "--json")[1])["flows"]
+    ]
     shown = flyte("flows", "show", "listed")[1]
     assert flyte("apply", "-", stdin=shown.encode())[1].startswith("unchanged")
     assert flyte("flows", "delete", "listed") == (0, "deleted flow listed\n", "")
@@ -158,8 +175,14 @@ def test_flows_can_be_listed_shown_applied_again_and_deleted(flyte, file):
 def test_data_can_be_set_read_byte_for_byte_and_deleted(flyte, tmp_path, capfdbinary):
     file = tmp_path / "blob.bin"
     file.write_bytes(b"\x00\xff\r\n")
-    assert flyte("data", "set", "blob", str(file), "--description", "Bytes")[1] == "created datastore item blob\n"
-    assert flyte("data", "set", "blob", str(file), "--description", "Bytes")[1] == "replaced datastore item blob\n"
+    assert (
+        flyte("data", "set", "blob", str(file), "--description", "Bytes")[1]
+        == "created datastore item blob\n"
+    )
+    assert (
+        flyte("data", "set", "blob", str(file), "--description", "Bytes")[1]
+        == "replaced datastore item blob\n"
+    )
     with pytest.raises(SystemExit):
         main(["data", "get", "blob"])
     assert capfdbinary.readouterr().out == b"\x00\xff\r\n"
@@ -192,7 +215,9 @@ def test_faults_of_chat_commands_are_shown_when_they_are_set(flyte):
         (["-", "--content-type", "text/json"], b"[1]", "text/json"),
     ],
 )
-def test_the_content_type_is_what_one_would_say(flyte, url, tmp_path, monkeypatch, args, stdin, content_type):
+def test_the_content_type_is_what_one_would_say(
+    flyte, url, tmp_path, monkeypatch, args, stdin, content_type
+):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "teams.json").write_text("{}")
     assert flyte("data", "set", "typed/key", *args, stdin=stdin)[0] == 0
@@ -218,7 +243,7 @@ def test_a_server_with_nothing_says_how_to_begin(tmp_path, flyte):
     assert all("flyte " in out + err for out, err in hints)
 
 
-# ------------------------------------------------------------------------------------------------------ events and why
+# ----------------------------------------------------------------------------------- events and why
 
 
 def test_an_event_is_sent_and_what_follows_is_told(flyte, file):
@@ -229,7 +254,9 @@ def test_an_event_is_sent_and_what_follows_is_told(flyte, file):
     assert re.match(r"sent event [0-9a-f]{24}\n", out)
     assert "ran  told / deploy: the criteria are true\n" in out
     assert '    Event.Payload.text = "deploy shop"\n' in out
-    execution_id = re.search(r"ran  told / .*\n.*\n    flyte executions show ([0-9a-f]{24})", out)[1]
+    execution_id = re.search(r"ran  told / .*\n.*\n    flyte executions show ([0-9a-f]{24})", out)[
+        1
+    ]
     shown = flyte("executions", "show", execution_id)[1]
     assert "of flow told" in shown
     assert "deploy: Shell by pack Shell  NEW" in shown
@@ -239,7 +266,9 @@ def test_an_event_is_sent_and_what_follows_is_told(flyte, file):
 
 def test_why_explains_an_event_by_its_id(flyte, file):
     flyte("apply", str(file("by-id")))
-    event_id = flyte("send-event", "Chat", "Said", "plain words", "--no-why", "--register")[1].split()[-1]
+    event_id = flyte("send-event", "Chat", "Said", "plain words", "--no-why", "--register")[
+        1
+    ].split()[-1]
     code, out, _ = flyte("why", event_id)
     assert code == 0
     assert f"event Said of pack Chat  {event_id}" in out
@@ -271,18 +300,33 @@ def test_why_knows_a_flow_whose_name_looks_like_the_id_of_an_event(flyte, file):
 
 
 def test_why_names_the_schedule_of_a_flow_that_has_not_run(flyte, file):
-    step = "{id: yearly, schedule: {cron: 0 0 1 1 *, timeZone: UTC}, command: {name: C, packName: P}}"
-    flyte("apply", str(file("new-year", text="name: {name}\nsteps:\n- " + step.replace("{", "{{").replace("}", "}}"))))
+    step = (
+        "{id: yearly, schedule: {cron: 0 0 1 1 *, timeZone: UTC}, command: {name: C, packName: P}}"
+    )
+    flyte(
+        "apply",
+        str(
+            file(
+                "new-year",
+                text="name: {name}\nsteps:\n- " + step.replace("{", "{{").replace("}", "}}"),
+            )
+        ),
+    )
     assert "new-year / yearly runs on the schedule 0 0 1 1 * in UTC" in flyte("why", "new-year")[1]
 
 
 def test_why_knows_what_a_flow_waits_for(flyte, file):
-    path = file("waiting", text=FLOW.replace("name: Said", "name: Sung").replace("packName: Chat", "packName: Choir"))
+    path = file(
+        "waiting",
+        text=FLOW.replace("name: Said", "name: Sung").replace("packName: Chat", "packName: Choir"),
+    )
     flyte("apply", str(path))
     assert "No event has reached a step of flow waiting yet." in flyte("why", "waiting")[1]
     assert "no pack Choir has registered" in flyte("why", "waiting")[1]
     flyte("send-event", "Choir", "Hummed", "--register")
-    assert "pack Choir has registered, but declares other events: Hummed" in flyte("why", "waiting")[1]
+    assert (
+        "pack Choir has registered, but declares other events: Hummed" in flyte("why", "waiting")[1]
+    )
 
 
 def test_an_event_that_nobody_listens_to_is_told_with_what_comes_nearest(flyte, file):
@@ -293,7 +337,15 @@ def test_an_event_that_nobody_listens_to_is_told_with_what_comes_nearest(flyte, 
 
 
 def test_an_event_for_a_later_step_only_is_told_so(flyte, file):
-    flyte("apply", str(file("later", text=FLOW.replace("packName: Shell, name: Output", "packName: Bell, name: Rang"))))
+    flyte(
+        "apply",
+        str(
+            file(
+                "later",
+                text=FLOW.replace("packName: Shell, name: Output", "packName: Bell, name: Rang"),
+            )
+        ),
+    )
     out = flyte("send-event", "Bell", "Rang", "--register")[1]
     assert "later / report does, but depends on other steps" in out
 
@@ -324,7 +376,9 @@ def test_a_pack_that_is_unknown_cannot_send(flyte):
 )
 def test_a_payload_is_json_or_else_text(flyte, url, args, stdin, payload):
     flyte("send-event", "Payer", "Paid", *args, "--register", stdin=stdin)
-    events = httpx2.get(f"{url}/v1/audit/events", params={"packName": "Payer", "limit": "1"}).json()["events"]
+    events = httpx2.get(
+        f"{url}/v1/audit/events", params={"packName": "Payer", "limit": "1"}
+    ).json()["events"]
     assert events[0]["payload"] == payload
 
 
@@ -335,12 +389,17 @@ def test_why_shows_the_event_that_explains_why_a_flow_stopped(flyte, file, url):
         client.post("", json={"name": "Shell"})
         action = client.post("Shell/actions/take")
         while action.status_code == 200:
-            client.post(action.json()["links"][0]["href"], json={"event": "Failed", "payload": "disk full"})
+            client.post(
+                action.json()["links"][0]["href"], json={"event": "Failed", "payload": "disk full"}
+            )
             action = client.post("Shell/actions/take")
     out = flyte("why", "stopped")[1]
     assert "event Failed of pack Shell" in out
     assert "  payload disk full\n" in out
-    assert "  the result of step deploy of flow stopped\n  no step of the flow listens to event Failed of pack Shell\n" in out
+    assert (
+        "  the result of step deploy of flow stopped\n  no step of the flow listens to event Failed"
+        " of pack Shell\n" in out
+    )
     assert "  step report comes after deploy, but waits for event Output of pack Shell\n" in out
     assert "Failed" not in flyte("why", "stopped", "--event", "Said")[1]
     events = json.loads(flyte("why", "stopped", "--limit", "1", "--json")[1])["events"]
@@ -349,7 +408,15 @@ def test_why_shows_the_event_that_explains_why_a_flow_stopped(flyte, file, url):
 
 
 def test_executions_show_failures_that_a_pack_has_registered_or_marked(flyte, file, url):
-    flyte("apply", str(file("marked", text=FLOW.replace("Said", "Marked").replace("packName: Shell", "packName: Marker"))))
+    flyte(
+        "apply",
+        str(
+            file(
+                "marked",
+                text=FLOW.replace("Said", "Marked").replace("packName: Shell", "packName: Marker"),
+            )
+        ),
+    )
     results = [{"event": "Broken"}, {"event": "Output", "failure": True}, {"event": "Output"}]
     with httpx2.Client(base_url=f"{url}/v1/packs/") as client:
         client.post("", json={"name": "Marker", "events": [{"name": "Broken", "failure": True}]})
@@ -361,9 +428,14 @@ def test_executions_show_failures_that_a_pack_has_registered_or_marked(flyte, fi
     for ending in ("SUCCESS (Broken, failure)", "SUCCESS (Output, failure)", "SUCCESS (Output)"):
         assert f"deploy {ending}" in listed
     found = json.loads(flyte("executions", "list", "--flow", "marked", "--json")[1])["flows"]
-    actions = {each["actions"]["deploy"]["result"]["event"]: each["actions"]["deploy"] for each in found}
+    actions = {
+        each["actions"]["deploy"]["result"]["event"]: each["actions"]["deploy"] for each in found
+    }
     assert actions["Broken"]["outcome"] == "FAILED"
-    assert "SUCCESS (Broken, failure)" in flyte("executions", "show", actions["Broken"]["correlationId"])[1]
+    assert (
+        "SUCCESS (Broken, failure)"
+        in flyte("executions", "show", actions["Broken"]["correlationId"])[1]
+    )
     assert ", a failure" in flyte("why", "marked")[1]
 
 
@@ -376,16 +448,33 @@ def test_why_shows_events_that_no_longer_reach_a_flow_because_its_trigger_was_re
     flyte("apply", str(path))
     flyte("send-event", "Chat", "OldName", '{"text": "lost"}', "--register")
     out = flyte("why", "renamed", "--limit", "1")[1]
-    assert "no step listens to event OldName of pack Chat\n  flow renamed is started by event Replaced of this pack\n" in out
+    assert (
+        "no step listens to event OldName of pack Chat\n  flow renamed is started by event Replaced"
+        " of this pack\n" in out
+    )
 
 
 def test_executions_are_listed_by_filters(flyte, file):
     flyte("apply", str(file("filtered")))
     flyte("send-event", "Chat", "Said", '{"text": "deploy"}', "--register")
-    rows = flyte("executions", "list", "--flow", "filtered", "--step", "deploy", "--action", "Shell", "--pack", "Shell")[1]
+    rows = flyte(
+        "executions",
+        "list",
+        "--flow",
+        "filtered",
+        "--step",
+        "deploy",
+        "--action",
+        "Shell",
+        "--pack",
+        "Shell",
+    )[1]
     assert rows.splitlines()[1].split()[1] == "filtered"
     assert rows.splitlines()[1].endswith("deploy NEW")  # the latest comes first
-    assert flyte("executions", "list", "--flow", "filtered", "--label", "env=lab")[1:] == ("", "No execution matches.\n")
+    assert flyte("executions", "list", "--flow", "filtered", "--label", "env=lab")[1:] == (
+        "",
+        "No execution matches.\n",
+    )
     assert flyte("executions", "list", "--label", "env")[0] == 2
 
 
@@ -404,16 +493,27 @@ def test_the_version_of_the_server_is_shown(flyte):
 
 
 def test_the_earlier_uploads_still_work(flyte, file, tmp_path, url):
-    assert flyte("upload", "flow", "-f", str(file("uploaded")))[1] == f"Location: {url}/v1/flows/uploaded\n"
+    assert (
+        flyte("upload", "flow", "-f", str(file("uploaded")))[1]
+        == f"Location: {url}/v1/flows/uploaded\n"
+    )
     (tmp_path / "env.json").write_text("{}")
-    assert flyte("upload", "ds", "-f", str(tmp_path / "env.json"), "-d", "x")[1] == f"Location: {url}/v1/datastore/env\n"
+    assert (
+        flyte("upload", "ds", "-f", str(tmp_path / "env.json"), "-d", "x")[1]
+        == f"Location: {url}/v1/datastore/env\n"
+    )
     assert flyte("upload", "flow", "-f", str(tmp_path / "flow.txt"))[0] == 1
 
 
 def test_a_lost_action_is_listed_and_resolved(flyte, file, url):
     command = "{packName: Loser, name: Do, timeout: 100ms, onLost: ask}"
-    flow = f"name: lost\nsteps:\n  - id: do\n    event: {{packName: Loser, name: Asked}}\n    command: {command}\n"
-    assert flyte("apply", str(file("lost", text=flow.replace("{", "{{").replace("}", "}}"))))[0] == 0
+    flow = (
+        "name: lost\nsteps:\n  - id: do\n    event: {packName: Loser, name: Asked}\n    command:"
+        f" {command}\n"
+    )
+    assert (
+        flyte("apply", str(file("lost", text=flow.replace("{", "{{").replace("}", "}}"))))[0] == 0
+    )
     assert httpx2.post(f"{url}/v1/packs", json={"name": "Loser"}).status_code == 201
     assert flyte("send-event", "Loser", "Asked")[0] == 0
     taken = httpx2.post(f"{url}/v1/packs/Loser/actions/take?wait=10").json()
@@ -422,9 +522,9 @@ def test_a_lost_action_is_listed_and_resolved(flyte, file, url):
         assert "Do" in listed or listed == ""
     action_id = re.search(r"^([0-9a-f]{24}) ", listed, re.MULTILINE)[1]
     assert flyte("actions", "resolve", action_id, "succeeded", "--payload", "{")[0] == 2
-    assert flyte("actions", "resolve", action_id, "succeeded", "--event", "Done", "--payload", "1")[1] == (
-        f"action {action_id} has succeeded\n"
-    )
+    assert flyte("actions", "resolve", action_id, "succeeded", "--event", "Done", "--payload", "1")[
+        1
+    ] == (f"action {action_id} has succeeded\n")
     code, _, err = flyte("actions", "resolve", action_id, "failed")
     assert code == 1
     assert "is SUCCESS" in err
@@ -436,7 +536,8 @@ def test_a_lost_action_is_listed_and_resolved(flyte, file, url):
 @pytest.mark.parametrize("words", ["flows list --json", "data get unread", "data show unread"])
 def test_output_that_nobody_reads_any_more_is_no_drama(url, flyte, words):
     flyte("data", "set", "unread", "--value", "x")
-    env = os.environ | {"FLYTE_API": url, "PYTHONUNBUFFERED": ""}  # the buffer is what may still complain at exit
+    # The buffer is what may still complain at exit.
+    env = os.environ | {"FLYTE_API": url, "PYTHONUNBUFFERED": ""}
     reading, writing = os.pipe()
     os.close(reading)
     process = subprocess.run(
@@ -495,7 +596,10 @@ def test_without_a_command_it_tells_what_there_is():
 
 def test_a_url_that_is_none_is_told_by_the_name_of_the_option():
     process = subprocess.run(
-        [sys.executable, "-m", "flyteops", "flows", "list", "--url", "foo"], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "flyteops", "flows", "list", "--url", "foo"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert process.returncode == 2
     assert "--url: 'foo' is not an address such as http://localhost:8080" in process.stderr
@@ -503,8 +607,18 @@ def test_a_url_that_is_none_is_told_by_the_name_of_the_option():
 
 def test_ctrl_c_ends_a_command_quietly():
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        command = [sys.executable, "-m", "flyteops", "flows", "list", "--url", f"http://127.0.0.1:{silent.getsockname()[1]}"]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        command = [
+            sys.executable,
+            "-m",
+            "flyteops",
+            "flows",
+            "list",
+            "--url",
+            f"http://127.0.0.1:{silent.getsockname()[1]}",
+        ]
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         connection, _ = silent.accept()
         with connection:
             process.send_signal(signal.SIGINT)
@@ -512,7 +626,7 @@ def test_ctrl_c_ends_a_command_quietly():
     assert (process.returncode, out, err.strip()) == (130, "", "")
 
 
-# ---------------------------------------------------------------------------------------------------------------- chat
+# --------------------------------------------------------------------------------------------- chat
 
 
 PARROT = b"""\
@@ -530,7 +644,9 @@ def test_a_chat_through_a_pipe_says_its_lines_and_stays_for_the_answers(url, fly
     flyte("apply", "-", stdin=PARROT)
     command = [sys.executable, "-m", "flyteops", "chat", "--name", "Parrot", "--user", "polly"]
     env = os.environ | {"FLYTE_API": url}
-    done = subprocess.run(command, env=env, input="hello\n/nonsense\n", text=True, capture_output=True, check=False)
+    done = subprocess.run(
+        command, env=env, input="hello\n/nonsense\n", text=True, capture_output=True, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert any(re.fullmatch(r"\[#general [\d.]+\] flyte: hello!", line) for line in lines)
@@ -543,18 +659,26 @@ def test_a_chat_tells_what_it_did_not_wait_for(url, flyte, file):
         str(
             file(
                 "slow",
-                text=FLOW.replace("packName: Chat, name: Said", "packName: Talker, name: ReceivedMessage").replace(
-                    "text|match:'^deploy'", "message|match:'^deploy'"
-                ),
+                text=FLOW.replace(
+                    "packName: Chat, name: Said", "packName: Talker, name: ReceivedMessage"
+                ).replace("text|match:'^deploy'", "message|match:'^deploy'"),
             )
         ),
     )
     command = [sys.executable, "-m", "flyteops", "chat", "--name", "Talker", "--wait", "0.1"]
     done = subprocess.run(
-        command, env=os.environ | {"FLYTE_API": url}, input="deploy x\n", text=True, capture_output=True, check=False
+        command,
+        env=os.environ | {"FLYTE_API": url},
+        input="deploy x\n",
+        text=True,
+        capture_output=True,
+        check=False,
     )
     assert done.returncode == 1
-    assert "gave up waiting for: slow / deploy: Shell of pack Shell waits for a pack that takes it" in done.stderr
+    assert (
+        "gave up waiting for: slow / deploy: Shell of pack Shell waits for a pack that takes it"
+        in done.stderr
+    )
 
 
 def test_answers_that_another_chat_of_the_same_name_took_are_shown_all_the_same(url, flyte):
@@ -562,13 +686,22 @@ def test_answers_that_another_chat_of_the_same_name_took_are_shown_all_the_same(
     env = os.environ | {"FLYTE_API": url}
     command = [sys.executable, "-m", "flyteops", "chat", "--name", "Parrot"]
     other = subprocess.Popen(
-        command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     try:
         words = [f"word {number}" for number in range(20)]
-        done = subprocess.run(command, env=env, input="\n".join(words), text=True, capture_output=True, check=False)
+        done = subprocess.run(
+            command, env=env, input="\n".join(words), text=True, capture_output=True, check=False
+        )
     finally:
         other.terminate()
         other.communicate(timeout=20)
     assert (done.returncode, done.stderr, other.returncode) == (0, "", 0)
-    assert sorted(line.rpartition(": ")[2] for line in done.stdout.splitlines()) == sorted(f"{word}!" for word in words)
+    assert sorted(line.rpartition(": ")[2] for line in done.stdout.splitlines()) == sorted(
+        f"{word}!" for word in words
+    )

@@ -47,7 +47,8 @@ def place(tmp_path, monkeypatch):
         monkeypatch.delenv(name)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setenv("PROMPT_TOOLKIT_NO_CPR", "1")  # nobody answers the question where the cursor is
+    # Nobody answers the question where the cursor is.
+    monkeypatch.setenv("PROMPT_TOOLKIT_NO_CPR", "1")
     return tmp_path
 
 
@@ -157,14 +158,18 @@ def test_closing_the_terminal_ends_everything(dev):
 
 def run(place, *args, **options):
     command = [sys.executable, "-m", "flyteops", "dev", *args]
-    return subprocess.run(command, cwd=place, text=True, capture_output=True, check=False, **options)
+    return subprocess.run(
+        command, cwd=place, text=True, capture_output=True, check=False, **options
+    )
 
 
 @pytest.mark.slow
 def test_lines_from_a_pipe_are_answered_and_then_everything_ends(place):
     done = run(place, "--port", "0", input="who is there\n")
     assert (done.returncode, done.stderr) == (0, "")
-    assert re.search(r"^\[#general [\d. in]+\] flyte: process \d+ answers", done.stdout, re.MULTILINE)
+    assert re.search(
+        r"^\[#general [\d. in]+\] flyte: process \d+ answers", done.stdout, re.MULTILINE
+    )
     logs = {log.name: log.stat().st_mode & 0o777 for log in (place / ".flyte").glob("*.log")}
     assert logs == dict.fromkeys(("server.log", "shell.log", "ticker.log", "chat.log"), 0o600)
 
@@ -181,7 +186,10 @@ def test_without_flows_of_its_own_there_is_one_to_begin_with(place):
 def test_a_child_that_fails_is_told_with_its_last_words(place):
     done = run(place, "--port", "0", "--pack", "NoSuchPack", stdin=subprocess.DEVNULL, timeout=30)
     assert done.returncode == 1
-    assert "flyte: the process NoSuchPack has ended by itself, with exit code 1; .flyte/nosuchpack.log ends with\n" in done.stderr
+    assert (
+        "flyte: the process NoSuchPack has ended by itself, with exit code 1; .flyte/nosuchpack.log"
+        " ends with\n" in done.stderr
+    )
     assert "there is no pack 'NoSuchPack'" in done.stderr
 
 
@@ -189,9 +197,16 @@ def test_a_child_that_fails_is_told_with_its_last_words(place):
 def test_a_second_one_in_the_same_folder_is_another_chat_with_the_first(dev, place):
     ready(dev)
     second = pexpect.spawn(
-        sys.executable, ["-m", "flyteops", "dev"], cwd=str(place), encoding="utf-8", timeout=30, dimensions=(40, 160)
+        sys.executable,
+        ["-m", "flyteops", "dev"],
+        cwd=str(place),
+        encoding="utf-8",
+        timeout=30,
+        dimensions=(40, 160),
     )
-    second.expect(rf"A Flyte server is already running here \(process {dev.pid}\), so this chat joins it")
+    second.expect(
+        rf"A Flyte server is already running here \(process {dev.pid}\), so this chat joins it"
+    )
     second.expect(r"at (http://127.0.0.1:\d+)")
     url = second.match[1]
     second.expect("#general> ")
@@ -199,7 +214,10 @@ def test_a_second_one_in_the_same_folder_is_another_chat_with_the_first(dev, pla
     second.expect(pexpect.EOF)
     second.close()
     assert (second.exitstatus, second.signalstatus) == (0, None)
-    for done in (run(place, stdin=subprocess.DEVNULL), run(place, "--flows", "examples", stdin=subprocess.DEVNULL)):
+    for done in (
+        run(place, stdin=subprocess.DEVNULL),
+        run(place, "--flows", "examples", stdin=subprocess.DEVNULL),
+    ):
         assert (done.returncode, done.stdout) == (1, "")
         runs = f"flyte: a Flyte server is already running here (process {dev.pid}), at {url}"
         assert done.stderr == f"{runs}; to talk to it: flyte chat --url {url}\n"
@@ -221,12 +239,24 @@ def test_a_port_that_was_asked_for_and_is_taken_is_an_error(place):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = run(place, "--port", str(taken.getsockname()[1]), stdin=subprocess.DEVNULL)
     assert done.returncode == 1
-    assert re.fullmatch(r"flyte: port \d+ of 127.0.0.1 is in use by another program, .*\n", done.stderr)
+    assert re.fullmatch(
+        r"flyte: port \d+ of 127.0.0.1 is in use by another program, .*\n", done.stderr
+    )
 
 
 def test_a_prompt_without_what_it_needs_says_so_before_anything_else(place):
-    code = "import sys; sys.modules['prompt_toolkit'] = None; from flyteops.cli import main; main(['chat'])"
-    child = pexpect.spawn(sys.executable, ["-c", code], cwd=str(place), encoding="utf-8", timeout=30, dimensions=(40, 160))
+    code = (
+        "import sys; sys.modules['prompt_toolkit'] = None; from flyteops.cli import main;"
+        " main(['chat'])"
+    )
+    child = pexpect.spawn(
+        sys.executable,
+        ["-c", code],
+        cwd=str(place),
+        encoding="utf-8",
+        timeout=30,
+        dimensions=(40, 160),
+    )
     said = child.read()
     child.close()
     assert child.exitstatus == 1

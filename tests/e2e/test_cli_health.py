@@ -14,7 +14,9 @@ from tests.e2e.server import READY
 
 
 def health(*args, **environ):
-    env = {key: value for key, value in os.environ.items() if not key.startswith(("FLYTE_", "LOG"))} | environ
+    env = {
+        key: value for key, value in os.environ.items() if not key.startswith(("FLYTE_", "LOG"))
+    } | environ
     command = [sys.executable, "-m", "flyteops", "health", *args]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=20)
     return done.returncode, done.stdout + done.stderr

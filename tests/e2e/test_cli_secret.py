@@ -49,7 +49,9 @@ def test_a_file_of_keys_that_is_none_stops_the_start_and_is_not_repeated(tmp_pat
         "FLYTE_STORE": f"sqlite:///{tmp_path}/flyte.db",
     }
     command = [sys.executable, "-m", "flyteops", "serve"]
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
+    ended = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=30, check=False
+    )
     assert ended.returncode == 2
     assert "is not a list of keys for secrets; `flyte data new-key` makes one" in ended.stderr
     assert "topsecret" not in ended.stderr

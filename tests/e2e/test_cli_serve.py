@@ -78,7 +78,12 @@ def test_a_schedule_and_a_lost_command_are_dealt_with_over_a_restart(serve):
     rescue = {"name": "R", "packName": "P", "input": "{{ Event.Payload.reason }}"}
     steps = [
         {"id": "a", "event": {"name": "E", "packName": "P"}, "command": limited},
-        {"id": "b", "dependsOn": ["a"], "event": {"name": "FATAL", "packName": "P"}, "command": rescue},
+        {
+            "id": "b",
+            "dependsOn": ["a"],
+            "event": {"name": "FATAL", "packName": "P"},
+            "command": rescue,
+        },
     ]
     first = serve()
     url = first.read_until(READY)[1]
@@ -170,7 +175,9 @@ def test_a_server_for_this_computer_alone_goes_by_its_names_and_those_it_is_told
 
 
 def test_an_unknown_variable_is_warned_about(serve):
-    serve(FLYTE_PROT="80").read_until("WARNING .*FLYTE_PROT: is not a setting of Flyte and is ignored; did you mean FLYTE_PORT")
+    serve(FLYTE_PROT="80").read_until(
+        "WARNING .*FLYTE_PROT: is not a setting of Flyte and is ignored; did you mean FLYTE_PORT"
+    )
 
 
 def test_the_log_can_go_to_a_file(serve, tmp_path):
@@ -185,8 +192,20 @@ def test_the_log_can_go_to_a_file(serve, tmp_path):
 
 def test_it_ends_with_whoever_started_it_if_attached(serve, tmp_path):
     reading, writing = os.pipe()
-    command = [sys.executable, "-m", "flyteops", "serve", "--attached", "--port", "0", "--store", f"sqlite:///{tmp_path}/a.db"]
-    process = subprocess.Popen(command, stdin=reading, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    command = [
+        sys.executable,
+        "-m",
+        "flyteops",
+        "serve",
+        "--attached",
+        "--port",
+        "0",
+        "--store",
+        f"sqlite:///{tmp_path}/a.db",
+    ]
+    process = subprocess.Popen(
+        command, stdin=reading, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+    )
     os.close(reading)
     assert READY.search(process.stderr.readline())
     os.close(writing)
@@ -217,8 +236,14 @@ def test_hup_usr1_and_usr2_leave_the_server_running(serve):
 
 
 def test_a_server_stops_with_its_terminal(tmp_path):
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("FLYTE_", "LOG"))}
-    environ |= {"FLYTE_STORE": f"sqlite:///{tmp_path}/flyte.db", "FLYTE_PORT": "0", "LOGFILE": str(tmp_path / "log")}
+    environ = {
+        name: value for name, value in os.environ.items() if not name.startswith(("FLYTE_", "LOG"))
+    }
+    environ |= {
+        "FLYTE_STORE": f"sqlite:///{tmp_path}/flyte.db",
+        "FLYTE_PORT": "0",
+        "LOGFILE": str(tmp_path / "log"),
+    }
     process, terminal = pty.fork()
     if process == 0:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored if `nohup` has started the tests

@@ -25,7 +25,15 @@ FLYTE = [sys.executable, "-m", "flyteops"]
 
 def flyte(folder, *args, **streams):
     env = {key: value for key, value in os.environ.items() if not key.startswith("FLYTE_")}
-    return subprocess.run([*FLYTE, *args], cwd=folder, env=env, capture_output=True, timeout=120, check=False, **streams)
+    return subprocess.run(
+        [*FLYTE, *args],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        timeout=120,
+        check=False,
+        **streams,
+    )
 
 
 def said(done):
@@ -34,7 +42,9 @@ def said(done):
 
 
 def start_on_terminal(folder, *args):
-    """Start a command whose messages go to a terminal; return the process and the terminal's other end."""
+    """Start a command whose messages go to a terminal; return the process and the terminal's
+    other end.
+    """
     parent, child = pty.openpty()
     process = subprocess.Popen([*FLYTE, *args], cwd=folder, stderr=child, stdout=subprocess.DEVNULL)
     os.close(child)
@@ -44,7 +54,9 @@ def start_on_terminal(folder, *args):
 async def fill(path, count):
     sample = Sample()
     async with SqliteStore(path) as store:
-        await asyncio.gather(*(store.record(sample.event(), creating(sample.action())) for _ in range(count)))
+        await asyncio.gather(
+            *(store.record(sample.event(), creating(sample.action())) for _ in range(count))
+        )
 
 
 async def content(path):
@@ -52,7 +64,9 @@ async def content(path):
 
 
 class Senders:
-    """Threads that send events to a server for as long as they are let, and remember what was acknowledged."""
+    """Threads that send events to a server for as long as they are let, and remember what was
+    acknowledged.
+    """
 
     def __init__(self, url):
         self.url = url
@@ -74,7 +88,9 @@ class Senders:
     def _send(self):
         with httpx2.Client(base_url=self.url) as client:
             while not self._is_over.is_set():
-                answer = client.post("/v1/packs/P/events", json={"event": "E", "payload": {"text": "x" * 500}})
+                answer = client.post(
+                    "/v1/packs/P/events", json={"event": "E", "payload": {"text": "x" * 500}}
+                )
                 assert answer.status_code == 202
                 self.acknowledged.append(answer.headers["location"].rpartition("/")[2])
                 if len(self.acknowledged) >= 300:
@@ -86,7 +102,11 @@ class Senders:
 
 async def test_a_backup_of_a_server_under_load_holds_all_that_was_acknowledged_before(tmp_path):
     process, url = start_server(tmp_path)
-    step = {"id": "a", "event": {"name": "E", "packName": "P"}, "command": {"name": "C", "packName": "P"}}
+    step = {
+        "id": "a",
+        "event": {"name": "E", "packName": "P"},
+        "command": {"name": "C", "packName": "P"},
+    }
     assert httpx2.post(f"{url}/v1/packs", json={"name": "P"}).status_code == 201
     assert httpx2.post(f"{url}/v1/flows", json={"name": "f", "steps": [step]}).status_code == 201
     with Senders(url) as senders:
@@ -136,7 +156,10 @@ async def test_what_cannot_be_written_or_read_is_one_clear_line(tmp_path):
         "flyte: '/dev/full' cannot be written: No space left on device\n",
     )
     code, message = said(flyte(tmp_path, "backup", "missing/file"))
-    assert (code, message) == (1, "flyte: 'missing/file' cannot be written: No such file or directory\n")
+    assert (code, message) == (
+        1,
+        "flyte: 'missing/file' cannot be written: No such file or directory\n",
+    )
     code, message = said(flyte(tmp_path, "restore", "missing", "--to", "sqlite:///new.db"))
     assert (code, message) == (1, "flyte: 'missing' cannot be read: No such file or directory\n")
     code, message = said(flyte(tmp_path, "backup", "file", "--store", "sqlite:///missing.db"))
@@ -165,7 +188,9 @@ async def test_a_move_that_was_killed_is_gone_on_with(tmp_path):
 
 
 async def test_what_a_server_uses_is_not_moved(tmp_path, server):
-    code, message = said(flyte(tmp_path, "move", "--from", "sqlite:///flyte.db", "--to", "sqlite:///new.db"))
+    code, message = said(
+        flyte(tmp_path, "move", "--from", "sqlite:///flyte.db", "--to", "sqlite:///new.db")
+    )
     assert code == 1
     assert "in use by process" in message
     assert not (tmp_path / "new.db").exists()
@@ -175,8 +200,13 @@ async def test_what_is_not_empty_is_not_moved_to(tmp_path):
     await fill(tmp_path / "old.db", 1)
     await fill(tmp_path / "new.db", 2)
     before = await content(tmp_path / "new.db")
-    code, message = said(flyte(tmp_path, "move", "--from", "sqlite:///old.db", "--to", "sqlite:///new.db"))
-    assert (code, message) == (1, "flyte: the store is not empty; name one that is, or does not exist yet\n")
+    code, message = said(
+        flyte(tmp_path, "move", "--from", "sqlite:///old.db", "--to", "sqlite:///new.db")
+    )
+    assert (code, message) == (
+        1,
+        "flyte: the store is not empty; name one that is, or does not exist yet\n",
+    )
     assert await content(tmp_path / "new.db") == before
 
 
@@ -185,7 +215,9 @@ def test_a_move_needs_two_stores(tmp_path):
     assert code == 2
     assert "--from: 'redis://x' is not a store" in message
     (tmp_path / "a.db").touch()
-    code, message = said(flyte(tmp_path, "move", "--from", "sqlite:///a.db", "--to", "sqlite:///a.db"))
+    code, message = said(
+        flyte(tmp_path, "move", "--from", "sqlite:///a.db", "--to", "sqlite:///a.db")
+    )
     assert (code, "name the same store" in message) == (2, True)
 
 
@@ -196,6 +228,8 @@ async def test_everything_moves_to_postgresql_and_back(tmp_path):
         assert flyte(tmp_path, "move", "--from", "sqlite:///old.db", "--to", url).returncode == 0
         assert flyte(tmp_path, "backup", "flyte.backup", "--store", url).returncode == 0
         assert flyte(tmp_path, "move", "--from", url, "--to", "sqlite:///new.db").returncode == 0
-    assert flyte(tmp_path, "restore", "flyte.backup", "--to", "sqlite:///restored.db").returncode == 0
+    assert (
+        flyte(tmp_path, "restore", "flyte.backup", "--to", "sqlite:///restored.db").returncode == 0
+    )
     for name in ("new.db", "restored.db"):
         assert await content(tmp_path / name) == await content(tmp_path / "old.db")

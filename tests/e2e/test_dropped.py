@@ -18,7 +18,9 @@ async def drop(url):
             await client.drop_database(client.get_default_database().name)
         return
     connection = await asyncpg.connect(url)
-    for (name,) in await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"):
+    for (name,) in await connection.fetch(
+        "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"
+    ):
         await connection.execute(f"DROP TABLE {name} CASCADE")
     await connection.close()
 
@@ -33,11 +35,15 @@ async def test_an_event_after_a_drop_is_a_503_until_the_restart_which_begins_ane
             await send(client, server)
             await drop(store)
             for _ in range(3):
-                answer = await client.post(f"{server.url}/packs/Source/events", json={"event": "Asked", "payload": {}})
+                answer = await client.post(
+                    f"{server.url}/packs/Source/events", json={"event": "Asked", "payload": {}}
+                )
                 assert answer.status_code == 503
             ready = await client.get(f"{server.url.removesuffix('/v1')}/health/ready")
             assert ready.status_code == 503
-            assert any(word in ready.json()["reasons"][0] for word in ("was dropped", "does not exist"))
+            assert any(
+                word in ready.json()["reasons"][0] for word in ("was dropped", "does not exist")
+            )
             await server.end()
             await server.start()
             assert (await client.get(f"{server.url}/flows")).json()["flows"] == []

@@ -1,4 +1,6 @@
-"""The examples that come along do what they say, with a server, packs and a chat in processes of their own."""
+"""The examples that come along do what they say, with a server, packs and a chat in processes of
+their own.
+"""
 
 import json
 import os
@@ -20,17 +22,34 @@ class Place:
     """A server, a Shell pack, and the command `flyte`, in the folder above the examples."""
 
     def __init__(self, url):
-        own = {"FLYTE_API": url, "FLYTE_PACK_POLL_INTERVAL": "100ms", "FLYTE_PACK_HEALTH_PORT": "off"}
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("FLYTE_", "PACK_"))}
+        own = {
+            "FLYTE_API": url,
+            "FLYTE_PACK_POLL_INTERVAL": "100ms",
+            "FLYTE_PACK_HEALTH_PORT": "off",
+        }
+        kept = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith(("FLYTE_", "PACK_"))
+        }
         self.environment = kept | own
 
     def start(self, *words):
-        return subprocess.Popen([*FLYTE, *words], cwd=EXAMPLES.parent, env=self.environment, stderr=subprocess.DEVNULL)
+        return subprocess.Popen(
+            [*FLYTE, *words], cwd=EXAMPLES.parent, env=self.environment, stderr=subprocess.DEVNULL
+        )
 
     def flyte(self, *words, say=None):
         command = [*FLYTE, *words]
         done = subprocess.run(
-            command, cwd=EXAMPLES.parent, env=self.environment, input=say, capture_output=True, text=True, timeout=50, check=False
+            command,
+            cwd=EXAMPLES.parent,
+            env=self.environment,
+            input=say,
+            capture_output=True,
+            text=True,
+            timeout=50,
+            check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -65,7 +84,9 @@ def test_bank_holidays_are_told_in_the_thread_of_the_question(place):
     assert "2027-03-26  Good Friday" in printed
     assert "2028" not in printed
     lines = [line.strip() for line in place.flyte("why", "bank-holidays").splitlines()]
-    (question,) = (line for line in lines if line.startswith("payload") and "uk-bank-holidays 2027" in line)
+    (question,) = (
+        line for line in lines if line.startswith("payload") and "uk-bank-holidays 2027" in line
+    )
     timestamp = json.loads(question.removeprefix("payload "))["timestamp"]
     assert f" in {timestamp}]" in printed
 
@@ -95,7 +116,9 @@ def test_a_deployment_is_reported_with_who_and_what(place):
 
 @pytest.mark.slow
 def test_a_deployment_that_fails_says_why(place):
-    assert "deploying shop 0.0 failed: there is no version 0.0 of shop" in place.chat("deploy shop 0.0")
+    assert "deploying shop 0.0 failed: there is no version 0.0 of shop" in place.chat(
+        "deploy shop 0.0"
+    )
 
 
 @pytest.mark.slow
@@ -113,8 +136,13 @@ def test_what_is_not_meant_for_a_flow_never_reaches_the_shell(place):
 def results(place, flow):
     """The standard output of the actions of the latest execution of a flow, in order."""
     execution = json.loads(place.flyte("executions", "list", "--flow", flow, "--json"))["flows"][0]
-    ordered = sorted(execution["actions"].values(), key=lambda action: action["trigger"]["receivedAt"])
-    return [(action["input"], action.get("result", {}).get("payload", {}).get("stdout")) for action in ordered]
+    ordered = sorted(
+        execution["actions"].values(), key=lambda action: action["trigger"]["receivedAt"]
+    )
+    return [
+        (action["input"], action.get("result", {}).get("payload", {}).get("stdout"))
+        for action in ordered
+    ]
 
 
 def wait_for_results(place, flow, count):
@@ -134,9 +162,14 @@ def test_the_first_lesson_prints_what_a_pack_says(place):
 
 def test_the_second_lesson_looks_at_the_message(place):
     place.flyte("send-event", "--register", "MessageSender", "SendMessage", '"hello"')
-    assert json.loads(place.flyte("executions", "list", "--flow", "learn-criteria", "--json"))["flows"] == []
+    assert (
+        json.loads(place.flyte("executions", "list", "--flow", "learn-criteria", "--json"))["flows"]
+        == []
+    )
     place.flyte("send-event", "MessageSender", "SendMessage", '"deploy app1.0"')
-    assert wait_for_results(place, "learn-criteria", 1) == [("echo -e command: 'deploy app1.0'", "command: deploy app1.0\n")]
+    assert wait_for_results(place, "learn-criteria", 1) == [
+        ("echo -e command: 'deploy app1.0'", "command: deploy app1.0\n")
+    ]
 
 
 @pytest.mark.slow
@@ -163,7 +196,12 @@ def test_a_chat_in_slacks_place_is_slack_to_flows(place):
         .replace("name: hello", "name: slack")
     )
     printed = subprocess.run(
-        [*FLYTE, "apply", "-"], env=place.environment, input=flow, capture_output=True, text=True, check=True
+        [*FLYTE, "apply", "-"],
+        env=place.environment,
+        input=flow,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert "created" in printed.stdout
     assert "Hello " in place.flyte("chat", "--name", "Slack", "--wait", "20", say="hello\n")

@@ -1,4 +1,6 @@
-"""The server of `flyteops.sdk.testing` behaves like the real one: every test here runs against both."""
+"""The server of `flyteops.sdk.testing` behaves like the real one: every test here runs against
+both.
+"""
 
 import asyncio
 import contextlib
@@ -26,14 +28,21 @@ class Side:
         self.http = http
         self.pack = f"P{next(NUMBERS)}"
 
-    async def ask(self, command_input: Any = None, *, limit: float | None = None, attempts: int = 1) -> None:
+    async def ask(
+        self, command_input: Any = None, *, limit: float | None = None, attempts: int = 1
+    ) -> None:
         raise NotImplementedError
 
     async def post(self, path: str, body: Any = None, **options: Any) -> httpx2.Response:
         return await self.http.post(path, json=body, **options)
 
     async def register(self, **more: Any) -> dict[str, Any]:
-        body = {"name": self.pack, "commands": [{"name": "Do", "events": ["Done"]}], "events": [{"name": "Done"}], **more}
+        body = {
+            "name": self.pack,
+            "commands": [{"name": "Do", "events": ["Done"]}],
+            "events": [{"name": "Done"}],
+            **more,
+        }
         answer = await self.post("/v1/packs", body)
         assert answer.status_code == 201, answer.text
         pack: dict[str, Any] = answer.json()
@@ -54,12 +63,16 @@ class Fake(Side):
         self.server = FakeServer()
         super().__init__(httpx2.AsyncClient(transport=self.server, base_url="http://flyte.test"))
 
-    async def ask(self, command_input: Any = None, *, limit: float | None = None, attempts: int = 1) -> None:
+    async def ask(
+        self, command_input: Any = None, *, limit: float | None = None, attempts: int = 1
+    ) -> None:
         self.server.ask("Do", command_input, pack=self.pack, timeout=limit, attempts=attempts)
 
 
 class Real(Side):
-    async def ask(self, command_input: Any = None, *, limit: float | None = None, attempts: int = 1) -> None:
+    async def ask(
+        self, command_input: Any = None, *, limit: float | None = None, attempts: int = 1
+    ) -> None:
         command = {"name": "Do", "packName": self.pack, "input": command_input}
         if limit is not None:
             command["timeout"] = f"{round(limit * 1000)}ms"
@@ -101,11 +114,15 @@ def refused(answer: httpx2.Response, status: int, code: str, *paths: str) -> Non
     body = answer.json()
     assert (answer.status_code, body["status"], body["code"]) == (status, status, code)
     assert answer.headers["Content-Type"] == "application/problem+json"
-    assert (body["type"], bool(body["title"]), bool(body["detail"])) == (f"urn:flyte:problem:{code}", True, True)
+    assert (body["type"], bool(body["title"]), bool(body["detail"])) == (
+        f"urn:flyte:problem:{code}",
+        True,
+        True,
+    )
     assert [problem["path"] for problem in body.get("problems", [])] == list(paths)
 
 
-# ------------------------------------------------------------------------------------------------------------ registration
+# ------------------------------------------------------------------------------------- registration
 
 
 async def test_the_way_to_registration_is_a_link(side: Side) -> None:
@@ -134,7 +151,10 @@ async def test_a_registered_pack_is_shown_with_its_links(side: Side) -> None:
         "labels": declared["labels"],
         "status": "live",
         "commands": [
-            {**declared["commands"][0], "links": [{**take, "href": f"{take['href']}?commandName=Do%20it"}]},
+            {
+                **declared["commands"][0],
+                "links": [{**take, "href": f"{take['href']}?commandName=Do%20it"}],
+            },
         ],
         "events": declared["events"],
         "links": [
@@ -149,7 +169,10 @@ async def test_a_registered_pack_is_shown_with_its_links(side: Side) -> None:
 
 async def test_registering_again_replaces_what_was_known_of_a_pack(side: Side) -> None:
     await side.register()
-    assert [command["name"] for command in (await side.register(commands=[{"name": "Other"}]))["commands"]] == ["Other"]
+    assert [
+        command["name"]
+        for command in (await side.register(commands=[{"name": "Other"}]))["commands"]
+    ] == ["Other"]
     await side.ask("still handed out")
     assert (await side.taken())["input"] == "still handed out"
 
@@ -169,19 +192,27 @@ async def test_registering_again_replaces_what_was_known_of_a_pack(side: Side) -
         (b'{"name": "P", "links": [{"href": "x", "rel": "self"}]}', ["links[0].rel"]),
     ],
 )
-async def test_what_is_no_pack_is_refused_with_its_faults(side: Side, body: bytes, paths: list[str]) -> None:
-    answer = await side.http.post("/v1/packs", content=body, headers={"Content-Type": "application/json"})
+async def test_what_is_no_pack_is_refused_with_its_faults(
+    side: Side, body: bytes, paths: list[str]
+) -> None:
+    answer = await side.http.post(
+        "/v1/packs", content=body, headers={"Content-Type": "application/json"}
+    )
     refused(answer, 400, "invalid-input", *paths)
 
 
-# ------------------------------------------------------------------------------------------------------------------- takes
+# -------------------------------------------------------------------------------------------- takes
 
 
 async def test_without_work_a_take_is_answered_with_nothing(side: Side) -> None:
     await side.register()
     for query in ({}, {"max": 3}, {"wait": "0"}, {"wait": "0.05"}, {"wait": "", "max": ""}):
         answer = await side.take(**query)
-        assert (answer.status_code, answer.content, "content-type" in answer.headers) == (204, b"", False)
+        assert (answer.status_code, answer.content, "content-type" in answer.headers) == (
+            204,
+            b"",
+            False,
+        )
 
 
 async def test_an_action_is_handed_out_once_with_a_link_for_its_result(side: Side) -> None:
@@ -192,7 +223,12 @@ async def test_an_action_is_handed_out_once_with_a_link_for_its_result(side: Sid
     assert action == {
         "command": "Do",
         "input": {"x": "1"},
-        "links": [{"href": href, "rel": link(pack, "/event").partition("/v1/")[0] + "/swagger#/actionResult"}],
+        "links": [
+            {
+                "href": href,
+                "rel": link(pack, "/event").partition("/v1/")[0] + "/swagger#/actionResult",
+            }
+        ],
     }
     assert (await side.take()).status_code == 204
     await side.ask()
@@ -235,9 +271,13 @@ async def test_a_take_may_ask_for_one_command(side: Side, parameter: str) -> Non
         ("max=0&wait=x", ["wait", "max"]),
     ],
 )
-async def test_a_query_that_makes_no_sense_is_refused(side: Side, query: str, paths: list[str]) -> None:
+async def test_a_query_that_makes_no_sense_is_refused(
+    side: Side, query: str, paths: list[str]
+) -> None:
     await side.register()
-    refused(await side.post(f"/v1/packs/{side.pack}/actions/take?{query}"), 400, "invalid-input", *paths)
+    refused(
+        await side.post(f"/v1/packs/{side.pack}/actions/take?{query}"), 400, "invalid-input", *paths
+    )
 
 
 async def test_who_did_not_register_is_told_so(side: Side) -> None:
@@ -249,7 +289,7 @@ async def test_who_did_not_register_is_told_so(side: Side) -> None:
     refused(await side.post("/v1/nothing", DONE), 404, "not-found")
 
 
-# ----------------------------------------------------------------------------------------------------------------- results
+# ------------------------------------------------------------------------------------------ results
 
 
 async def test_the_same_result_again_is_accepted_and_another_is_not(side: Side) -> None:
@@ -259,7 +299,11 @@ async def test_the_same_result_again_is_accepted_and_another_is_not(side: Side) 
     for _ in range(2):
         answer = await side.post(href, DONE)
         assert (answer.status_code, answer.content) == (202, b"")
-    for other in ({"event": "Done", "payload": 1}, {"event": "Other", "payload": {"ok": True}}, {"event": "Done"}):
+    for other in (
+        {"event": "Done", "payload": 1},
+        {"event": "Other", "payload": {"ok": True}},
+        {"event": "Done"},
+    ):
         refused(await side.post(href, other), 409, "conflict")
 
 
@@ -268,7 +312,11 @@ async def test_a_result_from_another_pack_is_refused(side: Side) -> None:
     await side.register(name=f"{side.pack}Thief")
     await side.ask()
     href = link(await side.taken(), "actionResult")
-    refused(await side.post(href.replace(f"/{side.pack}/", f"/{side.pack}Thief/"), DONE), 409, "conflict")
+    refused(
+        await side.post(href.replace(f"/{side.pack}/", f"/{side.pack}Thief/"), DONE),
+        409,
+        "conflict",
+    )
 
 
 @pytest.mark.parametrize("body", [b"{", b"", b"[]", b'{"event": 1}'])
@@ -276,20 +324,34 @@ async def test_a_result_from_another_pack_is_refused(side: Side) -> None:
 async def test_what_is_no_event_is_refused(side: Side, body: bytes, what: str) -> None:
     await side.register()
     await side.ask()
-    href = link(await side.taken(), "actionResult") if what == "result" else f"/v1/packs/{side.pack}/events"
+    href = (
+        link(await side.taken(), "actionResult")
+        if what == "result"
+        else f"/v1/packs/{side.pack}/events"
+    )
     answer = await side.http.post(href, content=body, headers={"Content-Type": "application/json"})
-    assert (answer.status_code, answer.json()["code"], len(answer.json()["problems"])) == (400, "invalid-input", 1)
+    assert (answer.status_code, answer.json()["code"], len(answer.json()["problems"])) == (
+        400,
+        "invalid-input",
+        1,
+    )
 
 
 @pytest.mark.parametrize("what", ["result", "event"])
-async def test_an_event_without_a_name_is_accepted_as_by_the_original(side: Side, what: str) -> None:
+async def test_an_event_without_a_name_is_accepted_as_by_the_original(
+    side: Side, what: str
+) -> None:
     await side.register()
     await side.ask()
-    href = link(await side.taken(), "actionResult") if what == "result" else f"/v1/packs/{side.pack}/events"
+    href = (
+        link(await side.taken(), "actionResult")
+        if what == "result"
+        else f"/v1/packs/{side.pack}/events"
+    )
     assert (await side.post(href, {})).status_code == 202
 
 
-# ------------------------------------------------------------------------------------------------------------------ leases
+# ------------------------------------------------------------------------------------------- leases
 
 
 async def test_an_action_with_a_limit_has_a_lease_that_heartbeats_keep(side: Side) -> None:
@@ -308,7 +370,9 @@ async def test_an_action_with_a_limit_has_a_lease_that_heartbeats_keep(side: Sid
 async def test_an_action_without_a_limit_takes_heartbeats_too(side: Side) -> None:
     await side.register()
     await side.ask("x")
-    answer = await side.post(link(await side.taken(), "actionResult").replace("/result", "/heartbeat"))
+    answer = await side.post(
+        link(await side.taken(), "actionResult").replace("/result", "/heartbeat")
+    )
     assert (answer.status_code, answer.json()) == (200, {})
 
 
@@ -335,7 +399,7 @@ async def test_a_result_after_the_last_attempt_was_lost_is_late(side: Side) -> N
     refused(await side.post(link(action, "actionResult"), DONE), 409, "late")
 
 
-# ------------------------------------------------------------------------------------------------------------------ events
+# ------------------------------------------------------------------------------------------- events
 
 
 async def test_an_event_with_the_same_key_is_the_same_event_of_that_pack(side: Side) -> None:
@@ -354,24 +418,30 @@ async def test_an_event_with_the_same_key_is_the_same_event_of_that_pack(side: S
 @pytest.mark.parametrize("key", ["", "x" * 256])
 async def test_a_key_that_is_none_is_refused(side: Side, key: str) -> None:
     await side.register()
-    answer = await side.post(f"/v1/packs/{side.pack}/events", DONE, headers={"Idempotency-Key": key})
+    answer = await side.post(
+        f"/v1/packs/{side.pack}/events", DONE, headers={"Idempotency-Key": key}
+    )
     refused(answer, 400, "invalid-input", "Idempotency-Key")
 
 
 async def test_an_event_that_was_not_declared_is_taken(side: Side) -> None:
     await side.register()
-    assert (await side.post(f"/v1/packs/{side.pack}/events", {"event": "Undeclared"})).status_code == 202
+    assert (
+        await side.post(f"/v1/packs/{side.pack}/events", {"event": "Undeclared"})
+    ).status_code == 202
 
 
 async def test_a_datastore_item_that_is_not_there_is_not_found(side: Side) -> None:
     refused(await side.http.get("/v1/datastore/no-such-item"), 404, "not-found")
 
 
-# ----------------------------------------------------------------------------------------------------------------- refusals
+# ----------------------------------------------------------------------------------------- refusals
 
 
 @pytest.mark.slow
-async def test_a_server_that_cannot_just_now_says_when_to_try_again(side: Side, request: pytest.FixtureRequest) -> None:
+async def test_a_server_that_cannot_just_now_says_when_to_try_again(
+    side: Side, request: pytest.FixtureRequest
+) -> None:
     """The real one cannot while somebody else holds its database."""
     await side.register()
     with contextlib.ExitStack() as stack:
@@ -379,7 +449,9 @@ async def test_a_server_that_cannot_just_now_says_when_to_try_again(side: Side, 
             side.server.fail(status=503)
         else:
             folder, _ = request.getfixturevalue("url")
-            database = stack.enter_context(contextlib.closing(sqlite3.connect(folder / "flyte.db", isolation_level=None)))
+            database = stack.enter_context(
+                contextlib.closing(sqlite3.connect(folder / "flyte.db", isolation_level=None))
+            )
             database.execute("BEGIN EXCLUSIVE")
         answer = await side.post(f"/v1/packs/{side.pack}/events", DONE)
     refused(answer, 503, "unavailable")
@@ -388,27 +460,41 @@ async def test_a_server_that_cannot_just_now_says_when_to_try_again(side: Side, 
 
 
 @pytest.fixture(params=["fake", "real"])
-def guarded(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[httpx2.AsyncClient, str]]:
+def guarded(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[tuple[httpx2.AsyncClient, str]]:
     """A server that lets nobody in without a token, and the token."""
     if request.param == "fake":
-        yield httpx2.AsyncClient(transport=FakeServer(token="t0ken"), base_url="http://flyte.test"), "t0ken"
+        yield (
+            httpx2.AsyncClient(transport=FakeServer(token="t0ken"), base_url="http://flyte.test"),
+            "t0ken",
+        )
         return
     process, address = start_server(tmp_path, FLYTE_AUTH="tokens")
-    yield httpx2.AsyncClient(base_url=address), (tmp_path / "flyte.db.admin-token").read_text().strip()
+    yield (
+        httpx2.AsyncClient(base_url=address),
+        (tmp_path / "flyte.db.admin-token").read_text().strip(),
+    )
     process.terminate()
     process.wait(20)
     process.stdout.close()
 
 
-async def test_who_shows_no_token_or_a_wrong_one_is_not_let_in(guarded: tuple[httpx2.AsyncClient, str]) -> None:
+async def test_who_shows_no_token_or_a_wrong_one_is_not_let_in(
+    guarded: tuple[httpx2.AsyncClient, str],
+) -> None:
     http, token = guarded
     async with http:
         assert (await http.get("/v1")).status_code == 200
         answer = await http.post("/v1/packs", json={"name": "P"})
         refused(answer, 401, "unauthorized")
         assert answer.headers["WWW-Authenticate"] == 'Bearer realm="flyte"'
-        answer = await http.post("/v1/packs", json={"name": "P"}, headers={"Authorization": "Bearer wrong"})
+        answer = await http.post(
+            "/v1/packs", json={"name": "P"}, headers={"Authorization": "Bearer wrong"}
+        )
         refused(answer, 401, "unauthorized")
         assert answer.headers["WWW-Authenticate"] == 'Bearer realm="flyte", error="invalid_token"'
-        answer = await http.post("/v1/packs", json={"name": "P"}, headers={"Authorization": f"Bearer {token}"})
+        answer = await http.post(
+            "/v1/packs", json={"name": "P"}, headers={"Authorization": f"Bearer {token}"}
+        )
         assert answer.status_code == 201

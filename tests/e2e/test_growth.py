@@ -1,4 +1,6 @@
-"""A server under load with a bound on its disk: the store stays small, and nothing that is alive goes."""
+"""A server under load with a bound on its disk: the store stays small, and nothing that is alive
+goes.
+"""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +13,9 @@ from tests.e2e.conftest import start_server
 MIB = 1024 * 1024
 MAX_DISK = 16 * MIB
 LOG = 8 * MIB
-"""How large the write-ahead log may be, looked at after each commit, so that one may go past its bound of six mebibytes."""
+"""How large the write-ahead log may be, looked at after each commit, so that one may go past its
+bound of six mebibytes.
+"""
 
 TEXT = "x" * 16_000
 THREADS, CYCLES = 4, 300
@@ -22,7 +26,11 @@ FLOW = {
         {
             "id": kind,
             "event": {"packName": "Source", "name": kind},
-            "command": {"packName": "Worker", "name": kind, "input": {"text": "{{ Event.Payload.text }}"}},
+            "command": {
+                "packName": "Worker",
+                "name": kind,
+                "input": {"text": "{{ Event.Payload.text }}"},
+            },
         }
         for kind in ("Done", "Waits")
     ],
@@ -48,7 +56,9 @@ def test_a_bounded_store_forgets_the_oldest_and_keeps_what_waits(tmp_path):
             while size_of(tmp_path) > MAX_DISK + LOG and time.monotonic() < until:
                 time.sleep(0.2)
             assert size_of(tmp_path) <= MAX_DISK + LOG
-            taken = client.post("/packs/Worker/actions/take", params={"actionName": "Waits", "max": 100}).json()["actions"]
+            taken = client.post(
+                "/packs/Worker/actions/take", params={"actionName": "Waits", "max": 100}
+            ).json()["actions"]
             assert len(taken) == len(waiting)
             assert {action["input"]["text"] for action in taken} == {TEXT}
             assert send(client, "Done")
@@ -72,4 +82,6 @@ def cycle(url):
             action = client.post("/packs/Worker/actions/take", params={"actionName": "Done"})
             if action.status_code == 200:
                 href = action.json()["links"][0]["href"]
-                assert client.post(href, json={"event": "Ended", "payload": TEXT}).status_code == 202
+                assert (
+                    client.post(href, json={"event": "Ended", "payload": TEXT}).status_code == 202
+                )

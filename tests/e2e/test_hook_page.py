@@ -1,4 +1,6 @@
-"""The page of the hooks works in a real browser: what came, what became of it, and why some was refused; with auth, too."""
+"""The page of the hooks works in a real browser: what came, what became of it, and why some was
+refused; with auth, too.
+"""
 
 import hmac
 import json
@@ -12,7 +14,9 @@ from tests.e2e.test_auth import flyte
 
 pytestmark = pytest.mark.slow
 
-MEAN = json.dumps({"x": "<img src=/x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"}).encode()
+MEAN = json.dumps(
+    {"x": "<img src=/x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"}
+).encode()
 
 
 @pytest.fixture
@@ -25,7 +29,9 @@ def text_has(text):
     return f"document.getElementById('hooks').innerText.includes({json.dumps(text)})"
 
 
-def test_a_person_sees_what_was_called_which_flow_reacted_and_why_a_call_was_refused(serve, browser, tmp_path):
+def test_a_person_sees_what_was_called_which_flow_reacted_and_why_a_call_was_refused(
+    serve, browser, tmp_path
+):
     server = serve(FLYTE_AUTH="tokens")
     url = server.read_until(READY)[1]
     token = (tmp_path / "flyte.db.admin-token").read_text().strip()
@@ -35,19 +41,41 @@ def test_a_person_sees_what_was_called_which_flow_reacted_and_why_a_call_was_ref
     address, secret = (line.split()[1] for line in out.splitlines())
     flow = {
         "name": "tell",
-        "steps": [{"id": "it", "event": {"packName": "Webhook", "name": "github"}, "command": {"packName": "P", "name": "C"}}],
+        "steps": [
+            {
+                "id": "it",
+                "event": {"packName": "Webhook", "name": "github"},
+                "command": {"packName": "P", "name": "C"},
+            }
+        ],
     }
-    httpx2.post(f"{url}/v1/flows", json=flow, headers={"Authorization": f"Bearer {token}"}).raise_for_status()
+    httpx2.post(
+        f"{url}/v1/flows", json=flow, headers={"Authorization": f"Bearer {token}"}
+    ).raise_for_status()
     signature = "sha256=" + hmac.new(secret.encode(), MEAN, "sha256").hexdigest()
     headers = {"Content-Type": "application/json", "X-GitHub-Event": "push"}
-    assert httpx2.post(address, content=MEAN, headers={**headers, "X-Hub-Signature-256": signature}).status_code == 202
-    assert httpx2.post(address, content=b"{}", headers={**headers, "X-Hub-Signature-256": signature}).status_code == 401
+    assert (
+        httpx2.post(
+            address, content=MEAN, headers={**headers, "X-Hub-Signature-256": signature}
+        ).status_code
+        == 202
+    )
+    assert (
+        httpx2.post(
+            address, content=b"{}", headers={**headers, "X-Hub-Signature-256": signature}
+        ).status_code
+        == 401
+    )
 
     browser.open(f"{url}/hooks")
     browser.wait_for("document.getElementById('entry')?.hidden === false")
     assert browser.run("document.getElementById('hooks').innerText") == ""
-    browser.said.clear()  # that the first request was refused, which is why the page asks for a token
-    browser.run(f"document.getElementById('token').value = {json.dumps(token)}; document.getElementById('enter').click()")
+    # That the first request was refused, which is why the page asks for a token.
+    browser.said.clear()
+    browser.run(
+        f"document.getElementById('token').value = {json.dumps(token)};"
+        " document.getElementById('enter').click()"
+    )
     browser.wait_for(text_has("accepted"))
     browser.wait_for(text_has("refused X-Hub-Signature-256 does not match the body"))
     browser.run("document.querySelectorAll('details').forEach((call) => call.open = true)")
@@ -73,7 +101,18 @@ def test_the_command_line_makes_shows_rotates_and_deletes_hooks(server, tmp_path
     where = {"FLYTE_API": server}
     given = tmp_path / "secret"
     given.write_text("correct horse battery\n")
-    code, out, _ = flyte("hooks", "create", "ci", "--secret-file", str(given), "--header", "X-Sig", "--prefix", "", **where)
+    code, out, _ = flyte(
+        "hooks",
+        "create",
+        "ci",
+        "--secret-file",
+        str(given),
+        "--header",
+        "X-Sig",
+        "--prefix",
+        "",
+        **where,
+    )
     assert (code, out) == (0, f"url     {server}/v1/hooks/ci\n")
     assert httpx2.post(
         f"{server}/v1/hooks/ci",

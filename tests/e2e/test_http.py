@@ -1,4 +1,6 @@
-"""The HTTP side of a server process: what only its own event loop, its sockets and its limits show."""
+"""The HTTP side of a server process: what only its own event loop, its sockets and its limits
+show.
+"""
 
 import resource
 import socket
@@ -14,7 +16,10 @@ from tests.e2e.server import READY
 
 pytestmark = pytest.mark.slow
 
-EVENT = b'POST /v1/packs/P/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 13\r\n\r\n{"event":"E"}'
+EVENT = (
+    b"POST /v1/packs/P/events HTTP/1.1\r\nHost: localhost\r\nContent-Length:"
+    b' 13\r\n\r\n{"event":"E"}'
+)
 
 
 def connect(url):
@@ -45,7 +50,8 @@ def test_a_refusal_arrives_although_the_body_is_still_being_sent(server):
     for path, size, status in (("/v1/packs", 12_000_000, 413), ("/nowhere", 5_000_000, 404)):
         with connect(server) as client:
             client.sendall(
-                f"POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {size}\r\n\r\n".encode()
+                f"POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length:"
+                f" {size}\r\n\r\n".encode()
             )
             client.sendall(b"x" * size)
             assert everything(client).startswith(b"HTTP/1.1 %d " % status)

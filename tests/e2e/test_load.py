@@ -1,4 +1,6 @@
-"""A server process under constant load: what must stay small does, and its end loses nothing that it has answered."""
+"""A server process under constant load: what must stay small does, and its end loses nothing
+that it has answered.
+"""
 
 import http.client
 import json
@@ -13,9 +15,18 @@ import pytest
 from tests.e2e.conftest import start_server
 
 MIB = 1024 * 1024
-STEP = {"id": "a", "event": {"packName": "P", "name": "E"}, "command": {"packName": "P", "name": "C"}}
+STEP = {
+    "id": "a",
+    "event": {"packName": "P", "name": "E"},
+    "command": {"packName": "P", "name": "C"},
+}
 EVENT = json.dumps({"event": "E", "payload": "x" * 20_000}).encode()
-LISTS = ("/v1/audit/flows?limit=200", "/v1/audit/events?limit=200", "/v1/actions?limit=200", "/v1/audit/flows?stepId=a&limit=50")
+LISTS = (
+    "/v1/audit/flows?limit=200",
+    "/v1/audit/events?limit=200",
+    "/v1/actions?limit=200",
+    "/v1/audit/flows?stepId=a&limit=50",
+)
 
 
 MAX_LOG = 12 * MIB
@@ -52,7 +63,9 @@ def prepare(url):
 
 
 def cycle(client):
-    """Send an event, take an action and hand in its result; return where the first and the last can be asked for."""
+    """Send an event, take an action and hand in its result; return where the first and the last
+    can be asked for.
+    """
     status, event, _ = client.ask("POST", "/v1/packs/P/events", EVENT)
     assert status == 202
     yield event
@@ -122,7 +135,8 @@ def test_a_server_that_is_told_to_stop_under_load_loses_nothing_that_it_has_answ
     events, results = [], []
 
     def work(url):
-        with Client(url) as client, suppress(OSError, http.client.HTTPException):  # until the server is gone
+        # Until the server is gone.
+        with Client(url) as client, suppress(OSError, http.client.HTTPException):
             while True:
                 for path in cycle(client):
                     (events if "/events/" in path else results).append(path)
@@ -143,6 +157,8 @@ def finished(client):
     """Yield the ids of all actions that have ended."""
     start, page = 0, [None]
     while page:
-        page = json.loads(client.ask("GET", f"/v1/actions?state=SUCCESS&limit=1000&start={start}")[2])["actions"]
+        page = json.loads(
+            client.ask("GET", f"/v1/actions?state=SUCCESS&limit=1000&start={start}")[2]
+        )["actions"]
         start += len(page)
         yield from (action["id"] for action in page)

@@ -26,7 +26,11 @@ def trusted(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def pack_for(url: str, trusted: str, **environ: str) -> Pack:
-    settings = {"FLYTE_EMAIL_IMAP_URL": url, "FLYTE_EMAIL_IMAP_PASSWORD": PASSWORD, "FLYTE_EMAIL_CA_CERT_FILE": trusted}
+    settings = {
+        "FLYTE_EMAIL_IMAP_URL": url,
+        "FLYTE_EMAIL_IMAP_PASSWORD": PASSWORD,
+        "FLYTE_EMAIL_CA_CERT_FILE": trusted,
+    }
     return email.create({**settings, **environ})
 
 
@@ -36,7 +40,9 @@ async def until_told(tester: PackTester, count: int) -> list[Event]:
 
 
 def mail(subject: str, body: str = "x") -> bytes:
-    return f"From: Ann <ann@example.com>\nTo: flyte@example.com\nSubject: {subject}\n\n{body}\n".encode()
+    return (
+        f"From: Ann <ann@example.com>\nTo: flyte@example.com\nSubject: {subject}\n\n{body}\n"
+    ).encode()
 
 
 async def read_to_the_end(mailbox: Post, tester: PackTester) -> None:
@@ -49,7 +55,9 @@ async def read_to_the_end(mailbox: Post, tester: PackTester) -> None:
 
 
 async def test_mail_that_arrives_is_told_at_once(mailbox: Post, trusted: str) -> None:
-    """The mailbox is asked every minute; within the patience of the test it is the server that tells of the mail."""
+    """The mailbox is asked every minute; within the patience of the test it is the server that
+    tells of the mail.
+    """
     async with PackTester(pack_for(mailbox.url(), trusted)) as tester:
         for number in range(1, 4):
             mailbox.deliver(mail(f"number {number}"))
@@ -61,7 +69,9 @@ async def test_mail_that_arrives_is_told_at_once(mailbox: Post, trusted: str) ->
     assert event.payload["truncated"] is False
 
 
-async def test_what_was_unread_before_is_told_oldest_first_and_what_was_read_is_not(mailbox: Post, trusted: str) -> None:
+async def test_what_was_unread_before_is_told_oldest_first_and_what_was_read_is_not(
+    mailbox: Post, trusted: str
+) -> None:
     mailbox.deliver(mail("read"), b"\\Seen")
     for subject in ("one", "two", "three"):
         mailbox.deliver(mail(subject))
@@ -73,8 +83,12 @@ async def test_what_was_unread_before_is_told_oldest_first_and_what_was_read_is_
     assert [event.payload["subject"] for event in events] == ["one", "two", "three", "four"]
 
 
-async def test_each_mail_is_told_once_whatever_happens_in_between(mailbox: Post, trusted: str) -> None:
-    """A pack that ended after it told and before it marked tells once more, under the key that the server knows."""
+async def test_each_mail_is_told_once_whatever_happens_in_between(
+    mailbox: Post, trusted: str
+) -> None:
+    """A pack that ended after it told and before it marked tells once more, under the key that
+    the server knows.
+    """
     mailbox.deliver(mail("once"))
     async with PackTester(pack_for(mailbox.url(), trusted)) as tester:
         tester.server.lose_answer(on="/events")
@@ -92,7 +106,9 @@ async def test_each_mail_is_told_once_whatever_happens_in_between(mailbox: Post,
     assert mailbox.unread() in ([], [3])
 
 
-async def test_what_the_server_of_flyte_does_not_have_stays_unread(mailbox: Post, trusted: str) -> None:
+async def test_what_the_server_of_flyte_does_not_have_stays_unread(
+    mailbox: Post, trusted: str
+) -> None:
     async with PackTester(pack_for(mailbox.url(), trusted)) as tester:
         held = tester.server.hold(on="/events")
         mailbox.deliver(mail("waiting"))
@@ -102,12 +118,18 @@ async def test_what_the_server_of_flyte_does_not_have_stays_unread(mailbox: Post
         await until_told(tester, 1)
 
 
-async def test_a_mail_that_flyte_refuses_is_told_without_what_makes_it_large(mailbox: Post, trusted: str) -> None:
+async def test_a_mail_that_flyte_refuses_is_told_without_what_makes_it_large(
+    mailbox: Post, trusted: str
+) -> None:
     async with PackTester(pack_for(mailbox.url(), trusted)) as tester:
         tester.server.fail(1, status=413, on="/events")
         mailbox.deliver(mail("large", "y" * 1000))
         (event,) = await until_told(tester, 1)
-        assert (event.payload["subject"], event.payload["text"], event.payload["truncated"]) == ("large", "", True)
+        assert (event.payload["subject"], event.payload["text"], event.payload["truncated"]) == (
+            "large",
+            "",
+            True,
+        )
         tester.server.fail(2, status=400, on="/events")
         mailbox.deliver(mail("never"))
         mailbox.deliver(mail("next"))
@@ -115,7 +137,9 @@ async def test_a_mail_that_flyte_refuses_is_told_without_what_makes_it_large(mai
 
 
 async def test_of_a_huge_mail_only_the_beginning_is_fetched(mailbox: Post, trusted: str) -> None:
-    async with PackTester(pack_for(mailbox.url(), trusted, FLYTE_EMAIL_SIZE_LIMIT="1000")) as tester:
+    async with PackTester(
+        pack_for(mailbox.url(), trusted, FLYTE_EMAIL_SIZE_LIMIT="1000")
+    ) as tester:
         mailbox.deliver(mail("huge", "z" * 3_000_000))
         (event,) = await until_told(tester, 1)
     assert event.payload["size"] > 3_000_000
@@ -125,13 +149,23 @@ async def test_of_a_huge_mail_only_the_beginning_is_fetched(mailbox: Post, trust
 
 async def test_bytes_of_any_kind_are_told_somehow(mailbox: Post, trusted: str) -> None:
     async with PackTester(pack_for(mailbox.url(), trusted)) as tester:
-        for content in (b"\n", b"\xff\xfe\n\n\xff", b"Subject: \xff\n\n\x80" * 3, b"Content-Type: multipart/mixed\n\n--\n"):
+        for content in (
+            b"\n",
+            b"\xff\xfe\n\n\xff",
+            b"Subject: \xff\n\n\x80" * 3,
+            b"Content-Type: multipart/mixed\n\n--\n",
+        ):
             mailbox.deliver(content)
         assert len(await until_told(tester, 4)) == 4
 
 
-async def test_a_connection_that_breaks_is_made_again(mailbox: Post, trusted: str, caplog: pytest.LogCaptureFixture) -> None:
-    async with wire() as carried, PackTester(pack_for(mailbox.url(carried.port), trusted)) as tester:
+async def test_a_connection_that_breaks_is_made_again(
+    mailbox: Post, trusted: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with (
+        wire() as carried,
+        PackTester(pack_for(mailbox.url(carried.port), trusted)) as tester,
+    ):
         mailbox.deliver(mail("before"))
         await until_told(tester, 1)
         carried.cut()
@@ -141,8 +175,13 @@ async def test_a_connection_that_breaks_is_made_again(mailbox: Post, trusted: st
     assert "the source mailbox failed" in caplog.text
 
 
-async def test_a_server_that_cannot_tell_is_asked_again_and_again(mailbox: Post, trusted: str) -> None:
-    async with wire(b"IDLE", b"STARTTLS") as carried, PackTester(pack_for(mailbox.url(carried.port), trusted)) as tester:
+async def test_a_server_that_cannot_tell_is_asked_again_and_again(
+    mailbox: Post, trusted: str
+) -> None:
+    async with (
+        wire(b"IDLE", b"STARTTLS") as carried,
+        PackTester(pack_for(mailbox.url(carried.port), trusted)) as tester,
+    ):
         mailbox.deliver(mail("first"))
         await until_told(tester, 1)
         mailbox.deliver(mail("second"))
@@ -153,7 +192,7 @@ async def test_a_server_that_cannot_tell_is_asked_again_and_again(mailbox: Post,
         assert tester.sent[1].payload["subject"] == "second"
 
 
-# ------------------------------------------------------------------------------------------------------- what is wrong
+# ------------------------------------------------------------------------------------ what is wrong
 
 
 async def why(pack: Pack) -> str:
@@ -174,7 +213,9 @@ async def test_the_check_says_how_it_is(mailbox: Post, trusted: str) -> None:
     )
     missing = await why(pack_for(mailbox.url(folder="No%20such"), trusted))
     assert missing.startswith(f"No such of {mailbox.user} at {place} cannot be opened: ")
-    not_trusted = await why(email.create({"FLYTE_EMAIL_IMAP_URL": mailbox.url(), "FLYTE_EMAIL_IMAP_PASSWORD": PASSWORD}))
+    not_trusted = await why(
+        email.create({"FLYTE_EMAIL_IMAP_URL": mailbox.url(), "FLYTE_EMAIL_IMAP_PASSWORD": PASSWORD})
+    )
     assert not_trusted.startswith(f"{place} presented a certificate that is not trusted: ")
     assert (await why(pack_for("imap://flyte@127.0.0.1:1/", trusted))).startswith("127.0.0.1:1: ")
 

@@ -63,9 +63,13 @@ async def test_what_is_changed_at_one_server_holds_at_the_others_within_a_second
     await wait_for(knows_no_pack)
 
 
-async def test_a_pack_that_waits_at_one_server_gets_what_arrives_at_another_at_once(servers, client):
+async def test_a_pack_that_waits_at_one_server_gets_what_arrives_at_another_at_once(
+    servers, client
+):
     await prepare(client, servers[0])
-    assert await is_told_at_once(client, servers[0], servers[1]), "it was found by looking, not told"
+    assert await is_told_at_once(client, servers[0], servers[1]), (
+        "it was found by looking, not told"
+    )
 
 
 async def test_nothing_that_was_acknowledged_is_lost_when_servers_are_killed(servers, client):

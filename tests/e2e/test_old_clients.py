@@ -1,4 +1,6 @@
-"""The clients in production for years work unmodified: from registration to the result of an action."""
+"""The clients in production for years work unmodified: from registration to the result of an
+action.
+"""
 
 import json
 
@@ -9,17 +11,21 @@ from tests.e2e.old_clients import GoClient, OldestGoClient, PythonClient, ZeroTi
 pytestmark = pytest.mark.slow
 
 GO_REGISTRATION = (
-    b'{"name":"T","labels":{"env":"dev","x":"y=z"},"events":[{"name":"Echoed"}],"commands":[{"name":"Echo","events":["Echoed"]},'
-    b'{"name":"Boom","events":[]}],"links":[{"href":"http://help/","rel":"help"}]}'
+    b'{"name":"T","labels":{"env":"dev","x":"y=z"},"events":[{"name":"Echoed"}],'
+    b'"commands":[{"name":"Echo","events":["Echoed"]},{"name":"Boom","events":[]}],'
+    b'"links":[{"href":"http://help/","rel":"help"}]}'
 )
 PYTHON_REGISTRATION = (
-    b'{"name": "T", "labels": {"env": "dev", "x": "y=z"}, "links": [],'
-    b' "commands": [{"name": "Echo", "events": ["Echoed"], "links": []}],'
-    b' "events": [{"name": "Spont", "links": []}, {"name": "Echoed", "links": []}, {"name": "Echoed", "links": []}]}'
+    b'{"name": "T", "labels": {"env": "dev", "x": "y=z"}, "links": [], "commands": [{"name":'
+    b' "Echo", "events": ["Echoed"], "links": []}], "events": [{"name": "Spont", "links": []},'
+    b' {"name": "Echoed", "links": []}, {"name": "Echoed", "links": []}]}'
 )
-EVENTS_ONLY = b'{"name":"Ticker","events":[{"name":"Tick"}],"links":[{"href":"http://help/","rel":"help"}]}'
+EVENTS_ONLY = (
+    b'{"name":"Ticker","events":[{"name":"Tick"}],"links":[{"href":"http://help/","rel":"help"}]}'
+)
 NO_EVENTS = (
-    b'{"name":"Quiet","events":null,"commands":[{"name":"Echo","events":[]}],"links":[{"href":"http://help/","rel":"help"}]}'
+    b'{"name":"Quiet","events":null,"commands":[{"name":"Echo","events":[]}],'
+    b'"links":[{"href":"http://help/","rel":"help"}]}'
 )
 
 FLOW = b"""
@@ -38,7 +44,12 @@ steps:
 @pytest.fixture
 def flow(server):
     host = server.removeprefix("http://")
-    head = ["POST /v1/flows HTTP/1.1", f"Host: {host}", "Content-Type: application/x-yaml", f"Content-Length: {len(FLOW)}"]
+    head = [
+        "POST /v1/flows HTTP/1.1",
+        f"Host: {host}",
+        "Content-Type: application/x-yaml",
+        f"Content-Length: {len(FLOW)}",
+    ]
     assert exchange(server, head, FLOW).status == 201
 
 
@@ -48,7 +59,10 @@ CLIENTS = {
     "go of 2018 that follows Location": (OldestGoClient, GO_REGISTRATION),
     "go that sends the zero time": (ZeroTimeGoClient, GO_REGISTRATION),
     "python": (PythonClient, PYTHON_REGISTRATION),
-    "python with a slash at the end of the URL": (lambda root: PythonClient(root + "/"), PYTHON_REGISTRATION),
+    "python with a slash at the end of the URL": (
+        lambda root: PythonClient(root + "/"),
+        PYTHON_REGISTRATION,
+    ),
 }
 
 
@@ -101,7 +115,11 @@ def test_a_pack_without_events_registers(server):
 def test_registering_again_after_a_restart_of_the_pack_is_the_same_pack(server):
     for _ in range(2):
         GoClient(server).start(GO_REGISTRATION)
-    packs = GoClient(server)._request("GET", server + "/v1/packs", accept="application/json").json()["packs"]
+    packs = (
+        GoClient(server)
+        ._request("GET", server + "/v1/packs", accept="application/json")
+        .json()["packs"]
+    )
     assert [pack["id"] for pack in packs] == ["T.env.dev.x.y=z"]
 
 
@@ -112,7 +130,9 @@ def test_links_are_on_the_host_that_the_client_called(server):
 
 
 def test_the_health_link_answers(server):
-    links = json.loads(exchange(server, ["GET /v1 HTTP/1.1", "Host: " + server[7:]], b"").body)["links"]
+    links = json.loads(exchange(server, ["GET /v1 HTTP/1.1", "Host: " + server[7:]], b"").body)[
+        "links"
+    ]
     health = next(link["href"] for link in links if link["rel"].endswith("info/health"))
     answer = exchange(health, ["GET /health HTTP/1.1", "Host: " + server[7:]], b"")
     assert (answer.status, answer.body) == (200, b"")

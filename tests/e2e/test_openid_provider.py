@@ -1,4 +1,6 @@
-"""Auth with the tokens of a real OpenID provider, whose address is in FLYTE_TEST_OIDC (see `.ci/oidc`)."""
+"""Auth with the tokens of a real OpenID provider, whose address is in FLYTE_TEST_OIDC (see
+`.ci/oidc`).
+"""
 
 import os
 
@@ -23,7 +25,9 @@ def provider():
 @pytest.fixture
 def token(provider):
     def token(client):
-        answer = httpx2.post(f"{provider}/token", auth=(client, "secret"), data={"grant_type": "client_credentials"})
+        answer = httpx2.post(
+            f"{provider}/token", auth=(client, "secret"), data={"grant_type": "client_credentials"}
+        )
         assert answer.status_code == 200, answer.text
         return answer.json()["access_token"]
 
@@ -34,7 +38,11 @@ def token(provider):
 def settings(provider, tmp_path):
     (tmp_path / "policy.yaml").write_text(POLICY)
     path = str(tmp_path / "policy.yaml")
-    return {"FLYTE_AUTH_POLICY_PATH": path, "FLYTE_OIDC_ISSUER_URL": provider, "FLYTE_OIDC_ISSUER_CLIENT_ID": "flyte"}
+    return {
+        "FLYTE_AUTH_POLICY_PATH": path,
+        "FLYTE_OIDC_ISSUER_URL": provider,
+        "FLYTE_OIDC_ISSUER_CLIENT_ID": "flyte",
+    }
 
 
 async def test_people_and_packs_get_in_with_their_tokens_and_others_do_not(serve, settings, token):
@@ -42,9 +50,22 @@ async def test_people_and_packs_get_in_with_their_tokens_and_others_do_not(serve
     url = server.read_until(READY)[1]
     for algorithm in ("RS256", "ES256", "EdDSA"):
         person, stranger = token(f"person-ops-{algorithm}"), token(f"stranger-none-{algorithm}")
-        assert httpx2.get(f"{url}/v1/flows", headers={"Authorization": f"Bearer {person}"}).status_code == 200
-        assert httpx2.get(f"{url}/v1/flows", headers={"Authorization": f"Bearer {stranger}"}).status_code == 401
-        assert httpx2.get(f"{url}/v1/flows", headers={"Authorization": f"Bearer {person[:-8]}AAAAAAAA"}).status_code == 401
+        assert (
+            httpx2.get(f"{url}/v1/flows", headers={"Authorization": f"Bearer {person}"}).status_code
+            == 200
+        )
+        assert (
+            httpx2.get(
+                f"{url}/v1/flows", headers={"Authorization": f"Bearer {stranger}"}
+            ).status_code
+            == 401
+        )
+        assert (
+            httpx2.get(
+                f"{url}/v1/flows", headers={"Authorization": f"Bearer {person[:-8]}AAAAAAAA"}
+            ).status_code
+            == 401
+        )
         environ = {"FLYTE_API": url, "FLYTE_JWT": token(f"pack-packs-{algorithm}")}
         async with Client.of(Environment.read(environ)) as client:
             registration = await client.register(b'{"name": "Mine"}')
@@ -53,6 +74,8 @@ async def test_people_and_packs_get_in_with_their_tokens_and_others_do_not(serve
 
 
 def test_a_decision_about_a_real_token_is_explained(settings, token, provider):
-    code, out, _ = flyte("auth", "check", "GET", "/v1/flows", FLYTE_JWT=token("person-ops-ES256"), **settings)
+    code, out, _ = flyte(
+        "auth", "check", "GET", "/v1/flows", FLYTE_JWT=token("person-ops-ES256"), **settings
+    )
     assert code == 0
     assert "good, by a key of " + provider in out

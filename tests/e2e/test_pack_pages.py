@@ -27,10 +27,14 @@ def flow_of(page: str, number: int = 0) -> str:
 
 @asynccontextmanager
 async def running(server: str, flow: str, *packs: Pack) -> AsyncIterator[None]:
-    """Upload a flow, and run packs until the end of the block; they have registered when it begins."""
+    """Upload a flow, and run packs until the end of the block; they have registered when it
+    begins.
+    """
     stop, environment = asyncio.Event(), Environment(api=server, health_port=None)
     async with httpx2.AsyncClient(base_url=server) as client:
-        answer = await client.post("/v1/flows", content=flow, headers={"Content-Type": "application/x-yaml"})
+        answer = await client.post(
+            "/v1/flows", content=flow, headers={"Content-Type": "application/x-yaml"}
+        )
         assert answer.status_code == 201, answer.text
         serving = [asyncio.create_task(pack.serve(environment, stop=stop)) for pack in packs]
         registered = 0
@@ -50,7 +54,12 @@ async def answer_to(room: Room, text: str) -> str:
 
 async def test_the_flow_of_the_http_page_asks_flyte_itself(server: str) -> None:
     room, flow = Room(), flow_of("http.md").replace("http://127.0.0.1:8080", server)
-    pack = http.create({"FLYTE_HTTP_ALLOW": server.removeprefix("http://"), "FLYTE_HTTP_ALLOW_ADDRESSES": "127.0.0.1"})
+    pack = http.create(
+        {
+            "FLYTE_HTTP_ALLOW": server.removeprefix("http://"),
+            "FLYTE_HTTP_ALLOW_ADDRESSES": "127.0.0.1",
+        }
+    )
     async with running(server, flow, pack_for(room), pack):
         assert await answer_to(room, "is it up?") == "200: ready"
 
@@ -59,7 +68,10 @@ async def test_the_flow_of_the_http_page_says_why_there_is_no_answer(server: str
     room, flow = Room(), flow_of("http.md").replace("http://127.0.0.1:8080", server)
     async with running(server, flow, pack_for(room), http.create({})):
         answer = await answer_to(room, "is it up?")
-    assert answer == "No: 127.0.0.1 is not a public address; FLYTE_HTTP_ALLOW_ADDRESSES does not list it"
+    assert (
+        answer
+        == "No: 127.0.0.1 is not a public address; FLYTE_HTTP_ALLOW_ADDRESSES does not list it"
+    )
 
 
 async def test_the_flow_of_the_email_page_sends_a_mail(server: str) -> None:
@@ -67,7 +79,10 @@ async def test_the_flow_of_the_email_page_sends_a_mail(server: str) -> None:
     async with mail_server(answers={"bob@example.com": ["550 no such user"]}) as mails:
         pack = email.create({"SMTPSERVER": mails.place})
         async with running(server, flow_of("email.md"), pack_for(room), pack):
-            assert await answer_to(room, "page ann@example.com: the disk is full") == "Sent to ann@example.com"
+            assert (
+                await answer_to(room, "page ann@example.com: the disk is full")
+                == "Sent to ann@example.com"
+            )
             refused = await answer_to(room, "page bob@example.com: the disk is full")
     assert refused == "Not sent: bob@example.com: 550 no such user"
     assert mails.mails[0].message.get_content() == "page ann@example.com: the disk is full\n"
@@ -91,7 +106,9 @@ async def test_the_flow_of_the_how_to_shows_progress_in_one_message(server: str)
 
 
 @pytest.mark.servers
-async def test_the_flow_of_the_email_page_answers_people_and_no_programs(server: str, tmp_path: Path) -> None:
+async def test_the_flow_of_the_email_page_answers_people_and_no_programs(
+    server: str, tmp_path: Path
+) -> None:
     async with mail_server() as mails:
         with post() as mailbox:
             settings = {
@@ -101,9 +118,17 @@ async def test_the_flow_of_the_email_page_answers_people_and_no_programs(server:
                 "FLYTE_EMAIL_CA_CERT_FILE": write_certificate(tmp_path),
             }
             async with running(server, flow_of("email.md", 1), email.create(settings)):
-                mailbox.deliver(b"From: away@example.com\nAuto-Submitted: auto-replied\nSubject: Away\n\nx\n")
-                mailbox.deliver(b"From: Ann <ann@example.com>\nSubject: Help\nMessage-ID: <1@example.com>\n\nx\n")
+                mailbox.deliver(
+                    b"From: away@example.com\nAuto-Submitted: auto-replied\nSubject: Away\n\nx\n"
+                )
+                mailbox.deliver(
+                    b"From: Ann <ann@example.com>\nSubject: Help\nMessage-ID:"
+                    b" <1@example.com>\n\nx\n"
+                )
                 await mails.arrived.wait()
     (answer,) = mails.mails
     assert answer.recipients == ["ann@example.com"]
-    assert (answer.message["Subject"], answer.message["In-Reply-To"]) == ("Re: Help", "<1@example.com>")
+    assert (answer.message["Subject"], answer.message["In-Reply-To"]) == (
+        "Re: Help",
+        "<1@example.com>",
+    )

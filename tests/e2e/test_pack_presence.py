@@ -17,10 +17,16 @@ def run_pack(server):
     packs = []
 
     def run(name, *options):
-        env = {key: value for key, value in os.environ.items() if not key.startswith(("FLYTE_", "PACK_"))}
+        env = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith(("FLYTE_", "PACK_"))
+        }
         env |= {"FLYTE_API": server, "FLYTE_PACK_HEALTH_PORT": "off"}
         command = [sys.executable, "-m", "flyteops", "pack", "run", name, *options]
-        pack = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        pack = subprocess.Popen(
+            command, env=env, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
         packs.append(pack)
         assert any("is registered at" in line for line in iter(pack.stderr.readline, ""))
         return pack

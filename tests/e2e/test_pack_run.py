@@ -1,4 +1,6 @@
-"""`flyte pack run` with several packs in one process, against a server on the loopback interface."""
+"""`flyte pack run` with several packs in one process, against a server on the loopback
+interface.
+"""
 
 import asyncio
 import os
@@ -71,9 +73,19 @@ def registered(server: Loopback) -> list[str]:
     return sorted(registration["name"] for registration in server.fake.registrations)
 
 
-async def test_several_packs_share_a_process_and_stop_together(server: Loopback, folder: Path) -> None:
+async def test_several_packs_share_a_process_and_stop_together(
+    server: Loopback, folder: Path
+) -> None:
     port = str(free_port())
-    arguments = ("Shell", "Ticker", "greeter.py", "--name", "Shell=Bash", "--name", "greeter.py=Welcome")
+    arguments = (
+        "Shell",
+        "Ticker",
+        "greeter.py",
+        "--name",
+        "Shell=Bash",
+        "--name",
+        "greeter.py=Welcome",
+    )
     async with (
         program(*RUN, *arguments, api=server.url, FLYTE_PACK_HEALTH_PORT=port) as process,
         httpx2.AsyncClient() as http,
@@ -96,12 +108,16 @@ async def test_several_packs_share_a_process_and_stop_together(server: Loopback,
 
 
 @pytest.mark.parametrize("how", ["raise ValueError('bang')", "sys.exit(7)"])
-async def test_a_pack_that_fails_starts_again_and_the_others_do_not_notice(server: Loopback, folder: Path, how: str) -> None:
+async def test_a_pack_that_fails_starts_again_and_the_others_do_not_notice(
+    server: Loopback, folder: Path, how: str
+) -> None:
     (folder / "fragile.py").write_text(FRAGILE.replace("HOW", how))
     async with program(*RUN, "fragile.py", "greeter.py", api=server.url) as process:
         assert await result(server, "Do", pack="Fragile") == Event("Done", "done")
         (folder / "break").touch()
-        assert "flyte.pack [Fragile]" in await until_logged(process, "the background task work failed")
+        assert "flyte.pack [Fragile]" in await until_logged(
+            process, "the background task work failed"
+        )
         assert "Fragile failed: " in await until_logged(process, "restarting in")
         assert await result(server, "Greet", "Ann", pack="Greeter") == Event("Greeted", "Hello Ann")
         assert await result(server, "Do", pack="Fragile") == Event("Done", "done")
@@ -110,7 +126,9 @@ async def test_a_pack_that_fails_starts_again_and_the_others_do_not_notice(serve
     assert registered(server) == ["Fragile", "Fragile", "Greeter"]
 
 
-async def test_the_exit_code_tells_of_a_pack_that_does_not_work_at_the_end(server: Loopback, folder: Path) -> None:
+async def test_the_exit_code_tells_of_a_pack_that_does_not_work_at_the_end(
+    server: Loopback, folder: Path
+) -> None:
     (folder / "fragile.py").write_text(FRAGILE)
     server.fake.fail(1000, status=403, on="/v1/packs", pack="Fragile")
     async with program(*RUN, "fragile.py", "greeter.py", api=server.url) as process:
@@ -125,7 +143,11 @@ async def test_the_exit_code_tells_of_a_pack_that_does_not_work_at_the_end(serve
 @pytest.mark.parametrize(
     ("arguments", "environ", "told"),
     [
-        (["Shell", "Shell"], {}, ["two packs are called Shell; rename one of them: --name PACK=NAME"]),
+        (
+            ["Shell", "Shell"],
+            {},
+            ["two packs are called Shell; rename one of them: --name PACK=NAME"],
+        ),
         (["Shell", "Ticker", "--name", "X"], {}, ["which pack is X? Write PACK=X."]),
         (["Shell", "Ticker", "--name", "Chat=X"], {}, ["Chat is not one of the packs to run."]),
         (
@@ -137,7 +159,11 @@ async def test_the_exit_code_tells_of_a_pack_that_does_not_work_at_the_end(serve
         (
             ["Shell", "Ticker"],
             {"FLYTE_SHELL_TIMEOUT": "soon", "FLYTE_TICKER_INTERVAL": "0", "FLYTE_LABELS": "x"},
-            ["FLYTE_SHELL_TIMEOUT: ", "FLYTE_TICKER_INTERVAL: ", "FLYTE_LABELS: 'x' is not of the form key=value"],
+            [
+                "FLYTE_SHELL_TIMEOUT: ",
+                "FLYTE_TICKER_INTERVAL: ",
+                "FLYTE_LABELS: 'x' is not of the form key=value",
+            ],
         ),
     ],
 )
@@ -156,7 +182,10 @@ async def test_the_checks_of_several_packs_are_told_apart(server: Loopback, fold
     async with program(*RUN, "Shell", "greeter.py", "--check", api=server.url) as process:
         stdout, _ = await process.communicate()
     assert process.returncode == 0
-    assert stdout.decode().splitlines() == [f"Flyte: there is a server at {server.url}", "Greeter/Mood: good"]
+    assert stdout.decode().splitlines() == [
+        f"Flyte: there is a server at {server.url}",
+        "Greeter/Mood: good",
+    ]
 
 
 async def test_a_second_signal_breaks_off_all_of_them(server: Loopback, folder: Path) -> None:

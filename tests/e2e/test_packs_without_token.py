@@ -1,4 +1,6 @@
-"""Packs that cannot send a token, let in by their address, as the clients of their time put their requests on the wire."""
+"""Packs that cannot send a token, let in by their address, as the clients of their time put
+their requests on the wire.
+"""
 
 import socket
 
@@ -14,19 +16,34 @@ pytestmark = pytest.mark.slow
 
 FLOW = {
     "name": "f",
-    "steps": [{"id": "s", "event": {"name": "Spont", "packName": "T"}, "command": {"name": "Echo", "packName": "T"}}],
+    "steps": [
+        {
+            "id": "s",
+            "event": {"name": "Spont", "packName": "T"},
+            "command": {"name": "Echo", "packName": "T"},
+        }
+    ],
 }
 
 
 def start(serve, tmp_path, packs, **settings):
     server = serve(FLYTE_AUTH="tokens", FLYTE_PACKS_WITHOUT_TOKEN=packs, **settings)
     url = server.read_until(READY)[1]
-    return server, url, {"FLYTE_API": url, "FLYTE_JWT": (tmp_path / "flyte.db.admin-token").read_text().strip()}
+    return (
+        server,
+        url,
+        {"FLYTE_API": url, "FLYTE_JWT": (tmp_path / "flyte.db.admin-token").read_text().strip()},
+    )
 
 
-def test_clients_of_every_year_work_without_a_token_at_their_address_and_nowhere_else(serve, tmp_path):
+def test_clients_of_every_year_work_without_a_token_at_their_address_and_nowhere_else(
+    serve, tmp_path
+):
     server, url, admin = start(serve, tmp_path, "T[env=dev,x=y=z]@127.0.0.1, Ticker@127.0.0.0/8")
-    warning = "WARNING .*any client with an address in 127.0.0.1/32 may work as the pack .* without a token: take its commands"
+    warning = (
+        "WARNING .*any client with an address in 127.0.0.1/32 may work as the pack .* without a"
+        " token: take its commands"
+    )
     server.read_until(warning)
     bearer = {"Authorization": f"Bearer {admin['FLYTE_JWT']}"}
     assert httpx2.post(f"{url}/v1/flows", json=FLOW, headers=bearer).status_code == 201
@@ -62,11 +79,23 @@ def test_a_server_for_both_versions_of_ip_knows_an_address_of_ipv4(serve, tmp_pa
     port = url.rpartition(":")[2].strip("/")
     for host, allowed in (("127.0.0.1", "T"), ("[::1]", "U")):
         for name in ("T", "U"):
-            answer = httpx2.post(f"http://{host}:{port}/v1/packs", json={"name": name}, headers={"User-Agent": "Go"})
-            assert answer.status_code == (201 if name == allowed else 401), (host, name, answer.text)
+            answer = httpx2.post(
+                f"http://{host}:{port}/v1/packs", json={"name": name}, headers={"User-Agent": "Go"}
+            )
+            assert answer.status_code == (201 if name == allowed else 401), (
+                host,
+                name,
+                answer.text,
+            )
 
 
 def test_faults_of_the_setting_stop_the_start_and_without_auth_it_is_said_to_have_no_effect(serve):
     code, _, err = serve(FLYTE_AUTH="tokens", FLYTE_PACKS_WITHOUT_TOKEN="Shell@10.1.2.3/16").end()
-    assert (code, "FLYTE_PACKS_WITHOUT_TOKEN" in err, "did you mean 10.1.0.0/16 or 10.1.2.3?" in err) == (2, True, True)
-    serve(FLYTE_PACKS_WITHOUT_TOKEN="Shell@0.0.0.0/0").read_until("FLYTE_PACKS_WITHOUT_TOKEN has no effect: auth is off")
+    assert (
+        code,
+        "FLYTE_PACKS_WITHOUT_TOKEN" in err,
+        "did you mean 10.1.0.0/16 or 10.1.2.3?" in err,
+    ) == (2, True, True)
+    serve(FLYTE_PACKS_WITHOUT_TOKEN="Shell@0.0.0.0/0").read_until(
+        "FLYTE_PACKS_WITHOUT_TOKEN has no effect: auth is off"
+    )

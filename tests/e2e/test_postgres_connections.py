@@ -1,4 +1,6 @@
-"""Connections to PostgreSQL as people have it: behind PgBouncer, with TLS, on several hosts, and with few connections."""
+"""Connections to PostgreSQL as people have it: behind PgBouncer, with TLS, on several hosts, and
+with few connections.
+"""
 
 import asyncio
 import signal
@@ -51,10 +53,12 @@ async def works(client, server):
     return await is_ready(client, server) and answer.status_code == 202 and not server.warnings
 
 
-# ------------------------------------------------------------------------------------------------------------- PgBouncer
+# ---------------------------------------------------------------------------------------- PgBouncer
 
 
-@pytest.mark.parametrize("options", ["", "?search_path=pg_temp_not_there,{name}&statement_timeout=9000"])
+@pytest.mark.parametrize(
+    "options", ["", "?search_path=pg_temp_not_there,{name}&statement_timeout=9000"]
+)
 async def test_a_proxy_that_pools_sessions_needs_no_setting(serve, client, options):
     async with place() as url, bouncer(url, "session", 40) as proxy_url:
         name = urlsplit(url).username
@@ -65,7 +69,9 @@ async def test_a_proxy_that_pools_sessions_needs_no_setting(serve, client, optio
 
 
 @pytest.mark.parametrize("size", [1, 4])
-async def test_a_proxy_that_pools_transactions_without_a_direct_url_stops_the_start_with_advice(size):
+async def test_a_proxy_that_pools_transactions_without_a_direct_url_stops_the_start_with_advice(
+    size,
+):
     async with place() as url, bouncer(url, "transaction", size) as proxy_url:
         line = await only_line(proxy_url)
         assert "FLYTE_STORE_DIRECT_URL must name the database itself" in line
@@ -100,21 +106,34 @@ async def test_a_direct_url_with_a_wrong_password_stops_the_start():
     async with database() as postgres:
         await postgres.start()
         async with place(postgres.url) as url, bouncer(url) as proxy_url:
-            line = await only_line(proxy_url, FLYTE_STORE_DIRECT_URL=url.replace(":secret", ":wrong-one"))
+            line = await only_line(
+                proxy_url, FLYTE_STORE_DIRECT_URL=url.replace(":secret", ":wrong-one")
+            )
             assert "FLYTE_STORE_DIRECT_URL" in line
             assert "wrong-one" not in line
 
 
-# ------------------------------------------------------------------------------------------------------- URLs and hosts
+# ----------------------------------------------------------------------------------- URLs and hosts
 
 
 async def test_the_options_that_hosted_services_add_are_understood(serve, client):
     async with place() as url:
-        options = "connect_timeout=5&keepalives=1&keepalives_idle=30&keepalives_interval=10&keepalives_count=5"
-        assert await works(client, await serve(f"{url}?{options}&channel_binding=prefer&gssencmode=disable&sslmode=prefer"))
+        options = (
+            "connect_timeout=5&keepalives=1&keepalives_idle=30&keepalives_interval=10&"
+            "keepalives_count=5"
+        )
+        assert await works(
+            client,
+            await serve(
+                f"{url}?{options}&channel_binding=prefer&gssencmode=disable&sslmode=prefer"
+            ),
+        )
     async with place() as url:
         parts = urlsplit(url)
-        place_of = f"host={parts.hostname}&port={parts.port}&dbname=postgres&user={parts.username}&password=secret"
+        place_of = (
+            f"host={parts.hostname}&port={parts.port}&dbname=postgres&user={parts.username}&"
+            "password=secret"
+        )
         assert await works(client, await serve(f"postgresql:///?{place_of}"))
 
 
@@ -125,30 +144,42 @@ def silent_server():
         yield listener
 
 
-async def test_a_host_that_does_not_answer_does_not_keep_the_next_one_from_being_tried(serve, client, silent_server):
+async def test_a_host_that_does_not_answer_does_not_keep_the_next_one_from_being_tried(
+    serve, client, silent_server
+):
     async with place() as url:
         parts = urlsplit(url)
         hosts = f"127.0.0.1:{silent_server.getsockname()[1]},127.0.0.1:1,127.0.0.1:{parts.port}"
-        server = await serve(url_of(url, host=hosts) + "?connect_timeout=1&target_session_attrs=read-write")
+        server = await serve(
+            url_of(url, host=hosts) + "?connect_timeout=1&target_session_attrs=read-write"
+        )
         assert await works(client, server)
 
 
-# ------------------------------------------------------------------------------------------------------------------ TLS
+# ---------------------------------------------------------------------------------------------- TLS
 
 
 @pytest.fixture
 async def encrypted(tmp_path):
-    """Give a PostgreSQL with a certificate of the authority in `ca.pem`, and another authority in `other.pem`."""
+    """Give a PostgreSQL with a certificate of the authority in `ca.pem`, and another authority
+    in `other.pem`.
+    """
     authority, other = Certificate("Authority", is_ca=True), Certificate("Other", is_ca=True)
     (tmp_path / "ca.pem").write_bytes(authority.pem)
     (tmp_path / "other.pem").write_bytes(other.pem)
     async with database() as postgres:
-        postgres.use_tls(*write_pair(tmp_path, Certificate("db.example.com", issuer=authority, addresses=("127.0.0.2",))))
+        postgres.use_tls(
+            *write_pair(
+                tmp_path, Certificate("db.example.com", issuer=authority, addresses=("127.0.0.2",))
+            )
+        )
         await postgres.start()
         yield postgres
 
 
-async def test_a_certificate_that_cannot_be_verified_stops_the_start_with_the_file_named(encrypted, serve, client, tmp_path):
+async def test_a_certificate_that_cannot_be_verified_stops_the_start_with_the_file_named(
+    encrypted, serve, client, tmp_path
+):
     async with place(encrypted.url) as url:
         wrong, right = tmp_path / "other.pem", tmp_path / "ca.pem"
         line = await only_line(f"{url}?sslmode=verify-ca&sslrootcert={wrong}")
@@ -158,9 +189,14 @@ async def test_a_certificate_that_cannot_be_verified_stops_the_start_with_the_fi
         assert "127.0.0.1" in line
         assert "certificate is not valid for '127.0.0.1'" in line
         assert "certificate is refused" in await only_line(f"{url}?sslrootcert=system")
-        assert "cannot be read" in await refused(f"{url}?sslmode=verify-full&sslrootcert={tmp_path / 'none.pem'}")
+        assert "cannot be read" in await refused(
+            f"{url}?sslmode=verify-full&sslrootcert={tmp_path / 'none.pem'}"
+        )
         named = url_of(url, host=f"localhost:{urlsplit(url).port}")
-        assert await works(client, await serve(f"{named}?sslmode=verify-full&sslrootcert={right}&channel_binding=require"))
+        assert await works(
+            client,
+            await serve(f"{named}?sslmode=verify-full&sslrootcert={right}&channel_binding=require"),
+        )
 
 
 async def refused(store):
@@ -177,7 +213,7 @@ async def test_a_database_without_tls_stops_the_start_of_a_server_that_requires_
         assert "has TLS switched off" in line
 
 
-# ---------------------------------------------------------------------------------------------------------- Connections
+# -------------------------------------------------------------------------------------- Connections
 
 
 async def test_a_database_without_a_free_connection_is_reported_as_full(serve, client):
@@ -202,6 +238,8 @@ async def test_a_server_uses_no_more_connections_than_it_is_allowed(serve, clien
         await execute(f"ALTER ROLE {role} CONNECTION LIMIT 3")
         server = await serve(url, FLYTE_STORE_POOL_SIZE="2")
         await prepare(client, server)
-        answers = await asyncio.gather(*(client.post(f"{server.url}/packs/Source/events", json=EVENT) for _ in range(60)))
+        answers = await asyncio.gather(
+            *(client.post(f"{server.url}/packs/Source/events", json=EVENT) for _ in range(60))
+        )
         assert {answer.status_code for answer in answers} == {202}
         assert server.warnings == []

@@ -1,4 +1,6 @@
-"""A server whose PostgreSQL is away, slow, full, read-only, not as it should be, or behind a proxy."""
+"""A server whose PostgreSQL is away, slow, full, read-only, not as it should be, or behind a
+proxy.
+"""
 
 import asyncio
 import itertools
@@ -101,7 +103,9 @@ async def test_a_server_that_waits_for_its_database_stops_when_told(postgres, se
     assert await server.end() == 0
 
 
-async def test_nothing_that_was_acknowledged_is_lost_when_the_database_crashes_under_load(postgres, serve, client):
+async def test_nothing_that_was_acknowledged_is_lost_when_the_database_crashes_under_load(
+    postgres, serve, client
+):
     await postgres.start()
     servers = [await serve(postgres.url) for _ in range(2)]
     await prepare(client, *servers)
@@ -149,7 +153,9 @@ class Load:
     async def send(self, number):
         event = {"event": "Asked", "payload": number}
         key = {"Idempotency-Key": str(number)}
-        answer = await self._client.post(f"{self._url}/packs/Source/events", json=event, headers=key)
+        answer = await self._client.post(
+            f"{self._url}/packs/Source/events", json=event, headers=key
+        )
         return "accepted" if answer.status_code == 202 else answer.json()["code"]
 
     async def send_many(self):
@@ -160,7 +166,9 @@ class Load:
 
     async def work(self):
         while not self.is_over:
-            answer = await self._client.post(f"{self._url}/packs/Worker/actions/take", params={"wait": 1})
+            answer = await self._client.post(
+                f"{self._url}/packs/Worker/actions/take", params={"wait": 1}
+            )
             if answer.status_code == 200:
                 await self.end(answer.json()["links"][0]["href"])
 
@@ -190,7 +198,9 @@ ALLOWED = {"accepted": (1,), "outcome-unknown": (0, 1), "unavailable": (0,), "bu
 
 
 @pytest.mark.timeout(240)
-async def test_every_answer_is_true_and_no_command_is_left_when_the_database_is_frozen_under_load(postgres, serve, client):
+async def test_every_answer_is_true_and_no_command_is_left_when_the_database_is_frozen_under_load(
+    postgres, serve, client
+):
     await postgres.start()
     server = await serve(postgres.url)
     await prepare(client, server)
@@ -206,7 +216,11 @@ async def test_every_answer_is_true_and_no_command_is_left_when_the_database_is_
         load.is_calm = True
         await asyncio.wait(senders)
         found = await load.stored()
-        assert not [(number, code) for number, code in load.codes.items() if found[number] not in ALLOWED[code]]
+        assert not [
+            (number, code)
+            for number, code in load.codes.items()
+            if found[number] not in ALLOWED[code]
+        ]
         unknown = [number for number, code in load.codes.items() if code == "outcome-unknown"]
         assert {await load.send(number) for number in unknown} <= {"accepted"}
         assert set((await load.stored()).values()) == {1}
@@ -232,7 +246,9 @@ FULL = (
 
 
 @pytest.mark.parametrize(("fault", "words"), [(READ_ONLY, "read-only"), (FULL, "No space left")])
-async def test_a_database_that_cannot_be_written_is_told_and_works_again_afterwards(postgres, serve, client, fault, words):
+async def test_a_database_that_cannot_be_written_is_told_and_works_again_afterwards(
+    postgres, serve, client, fault, words
+):
     begin, end = fault
     await postgres.start()
     server = await serve(postgres.url)
@@ -247,17 +263,29 @@ async def test_a_database_that_cannot_be_written_is_told_and_works_again_afterwa
     assert "Traceback" not in server.log
 
 
-MADE_OTHERWISE = "DROP INDEX flyte_action_waiting; CREATE INDEX flyte_action_waiting ON flyte_action (seq) WITH (fillfactor = 50)"
+MADE_OTHERWISE = (
+    "DROP INDEX flyte_action_waiting; CREATE INDEX flyte_action_waiting ON flyte_action (seq) WITH"
+    " (fillfactor = 50)"
+)
 
 
 @pytest.mark.parametrize(
     ("statement", "words"),
     [
-        ("UPDATE flyte_number SET value = 99 WHERE name = 'schema'", "written by a newer Flyte (schema 99"),
-        (MADE_OTHERWISE, "is now: CREATE INDEX flyte_action_waiting ON flyte_action USING btree (seq) WITH"),
+        (
+            "UPDATE flyte_number SET value = 99 WHERE name = 'schema'",
+            "written by a newer Flyte (schema 99",
+        ),
+        (
+            MADE_OTHERWISE,
+            "is now: CREATE INDEX flyte_action_waiting ON flyte_action USING btree (seq) WITH",
+        ),
         ("DROP INDEX flyte_action_due", "index flyte_action_due is missing"),
         ("DROP TABLE flyte_attempt", "column flyte_attempt.number is missing"),
-        ("ALTER TABLE flyte_event ALTER name TYPE varchar(10)", "column flyte_event.name is now: character varying(10)"),
+        (
+            "ALTER TABLE flyte_event ALTER name TYPE varchar(10)",
+            "column flyte_event.name is now: character varying(10)",
+        ),
         ("ALTER TABLE flyte_pack OWNER TO flyte", "right to SELECT in flyte_pack is now: false"),
     ],
 )
@@ -294,7 +322,9 @@ async def test_an_installation_in_another_schema_of_the_search_path_is_left_alon
         assert await server.end() == 0
 
 
-async def test_servers_behind_a_proxy_that_pools_transactions_tell_each_other_at_once(serve, client):
+async def test_servers_behind_a_proxy_that_pools_transactions_tell_each_other_at_once(
+    serve, client
+):
     async with place() as url, bouncer(url) as proxy_url:
         one, two = [await serve(proxy_url, FLYTE_STORE_DIRECT_URL=url) for _ in range(2)]
         await prepare(client, one)

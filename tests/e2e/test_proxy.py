@@ -45,8 +45,13 @@ def proxy(servers):
     assert program is not None, "haproxy is not installed; .ci/run installs it"
     listen = f"127.0.0.1:{free_port()}"
     environment = {"LISTEN": listen}
-    environment |= {f"SERVER_{number}": server.url.partition("://")[2] for number, server in enumerate(servers, 1)}
-    process = subprocess.Popen([program, "-W", "-f", CONFIGURATION], env=environment, stderr=subprocess.DEVNULL)
+    environment |= {
+        f"SERVER_{number}": server.url.partition("://")[2]
+        for number, server in enumerate(servers, 1)
+    }
+    process = subprocess.Popen(
+        [program, "-W", "-f", CONFIGURATION], env=environment, stderr=subprocess.DEVNULL
+    )
     try:
         with httpx2.Client(base_url=f"http://{listen}", timeout=5) as client:
             wait_until(lambda: process.poll() is not None or status_of(client) == 200)

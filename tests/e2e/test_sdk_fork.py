@@ -84,7 +84,12 @@ async def answer() -> Event:
 pack.run()
 """
 
-WAYS = ["child_of_fork", "child_of_multiprocessing", "worker_of_a_pool", "program_with_open_descriptors"]
+WAYS = [
+    "child_of_fork",
+    "child_of_multiprocessing",
+    "worker_of_a_pool",
+    "program_with_open_descriptors",
+]
 
 
 @pytest.fixture
@@ -107,7 +112,8 @@ async def begin_child(server: Loopback, process: Process, command: str, way: str
     outcome = asyncio.create_task(result(server, command, way))
     pid = int(await printed(process))
     assert await outcome == Event("Done")
-    while sum(call.endswith("/take") for call in server.fake.requests) < 2:  # noqa: ASYNC110 - until it waits for more work
+    # Until it waits for more work.
+    while sum(call.endswith("/take") for call in server.fake.requests) < 2:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     return pid
 
@@ -149,17 +155,23 @@ async def test_a_child_does_not_keep_a_stopped_pack_connected(
             await asyncio.wait_for(until_closed(port), 10)
         else:
             assert await process.wait() == 0
-        async with program(parent, api=server.url, FLYTE_PACK_HEALTH_PORT=port) as other, httpx2.AsyncClient() as http:
+        async with (
+            program(parent, api=server.url, FLYTE_PACK_HEALTH_PORT=port) as other,
+            httpx2.AsyncClient() as http,
+        ):
             await server.fake.until(lambda: len(server.fake.registrations) == 2)
             assert await asyncio.wait_for(result(server, "Answer"), 10) == Event("Done", other.pid)
             assert (await http.get(f"http://127.0.0.1:{port}/")).status_code == 200
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_for_a_child_ends_the_child_and_not_the_pack(server: Loopback, parent: Path, number: int) -> None:
+async def test_a_signal_for_a_child_ends_the_child_and_not_the_pack(
+    server: Loopback, parent: Path, number: int
+) -> None:
     async with program(parent, api=server.url) as process:
         ended = await result(server, "EndChild", int(number))
-        assert ended.payload in ({-number} if number == signal.SIGTERM else {-number, 1})  # 1 is that of a KeyboardInterrupt
+        # 1 is that of a KeyboardInterrupt.
+        assert ended.payload in ({-number} if number == signal.SIGTERM else {-number, 1})
         assert await asyncio.wait_for(result(server, "Answer"), 10) == Event("Done", process.pid)
 
 

@@ -68,7 +68,9 @@ class Loopback:
         return f"{'http' if self._tls is None else 'https'}://localhost:{self.port}"
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=self._tls)
+        self._server = await asyncio.start_server(
+            self._serve, "127.0.0.1", self.port, ssl=self._tls
+        )
 
     async def stop(self) -> None:
         server, self._server = self._server, None
@@ -89,7 +91,11 @@ class Loopback:
                 if answer is None:
                     break
                 body = await answer.aread()
-                headers = [(key, value) for key, value in answer.headers.items() if key.lower() != "content-length"]
+                headers = [
+                    (key, value)
+                    for key, value in answer.headers.items()
+                    if key.lower() != "content-length"
+                ]
                 if answer.status_code != 204:
                     headers.append(("Content-Length", str(len(body))))
                 for event in (
@@ -103,7 +109,9 @@ class Loopback:
         self._writers.discard(writer)
         writer.close()
 
-    async def _answer(self, request: httpx2.Request, reader: asyncio.StreamReader) -> httpx2.Response | None:
+    async def _answer(
+        self, request: httpx2.Request, reader: asyncio.StreamReader
+    ) -> httpx2.Response | None:
         """Answer as the real server does: who has gone is not given work that others could do."""
         answering = asyncio.create_task(self.fake.handle_async_request(request))
         gone = asyncio.create_task(reader.read(1))  # nothing else comes before the answer
@@ -113,7 +121,9 @@ class Loopback:
         await asyncio.wait({other})
         return None if other is answering else answering.result()
 
-    async def _read(self, connection: h11.Connection, reader: asyncio.StreamReader) -> httpx2.Request | None:
+    async def _read(
+        self, connection: h11.Connection, reader: asyncio.StreamReader
+    ) -> httpx2.Request | None:
         request, body = None, b""
         while True:
             event = connection.next_event()
@@ -149,8 +159,16 @@ async def server() -> AsyncIterator[Loopback]:
 @contextlib.asynccontextmanager
 async def program(*arguments: str | Path, api: str, **variables: str) -> AsyncIterator[Process]:
     """Run a Python program, and see to it that it is gone at the end."""
-    environ = {key: value for key, value in os.environ.items() if not key.startswith(("FLYTE_", "SSL_"))}
-    environ |= {"FLYTE_API": api, "FLYTE_PACK_HEALTH_PORT": "off", "PYTHONUNBUFFERED": "1", "DISK": "much space", **variables}
+    environ = {
+        key: value for key, value in os.environ.items() if not key.startswith(("FLYTE_", "SSL_"))
+    }
+    environ |= {
+        "FLYTE_API": api,
+        "FLYTE_PACK_HEALTH_PORT": "off",
+        "PYTHONUNBUFFERED": "1",
+        "DISK": "much space",
+        **variables,
+    }
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-W", "error", *arguments, env=environ, stdin=PIPE, stdout=PIPE, stderr=PIPE
     )
@@ -183,13 +201,17 @@ async def printed(process: Process) -> str:
     return (await process.stdout.readline()).decode().rstrip("\n")
 
 
-async def result(server: Loopback, command: str, command_input: object = None, *, pack: str | None = None) -> Event:
+async def result(
+    server: Loopback, command: str, command_input: object = None, *, pack: str | None = None
+) -> Event:
     action_id = server.fake.ask(command, command_input, pack=pack)
     await server.fake.until(lambda: action_id in server.fake.results)
     return server.fake.results[action_id]
 
 
-async def test_a_pack_that_starts_before_its_server_registers_when_it_is_there(greeter: Path) -> None:
+async def test_a_pack_that_starts_before_its_server_registers_when_it_is_there(
+    greeter: Path,
+) -> None:
     server = Loopback()
     async with program(greeter, api=server.url) as process:
         await until_logged(process, "registration failed")
@@ -222,7 +244,9 @@ async def test_a_pack_goes_on_after_its_server_restarted(server: Loopback, greet
         assert await result(server, "Greet", "Bob") == Event("Greeted", "Hello Bob")
 
 
-async def test_sigterm_lets_a_running_command_finish(server: Loopback, greeter: Path, tmp_path: Path) -> None:
+async def test_sigterm_lets_a_running_command_finish(
+    server: Loopback, greeter: Path, tmp_path: Path
+) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     async with program(greeter, api=server.url) as process:
@@ -235,10 +259,15 @@ async def test_sigterm_lets_a_running_command_finish(server: Loopback, greeter: 
     assert server.fake.results == {action_id: Event("Greeted", "goodbye")}
 
 
-async def test_a_function_that_blocks_stops_neither_takes_nor_health(server: Loopback, greeter: Path, tmp_path: Path) -> None:
+async def test_a_function_that_blocks_stops_neither_takes_nor_health(
+    server: Loopback, greeter: Path, tmp_path: Path
+) -> None:
     pipe, port = tmp_path / "pipe", str(free_port())
     os.mkfifo(pipe)
-    async with program(greeter, api=server.url, FLYTE_PACK_HEALTH_PORT=port) as process, httpx2.AsyncClient() as http:
+    async with (
+        program(greeter, api=server.url, FLYTE_PACK_HEALTH_PORT=port) as process,
+        httpx2.AsyncClient() as http,
+    ):
         action_id = server.fake.ask("WaitFor", str(pipe))
         assert await printed(process) == "started"
         assert await result(server, "Greet", "Ann") == Event("Greeted", "Hello Ann")
@@ -248,13 +277,17 @@ async def test_a_function_that_blocks_stops_neither_takes_nor_health(server: Loo
     assert server.fake.results[action_id] == Event("Greeted", "at last")
 
 
-async def test_what_does_not_finish_in_time_is_told_to_the_server(server: Loopback, greeter: Path) -> None:
+async def test_what_does_not_finish_in_time_is_told_to_the_server(
+    server: Loopback, greeter: Path
+) -> None:
     async with program(greeter, api=server.url, FLYTE_PACK_STOP_TIMEOUT="100ms") as process:
         server.fake.ask("Hang")
         assert await printed(process) == "started"
         process.send_signal(signal.SIGINT)
         assert await process.wait() == 0
-    assert list(server.fake.results.values()) == [Event("FATAL", "Greeter was stopped before Hang ended")]
+    assert list(server.fake.results.values()) == [
+        Event("FATAL", "Greeter was stopped before Hang ended")
+    ]
 
 
 async def test_the_second_signal_ends_the_pack_at_once(server: Loopback, greeter: Path) -> None:
@@ -268,7 +301,9 @@ async def test_the_second_signal_ends_the_pack_at_once(server: Loopback, greeter
     assert server.fake.results == {}
 
 
-async def test_a_thread_that_never_ends_does_not_keep_the_pack(server: Loopback, greeter: Path, tmp_path: Path) -> None:
+async def test_a_thread_that_never_ends_does_not_keep_the_pack(
+    server: Loopback, greeter: Path, tmp_path: Path
+) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     async with program(greeter, api=server.url, FLYTE_PACK_STOP_TIMEOUT="0") as process:
@@ -276,10 +311,14 @@ async def test_a_thread_that_never_ends_does_not_keep_the_pack(server: Loopback,
         assert await printed(process) == "started"
         process.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(process.wait(), timeout=15) == 0
-    assert list(server.fake.results.values()) == [Event("FATAL", "Greeter was stopped before WaitFor ended")]
+    assert list(server.fake.results.values()) == [
+        Event("FATAL", "Greeter was stopped before WaitFor ended")
+    ]
 
 
-async def test_scripts_do_not_outlive_a_shell_pack_that_is_broken_off(server: Loopback, tmp_path: Path) -> None:
+async def test_scripts_do_not_outlive_a_shell_pack_that_is_broken_off(
+    server: Loopback, tmp_path: Path
+) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     async with program("-m", "flyteops.packs.shell", api=server.url) as process:
@@ -294,18 +333,25 @@ async def test_scripts_do_not_outlive_a_shell_pack_that_is_broken_off(server: Lo
 
 
 async def test_a_wrong_environment_is_explained_and_exits_with_2(greeter: Path) -> None:
-    async with program(greeter, api="", FLYTE_LABELS="x", FLYTE_CA_CERT_FILE="/no/such.pem") as process:
+    async with program(
+        greeter, api="", FLYTE_LABELS="x", FLYTE_CA_CERT_FILE="/no/such.pem"
+    ) as process:
         _, stderr = await process.communicate()
     assert process.returncode == 2
     assert stderr.decode().splitlines() == [
         "Greeter: the environment is not valid:",
         "  FLYTE_API: is not set: the server's address, such as http://localhost:8080",
         "  FLYTE_LABELS: 'x' is not of the form key=value",
-        "  FLYTE_CA_CERT_FILE: cannot read certificates from '/no/such.pem': No such file or directory",
+        (
+            "  FLYTE_CA_CERT_FILE: cannot read certificates from '/no/such.pem': No such file or"
+            " directory"
+        ),
     ]
 
 
-async def test_a_pack_that_is_refused_says_why_and_exits_with_1(server: Loopback, greeter: Path) -> None:
+async def test_a_pack_that_is_refused_says_why_and_exits_with_1(
+    server: Loopback, greeter: Path
+) -> None:
     server.fake.fail(status=401, on="/v1/packs")
     async with program(greeter, api=server.url) as process:
         _, stderr = await process.communicate()
@@ -315,7 +361,10 @@ async def test_a_pack_that_is_refused_says_why_and_exits_with_1(server: Loopback
 
 async def test_health_follows_the_connection_to_the_server(server: Loopback, greeter: Path) -> None:
     port = str(free_port())
-    async with program(greeter, api=server.url, FLYTE_PACK_HEALTH_PORT=port) as process, httpx2.AsyncClient() as http:
+    async with (
+        program(greeter, api=server.url, FLYTE_PACK_HEALTH_PORT=port) as process,
+        httpx2.AsyncClient() as http,
+    ):
         await result(server, "Greet", "Ann")
         answer = await http.get(f"http://localhost:{port}/any/path")
         assert (answer.status_code, answer.json()) == (
@@ -333,10 +382,15 @@ async def test_health_follows_the_connection_to_the_server(server: Loopback, gre
         assert answer.json()["DefaultCheck"]["healthy"] is False
 
 
-async def test_one_check_that_fails_makes_a_pack_unhealthy(server: Loopback, tmp_path: Path) -> None:
+async def test_one_check_that_fails_makes_a_pack_unhealthy(
+    server: Loopback, tmp_path: Path
+) -> None:
     port, path = str(free_port()), tmp_path / "pack.py"
     path.write_text(PACK.replace('os.environ["DISK"]', 'os.environ["NO_DISK"]'))
-    async with program(path, api=server.url, FLYTE_PACK_HEALTH_PORT=port), httpx2.AsyncClient() as http:
+    async with (
+        program(path, api=server.url, FLYTE_PACK_HEALTH_PORT=port),
+        httpx2.AsyncClient() as http,
+    ):
         await result(server, "Greet", "Ann")
         answer = await http.get(f"http://localhost:{port}/")
     assert answer.status_code == 500
@@ -365,29 +419,51 @@ async def certificate(tmp_path: Path) -> Path:
     assert openssl is not None, "this test needs the openssl command"
     path = tmp_path / "server.pem"
     process = await asyncio.create_subprocess_exec(
-        openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-        "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
-        "-keyout", str(tmp_path / "key.pem"), "-out", str(path), stderr=PIPE,
-    )  # fmt: skip
+        openssl,
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=localhost",
+        "-addext",
+        "subjectAltName=DNS:localhost",
+        "-keyout",
+        str(tmp_path / "key.pem"),
+        "-out",
+        str(path),
+        stderr=PIPE,
+    )
     await process.communicate()
     assert process.returncode == 0
     return path
 
 
-async def test_a_server_with_a_certificate_of_our_own_is_trusted_only_if_told_so(certificate: Path, greeter: Path) -> None:
+async def test_a_server_with_a_certificate_of_our_own_is_trusted_only_if_told_so(
+    certificate: Path, greeter: Path
+) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, certificate.with_name("key.pem"))
     server = Loopback(context)
     await server.start()
     async with program(greeter, api=server.url) as process:
-        assert "FLYTE_CA_CERT_FILE names a file" in await until_logged(process, "registration failed")
+        assert "FLYTE_CA_CERT_FILE names a file" in await until_logged(
+            process, "registration failed"
+        )
     async with program(greeter, api=server.url, FLYTE_CA_CERT_FILE=str(certificate)):
         assert await result(server, "Greet", "Ann") == Event("Greeted", "Hello Ann")
     await server.stop()
 
 
 async def test_the_chat_pack_talks_through_pipes(server: Loopback) -> None:
-    async with program("-m", "flyteops.packs.chat", api=server.url, USER="ann", PACK_NAME="Slack") as process:
+    async with program(
+        "-m", "flyteops.packs.chat", api=server.url, USER="ann", PACK_NAME="Slack"
+    ) as process:
         assert process.stdin is not None
         process.stdin.write(b"deploy app\n")
         await server.fake.until(lambda: server.fake.events)

@@ -1,4 +1,6 @@
-"""Packs and the real server in one process; and the server of `flyteops.sdk.testing` held against the real one."""
+"""Packs and the real server in one process; and the server of `flyteops.sdk.testing` held
+against the real one.
+"""
 
 import asyncio
 import time
@@ -54,7 +56,9 @@ async def server(tmp_path: Path) -> AsyncIterator[httpx2.AsyncBaseTransport]:
         keeping.cancel()
 
 
-def step(step_id: str, pack: str, event: str, command: str, to: str, given: Any, **more: Any) -> dict[str, Any]:
+def step(
+    step_id: str, pack: str, event: str, command: str, to: str, given: Any, **more: Any
+) -> dict[str, Any]:
     return {
         "id": step_id,
         "event": {"name": event, "packName": pack},
@@ -63,20 +67,31 @@ def step(step_id: str, pack: str, event: str, command: str, to: str, given: Any,
     }
 
 
-async def test_a_chat_command_runs_a_script_and_its_output_is_said(server: httpx2.AsyncBaseTransport) -> None:
+async def test_a_chat_command_runs_a_script_and_its_output_is_said(
+    server: httpx2.AsyncBaseTransport,
+) -> None:
     room, environment, stop = Room(), Environment(api=BASE, health_port=None), asyncio.Event()
     steps = [
         step(
-            "ask", "Chat", "ReceivedMessage", "Shell", "Shell", "printf 'hello from %s' {{ Event.Payload.user.name }}",
+            "ask",
+            "Chat",
+            "ReceivedMessage",
+            "Shell",
+            "Shell",
+            "printf 'hello from %s' {{ Event.Payload.user.name }}",
             criteria="{{ Event.Payload.message == 'flyte hello' }}",
             context={"Channel": "{{ Event.Payload.channelId }}"},
         ),
         step(
-            "tell", "Shell", "Output", "SendMessage", "Chat",
+            "tell",
+            "Shell",
+            "Output",
+            "SendMessage",
+            "Chat",
             {"channelId": "{{ Context.Channel }}", "message": "{{ Event.Payload.stdout }}"},
             dependsOn=["ask"],
         ),
-    ]  # fmt: skip
+    ]
     async with httpx2.AsyncClient(transport=server, base_url=BASE) as http:
         answer = await http.post("/v1/flows", json={"name": "hello", "steps": steps})
         assert answer.status_code == 201, answer.text
@@ -104,14 +119,27 @@ async def dialogue(transport: httpx2.AsyncBaseTransport, fake: FakeServer | None
 
         async def post(url: str, body: Any = None) -> httpx2.Response:
             answer = await http.post(url, json=body)
-            seen.append((answer.status_code, answer.headers.get("Content-Type", "").split(";")[0] if answer.content else ""))
+            seen.append(
+                (
+                    answer.status_code,
+                    answer.headers.get("Content-Type", "").split(";")[0] if answer.content else "",
+                )
+            )
             return answer
 
         def link(answer: httpx2.Response, rel: str) -> str:
-            return next(str(link["href"]) for link in answer.json()["links"] if link["rel"].endswith(rel))
+            return next(
+                str(link["href"]) for link in answer.json()["links"] if link["rel"].endswith(rel)
+            )
 
         root = await http.get("/v1")
-        pack = {"name": "P", "labels": {"b": "2", "a": "1"}, "events": [{"name": "E"}], "commands": [], "links": []}
+        pack = {
+            "name": "P",
+            "labels": {"b": "2", "a": "1"},
+            "events": [{"name": "E"}],
+            "commands": [],
+            "links": [],
+        }
         registered = await post(link(root, "pack/listPacks"), pack)
         take, events = link(registered, "takeAction"), link(registered, "event")
         seen += [registered.json()["id"], take, events]
@@ -132,7 +160,9 @@ async def dialogue(transport: httpx2.AsyncBaseTransport, fake: FakeServer | None
     return seen
 
 
-async def test_the_server_for_tests_answers_as_the_real_one(server: httpx2.AsyncBaseTransport) -> None:
+async def test_the_server_for_tests_answers_as_the_real_one(
+    server: httpx2.AsyncBaseTransport,
+) -> None:
     async with httpx2.AsyncClient(transport=server, base_url=BASE) as http:
         steps = [step("s", "P", "E", "Do", "P", {"x": "{{ Event.Payload.x }}"})]
         await http.post("/v1/flows", json={"name": "f", "steps": steps})
@@ -140,18 +170,26 @@ async def test_the_server_for_tests_answers_as_the_real_one(server: httpx2.Async
     assert await dialogue(fake, fake) == await dialogue(server, None)
 
 
-async def run_slow_pack(server: httpx2.AsyncBaseTransport, limit: str, work: Callable[[], Any]) -> dict[str, Any]:
-    """Run a command that takes a while in a step with a time limit; return its action as the audit shows it in the end."""
+async def run_slow_pack(
+    server: httpx2.AsyncBaseTransport, limit: str, work: Callable[[], Any]
+) -> dict[str, Any]:
+    """Run a command that takes a while in a step with a time limit; return its action as the
+    audit shows it in the end.
+    """
     pack, environment, stop = Pack("Slow"), Environment(api=BASE, health_port=None), asyncio.Event()
 
     pack.command("Work", events=[pack.event("Worked")])(work)
     transport = Counting(server)
-    running = asyncio.create_task(pack.serve(environment, stop=stop, transport=transport, clock=Hasty()))
+    running = asyncio.create_task(
+        pack.serve(environment, stop=stop, transport=transport, clock=Hasty())
+    )
     await transport.registered.wait()
     async with httpx2.AsyncClient(transport=server, base_url=BASE) as http:
         limited = step("slow", "Slow", "Asked", "Work", "Slow", None)
         limited["command"]["timeout"] = limit
-        assert (await http.post("/v1/flows", json={"name": "slow", "steps": [limited]})).status_code == 201
+        assert (
+            await http.post("/v1/flows", json={"name": "slow", "steps": [limited]})
+        ).status_code == 201
         await http.post("/v1/packs/Slow/events", json={"event": "Asked"})
         action: dict[str, Any] = {"state": {"value": "NEW"}}
         while action["state"]["value"] in ("NEW", "PENDING"):
@@ -174,13 +212,17 @@ async def sleep() -> Event:
 
 
 @pytest.mark.parametrize("work", [block, sleep])
-async def test_a_pack_keeps_alive_what_it_has_in_hand(server: httpx2.AsyncBaseTransport, work: Callable[[], Any]) -> None:
+async def test_a_pack_keeps_alive_what_it_has_in_hand(
+    server: httpx2.AsyncBaseTransport, work: Callable[[], Any]
+) -> None:
     action = await run_slow_pack(server, "300ms", work)
     assert action["state"]["value"] == "SUCCESS"
     assert [attempt.get("lostAt") for attempt in action["attempts"]] == [None]
 
 
-async def test_a_command_that_was_given_to_others_is_broken_off(server: httpx2.AsyncBaseTransport) -> None:
+async def test_a_command_that_was_given_to_others_is_broken_off(
+    server: httpx2.AsyncBaseTransport,
+) -> None:
     pack, environment, stop = Pack("Slow"), Environment(api=BASE, health_port=None), asyncio.Event()
     begun, broken_off = asyncio.Event(), asyncio.Event()
 
@@ -194,16 +236,22 @@ async def test_a_command_that_was_given_to_others_is_broken_off(server: httpx2.A
         raise AssertionError
 
     transport = Counting(server)
-    running = asyncio.create_task(pack.serve(environment, stop=stop, transport=transport, clock=Hasty()))
+    running = asyncio.create_task(
+        pack.serve(environment, stop=stop, transport=transport, clock=Hasty())
+    )
     await transport.registered.wait()
     async with httpx2.AsyncClient(transport=server, base_url=BASE) as http:
         limited = step("slow", "Slow", "Asked", "Work", "Slow", None)
         limited["command"]["timeout"] = "300ms"
-        assert (await http.post("/v1/flows", json={"name": "slow", "steps": [limited]})).status_code == 201
+        assert (
+            await http.post("/v1/flows", json={"name": "slow", "steps": [limited]})
+        ).status_code == 201
         await http.post("/v1/packs/Slow/events", json={"event": "Asked"})
         await begun.wait()
         (action,) = (await http.get("/v1/actions")).json()["actions"]
-        answer = await http.post(f"/v1/actions/{action['id']}/resolution", json={"resolution": "failed"})
+        answer = await http.post(
+            f"/v1/actions/{action['id']}/resolution", json={"resolution": "failed"}
+        )
         assert answer.status_code == 204
     async with asyncio.timeout(10):
         await broken_off.wait()

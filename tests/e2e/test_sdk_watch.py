@@ -44,7 +44,9 @@ def blocker(tmp_path: Path) -> Path:
     return path
 
 
-async def test_a_command_that_blocks_runs_once_and_the_log_says_who_blocks_and_where(server: Loopback, blocker: Path) -> None:
+async def test_a_command_that_blocks_runs_once_and_the_log_says_who_blocks_and_where(
+    server: Loopback, blocker: Path
+) -> None:
     async with program(blocker, api=server.url) as process:
         action_id = server.fake.ask("Block", 3.5, timeout=1.5, attempts=3)
         line = await until_logged(process, "has blocked the event loop")
@@ -56,7 +58,7 @@ async def test_a_command_that_blocks_runs_once_and_the_log_says_who_blocks_and_w
         assert await result(server, "Block", 0) == Event("Done", 2)
 
 
-# ------------------------------------------------------------------------------------------------------------------ health
+# ------------------------------------------------------------------------------------------- health
 
 
 @contextlib.contextmanager
@@ -88,20 +90,28 @@ async def test_health_is_told_to_this_machine_only_unless_asked(
         assert (await http.get(f"http://127.0.0.2:{port}/")).status_code in (200, 500)
 
 
-async def test_packs_that_are_not_told_a_port_find_one_each(server: Loopback, blocker: Path, http: httpx2.AsyncClient) -> None:
+async def test_packs_that_are_not_told_a_port_find_one_each(
+    server: Loopback, blocker: Path, http: httpx2.AsyncClient
+) -> None:
     async with contextlib.AsyncExitStack() as stack:
         places = set()
         for _ in range(3):
-            process = await stack.enter_async_context(program(blocker, api=server.url, FLYTE_PACK_HEALTH_PORT=""))
+            process = await stack.enter_async_context(
+                program(blocker, api=server.url, FLYTE_PACK_HEALTH_PORT="")
+            )
             line = await until_logged(process, "health is at http://127.0.0.1:")
             places.add(line.partition("health is at ")[2].split("/;")[0].strip().rstrip("/"))
         assert len(places) == 3
         for place in places:
-            assert (await http.get(f"{place}/")).headers["Content-Type"].startswith("application/json")
+            assert (
+                (await http.get(f"{place}/")).headers["Content-Type"].startswith("application/json")
+            )
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "192.0.2.7", "no-such-host.invalid"])
-async def test_a_health_endpoint_that_cannot_be_had_does_not_stop_the_pack(server: Loopback, blocker: Path, host: str) -> None:
+async def test_a_health_endpoint_that_cannot_be_had_does_not_stop_the_pack(
+    server: Loopback, blocker: Path, host: str
+) -> None:
     with taken_port() as port:
         variables = {"FLYTE_PACK_HEALTH_PORT": str(port), "FLYTE_PACK_HEALTH_HOST": host}
         async with program(blocker, api=server.url, **variables) as process:

@@ -1,4 +1,6 @@
-"""A server whose database file, disk or lock is taken away while it runs: what it answers is true, and so is its readiness."""
+"""A server whose database file, disk or lock is taken away while it runs: what it answers is
+true, and so is its readiness.
+"""
 
 import os
 import resource
@@ -33,12 +35,18 @@ def server(tmp_path):
 
 def send(url, size=10):
     """Send an event that cannot be compressed."""
-    return httpx2.post(f"{url}/v1/packs/P/events", json={"event": "E", "payload": os.urandom(size // 2).hex()})
+    return httpx2.post(
+        f"{url}/v1/packs/P/events", json={"event": "E", "payload": os.urandom(size // 2).hex()}
+    )
 
 
 def readiness(url):
     answer = httpx2.get(f"{url}/health/ready")
-    return answer.status_code, " ".join(answer.json().get("reasons", [])), answer.json().get("warnings", [])
+    return (
+        answer.status_code,
+        " ".join(answer.json().get("reasons", [])),
+        answer.json().get("warnings", []),
+    )
 
 
 def events_in(path):
@@ -51,7 +59,8 @@ def events_in(path):
 class Senders:
     """Threads that send events.
 
-    They keep the ids of those that were acknowledged, the time when the last of these was sent, and all status codes.
+    They keep the ids of those that were acknowledged, the time when the last of these was sent, and
+    all status codes.
     """
 
     def __init__(self, url):
@@ -74,7 +83,9 @@ class Senders:
         with httpx2.Client(base_url=self.url) as client:
             while not self._is_over.is_set():
                 sent_at = time.monotonic()
-                answer = client.post("/v1/packs/P/events", json={"event": "E", "payload": "x" * 500})
+                answer = client.post(
+                    "/v1/packs/P/events", json={"event": "E", "payload": "x" * 500}
+                )
                 self.codes.add(answer.status_code)
                 if answer.status_code == 202:
                     self.ids.append(answer.headers["location"].rpartition("/")[2])
@@ -139,7 +150,9 @@ def test_readiness_says_that_the_disk_is_full_until_there_is_room(tmp_path, serv
     for _ in range(5):
         assert readiness(url)[0] == 503
     assert httpx2.get(f"{url}/v1/audit/events").status_code == 200
-    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    resource.prlimit(
+        process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    )
     assert readiness(url)[0] == 200
     answer = send(url, 4000)
     assert answer.status_code == 202
@@ -154,7 +167,9 @@ def test_a_second_server_is_refused_by_another_name_of_the_file(tmp_path, server
     (tmp_path / "flyte.db.lock").unlink()
     for name in ("hard.db", "link.db", "flyte.db"):
         command = [*FLYTE, "serve", "--store", f"sqlite:///{name}", "--port", "0"]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False
+        )
         assert done.returncode != 0
         assert "only one server may use it" in done.stderr
         assert "Traceback" not in done.stderr
@@ -162,12 +177,17 @@ def test_a_second_server_is_refused_by_another_name_of_the_file(tmp_path, server
 
 
 def test_writes_go_on_while_a_backup_is_stopped(tmp_path, server):
-    """A backup reads from a copy; stopped behind that, it holds nobody up and leaves the log short."""
+    """A backup reads from a copy; stopped behind that, it holds nobody up and leaves the log
+    short.
+    """
     _, url = server
     for _ in range(20):
         assert send(url, 100_000).status_code == 202
-    reader, writer = os.pipe()  # nobody reads any further: the backup stands still as soon as it is full
-    backup = subprocess.Popen([*FLYTE, "backup", "-", "--store", "sqlite:///flyte.db"], cwd=tmp_path, stdout=writer)
+    # Nobody reads any further: the backup stands still as soon as it is full.
+    reader, writer = os.pipe()
+    backup = subprocess.Popen(
+        [*FLYTE, "backup", "-", "--store", "sqlite:///flyte.db"], cwd=tmp_path, stdout=writer
+    )
     os.close(writer)
     read = 0
     while read < 20_000:  # the first line may come before the copy is made

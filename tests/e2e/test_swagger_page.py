@@ -16,7 +16,14 @@ def browser():
 
 
 def test_every_operation_is_on_the_page(server, browser, tmp_path):
-    command = [browser, *QUIET, f"--user-data-dir={tmp_path}", "--virtual-time-budget=10000", "--dump-dom", f"{server}/swagger"]
+    command = [
+        browser,
+        *QUIET,
+        f"--user-data-dir={tmp_path}",
+        "--virtual-time-budget=10000",
+        "--dump-dom",
+        f"{server}/swagger",
+    ]
     page = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
     for operation in OPERATIONS:
         assert f"operations-{operation.tag}-{operation.name}" in page

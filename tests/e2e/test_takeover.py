@@ -1,4 +1,6 @@
-"""A server on the MongoDB database of the original, with whatever that has written; and the original on ours again."""
+"""A server on the MongoDB database of the original, with whatever that has written; and the
+original on ours again.
+"""
 
 import signal
 from datetime import UTC, datetime, timedelta
@@ -45,12 +47,27 @@ STEPS = [
             "name": "SendMessage",
             "packName": "Chat",
             "packLabels": None,
-            "input": {"channelId": "{{ Context.channel }}", "message": "It is {{ Event.Payload.stdout }}"},
+            "input": {
+                "channelId": "{{ Context.channel }}",
+                "message": "It is {{ Event.Payload.stdout }}",
+            },
         },
     },
 ]
 
-FIELDS = ["_id", "name", "packName", "packLabels", "input", "state", "states", "correlationId", "flowName", "flowUUID", "stepId"]
+FIELDS = [
+    "_id",
+    "name",
+    "packName",
+    "packLabels",
+    "input",
+    "state",
+    "states",
+    "correlationId",
+    "flowName",
+    "flowUUID",
+    "stepId",
+]
 FIELDS += ["context", "trigger"]
 """What an action of the original has, and the result once it has one."""
 
@@ -58,34 +75,58 @@ EVENT_FIELDS = {"name", "pack", "payload", "createdAt", "receivedAt"}
 
 
 def lowered(value, *, is_input=False):
-    """Return a value with the names of its fields in lower case, as the original's driver writes some."""
+    """Return a value with the names of its fields in lower case, as the original's driver writes
+    some.
+    """
     if isinstance(value, list):
         return [lowered(each) for each in value]
     if not isinstance(value, dict) or is_input:
         return value
-    return {key.lower(): lowered(each, is_input=key in ("input", "context", "packLabels")) for key, each in value.items()}
+    return {
+        key.lower(): lowered(each, is_input=key in ("input", "context", "packLabels"))
+        for key, each in value.items()
+    }
 
 
 def pack(name, **labels):
     pack_id = ".".join([name, *(f"{key}.{value}" for key, value in labels.items())])
-    commands = [{"name": "Run", "events": ["Output"], "links": [{"href": "http://x/help", "rel": "help"}]}]
+    commands = [
+        {"name": "Run", "events": ["Output"], "links": [{"href": "http://x/help", "rel": "help"}]}
+    ]
     events = [{"name": "Output", "links": None}]
     ref = {"_id": pack_id, "name": name, "labels": labels or None}
-    return ref, {**ref, "commands": commands, "events": events, "lastSeen": NOW, "links": [{"href": "http://x", "rel": "help"}]}
+    return ref, {
+        **ref,
+        "commands": commands,
+        "events": events,
+        "lastSeen": NOW,
+        "links": [{"href": "http://x", "rel": "help"}],
+    }
 
 
 def event(name, sender, payload, at=NOW):
-    return {"name": name, "pack": pack(*sender[:1], **sender[1])[0], "payload": payload, "createdAt": ZERO, "receivedAt": at}
+    return {
+        "name": name,
+        "pack": pack(*sender[:1], **sender[1])[0],
+        "payload": payload,
+        "createdAt": ZERO,
+        "receivedAt": at,
+    }
 
 
-ASKED = event("ReceivedMessage", ("Chat", {}), {"message": "time", "channelId": "general", "n": 1.0})
+ASKED = event(
+    "ReceivedMessage", ("Chat", {}), {"message": "time", "channelId": "general", "n": 1.0}
+)
 OUTPUT = event("Output", ("Shell", {"env": "prod"}), {"stdout": "10:00"})
 
 
 def action(number, run, step, states, **fields):
     """Return an action of the original, which came to its states a minute after each other."""
     at = NOW - timedelta(minutes=100 - 10 * number)
-    history = [{"value": value, "time": at + timedelta(minutes=place)} for place, value in enumerate(states)]
+    history = [
+        {"value": value, "time": at + timedelta(minutes=place)}
+        for place, value in enumerate(states)
+    ]
     command = STEPS[step]["command"]
     return {
         "_id": f"{number:024x}",
@@ -119,19 +160,37 @@ async def database():
     async with place() as url, AsyncMongoClient(url, tz_aware=True) as client:
         database = client.get_default_database()
         await database.pack.insert_many([pack("Shell", env="prod")[1], pack("Chat")[1]])
-        first = {"uuid": "version-1", "name": "time", "description": "tells the time", "steps": lowered(STEPS)}
+        first = {
+            "uuid": "version-1",
+            "name": "time",
+            "description": "tells the time",
+            "steps": lowered(STEPS),
+        }
         second = {"uuid": "version-2", "name": "time", "description": "tells nothing", "steps": []}
         other = {"uuid": "other-1", "name": "other", "description": "", "steps": STEPS}
-        await database.flow.insert_many([{"_id": ObjectId(), **second}, {"_id": ObjectId(), **other}])
-        await database.flowHistory.insert_many([{"_id": ObjectId(), **each} for each in (first, second, other)])
+        await database.flow.insert_many(
+            [{"_id": ObjectId(), **second}, {"_id": ObjectId(), **other}]
+        )
+        await database.flowHistory.insert_many(
+            [{"_id": ObjectId(), **each} for each in (first, second, other)]
+        )
         await database.action.insert_many([WAITING, RUNNING, DONE, JOINED])
         await database.audit.insert_many([WAITING, RUNNING, DONE, JOINED, EXPIRED])
         await database.datastore.insert_one(
-            {"_id": "key", "contentType": "text/plain", "description": "", "value": Binary(b"\x00\xff")}
+            {
+                "_id": "key",
+                "contentType": "text/plain",
+                "description": "",
+                "value": Binary(b"\x00\xff"),
+            }
         )
         await database.action.create_index([("correlationId", 1)])
-        await database.action.create_index([("packName", 1), ("state.value", 1), ("name", 1), ("state.time", 1)])
-        await database.action.create_index([("state.time", 1)], name="old", expireAfterSeconds=100_000)
+        await database.action.create_index(
+            [("packName", 1), ("state.value", 1), ("name", 1), ("state.time", 1)]
+        )
+        await database.action.create_index(
+            [("state.time", 1)], name="old", expireAfterSeconds=100_000
+        )
         yield url, database
 
 
@@ -155,7 +214,9 @@ def stop(server):
 
 
 def wait_for_takeover(server):
-    """Wait until everything is taken over, which is done in the background and ends with the indexes."""
+    """Wait until everything is taken over, which is done in the background and ends with the
+    indexes.
+    """
     server.read_until(r"4 executions of an earlier server were taken over")
 
 
@@ -170,7 +231,12 @@ async def take(client, pack_id):
 
 async def finish(client, pack_id, taken, name, payload):
     href = taken["links"][0]["href"]
-    await answer(await client.post(href, json={"event": name, "payload": payload, "createdAt": "0001-01-01T00:00:00Z"}), 202)
+    await answer(
+        await client.post(
+            href, json={"event": name, "payload": payload, "createdAt": "0001-01-01T00:00:00Z"}
+        ),
+        202,
+    )
 
 
 async def test_everything_goes_on_where_the_original_stopped(started, database):
@@ -199,9 +265,19 @@ async def test_everything_goes_on_where_the_original_stopped(started, database):
             await finish(client, CHAT, taken, "Sent", None)
         for run in ("run-1", "run-2"):
             found = await answer(await client.get(f"/audit/flows/{run}"), 200)
-            assert [each["state"]["value"] for each in found["actions"].values()] == ["SUCCESS", "SUCCESS"]
-            assert [each["value"] for each in found["actions"]["ask"]["states"]] == ["NEW", "PENDING", "SUCCESS"]
-        of_step = await answer(await client.get("/audit/flows", params={"stepId": "answer", "actionPackName": "Chat"}), 200)
+            assert [each["state"]["value"] for each in found["actions"].values()] == [
+                "SUCCESS",
+                "SUCCESS",
+            ]
+            assert [each["value"] for each in found["actions"]["ask"]["states"]] == [
+                "NEW",
+                "PENDING",
+                "SUCCESS",
+            ]
+        of_step = await answer(
+            await client.get("/audit/flows", params={"stepId": "answer", "actionPackName": "Chat"}),
+            200,
+        )
         assert [each["correlationId"] for each in of_step["flows"]] == ["run-2", "run-1", "run-3"]
     wait_for_takeover(server)
     stop(server)
@@ -213,16 +289,24 @@ async def test_what_is_written_has_the_shape_that_the_original_knows(started, da
         flow = {"name": "new", "steps": [{**STEPS[0], "dependsOn": [], "context": {}}]}
         await answer(await client.post("/flows", json=flow), 201)
         await answer(
-            await client.post(f"/packs/{CHAT}/events", json={"event": "ReceivedMessage", "payload": {"message": "time"}}), 202
+            await client.post(
+                f"/packs/{CHAT}/events",
+                json={"event": "ReceivedMessage", "payload": {"message": "time"}},
+            ),
+            202,
         )
-        await finish(client, SHELL, await take(client, SHELL), "Output", {"big": 2**70, "$a": {"b.c": 1.0}})
+        await finish(
+            client, SHELL, await take(client, SHELL), "Output", {"big": 2**70, "$a": {"b.c": 1.0}}
+        )
     wait_for_takeover(server)
     stop(server)
     _, store = database
     async for document in store.action.find({}):
         assert [key for key in document if key not in ("flyte", "result")] == FIELDS
         assert document["state"] == document["states"][-1]
-        assert all(each["value"] in ("NEW", "PENDING", "SUCCESS", "FATAL") for each in document["states"])
+        assert all(
+            each["value"] in ("NEW", "PENDING", "SUCCESS", "FATAL") for each in document["states"]
+        )
         assert all(isinstance(each["time"], datetime) for each in document["states"])
         for each in (document["trigger"], document.get("result", document["trigger"])):
             assert set(each) - {"flyte"} == EVENT_FIELDS
@@ -230,15 +314,26 @@ async def test_what_is_written_has_the_shape_that_the_original_knows(started, da
         copy = await store.audit.find_one({"_id": document["_id"]})
         assert {**copy, "flyte": None} == {**document, "flyte": None}
     saved = await store.flow.find_one({"name": "new"})
-    assert [key for key in saved if key != "flyte"] == ["_id", "uuid", "name", "description", "steps"]
+    assert [key for key in saved if key != "flyte"] == [
+        "_id",
+        "uuid",
+        "name",
+        "description",
+        "steps",
+    ]
     assert saved["steps"][0]["command"]["input"] == {"command": "date", "times": 3}
     assert (await store.flowHistory.find_one({"uuid": saved["uuid"]}))["steps"] == saved["steps"]
     kept = (await store.action.index_information()).values()
-    assert [each["expireAfterSeconds"] for each in kept if "expireAfterSeconds" in each] == [31_557_600]
+    assert [each["expireAfterSeconds"] for each in kept if "expireAfterSeconds" in each] == [
+        31_557_600
+    ]
 
 
 async def test_what_the_original_wrote_can_be_moved_to_another_store(database, tmp_path):
-    async with open_store(database[0]) as store, open_store(f"sqlite:///{tmp_path}/flyte.db") as other:
+    async with (
+        open_store(database[0]) as store,
+        open_store(f"sqlite:///{tmp_path}/flyte.db") as other,
+    ):
         await move(store, other, lambda *_: None)
         runs = list(await other.list_executions(ExecutionFilter(), 0, 10))
         assert runs == list(await store.list_executions(ExecutionFilter(), 0, 10))
@@ -254,12 +349,20 @@ async def test_what_the_original_did_meanwhile_is_gone_on_with(started, database
     stop(server)
     _, store = database
     # The original finds what it knows: it takes results, hands out actions and creates some.
-    finished = {**RUNNING, "state": DONE["state"], "states": [*RUNNING["states"], DONE["state"]], "result": OUTPUT}
+    finished = {
+        **RUNNING,
+        "state": DONE["state"],
+        "states": [*RUNNING["states"], DONE["state"]],
+        "result": OUTPUT,
+    }
     await store.action.replace_one({"_id": RUNNING["_id"]}, finished)
     following = action(6, "run-2", 1, ["NEW"])
     await store.action.insert_one(following)
     done = {"value": "SUCCESS", "time": NOW + timedelta(minutes=1)}
-    await store.action.update_one({"_id": WAITING["_id"]}, {"$set": {"state": done, "result": OUTPUT}, "$push": {"states": done}})
+    await store.action.update_one(
+        {"_id": WAITING["_id"]},
+        {"$set": {"state": done, "result": OUTPUT}, "$push": {"states": done}},
+    )
 
     server, client = started()
     async with client:
@@ -270,7 +373,14 @@ async def test_what_the_original_did_meanwhile_is_gone_on_with(started, database
         pending = await answer(await client.get("/actions", params={"state": "PENDING"}), 200)
         assert pending["actions"] == []
         first = await answer(await client.get("/audit/flows/run-1"), 200)
-        assert [each["value"] for each in first["actions"]["ask"]["states"]] == ["NEW", "PENDING", "SUCCESS"]
+        assert [each["value"] for each in first["actions"]["ask"]["states"]] == [
+            "NEW",
+            "PENDING",
+            "SUCCESS",
+        ]
         second = await answer(await client.get("/audit/flows/run-2"), 200)
-        assert [each["state"]["value"] for each in second["actions"].values()] == ["SUCCESS", "SUCCESS"]
+        assert [each["state"]["value"] for each in second["actions"].values()] == [
+            "SUCCESS",
+            "SUCCESS",
+        ]
     stop(server)

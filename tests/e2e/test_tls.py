@@ -50,7 +50,9 @@ def server(root, folder):
 
 def test_links_lead_back_over_tls(server, trusting):
     assert server.url.startswith("https://")
-    links = httpx2.get(f"{server.url}/v1", verify=ssl.create_default_context(cafile=trusting)).json()["links"]
+    links = httpx2.get(
+        f"{server.url}/v1", verify=ssl.create_default_context(cafile=trusting)
+    ).json()["links"]
     assert links[0]["href"] == f"{server.url}/v1"
 
 
@@ -59,14 +61,24 @@ def test_a_client_that_speaks_http_1_1_only_works_with_or_without_a_name(server,
     for host in ("127.0.0.1", "localhost"):
         connection = http.client.HTTPSConnection(host, server.port, context=context)
         for _ in range(2):  # on one connection, as old clients do
-            connection.request("POST", "/v1/packs", b'{"name":"Old","events":null}', {"Content-Type": "application/json"})
+            connection.request(
+                "POST",
+                "/v1/packs",
+                b'{"name":"Old","events":null}',
+                {"Content-Type": "application/json"},
+            )
             answer = connection.getresponse()
             assert (answer.status, answer.version, answer.read()[:9]) == (201, 11, b'{"id":"Ol')
         connection.close()
 
 
 @pytest.mark.parametrize(
-    ("version", "works"), [(ssl.TLSVersion.TLSv1_1, False), (ssl.TLSVersion.TLSv1_2, True), (ssl.TLSVersion.TLSv1_3, True)]
+    ("version", "works"),
+    [
+        (ssl.TLSVersion.TLSv1_1, False),
+        (ssl.TLSVersion.TLSv1_2, True),
+        (ssl.TLSVersion.TLSv1_3, True),
+    ],
 )
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1:DeprecationWarning")
 def test_tls_1_2_is_the_least(server, trusting, version, works):
@@ -87,7 +99,12 @@ def test_a_client_without_tls_is_turned_away_and_the_others_go_on(server, trusti
     with socket.create_connection(("127.0.0.1", server.port)) as plain:
         plain.sendall(b"GET /v1 HTTP/1.1\r\nHost: x\r\n\r\n")
         assert b"HTTP" not in plain.recv(1000)
-    assert httpx2.get(f"{server.url}/v1", verify=ssl.create_default_context(cafile=trusting)).status_code == 200
+    assert (
+        httpx2.get(
+            f"{server.url}/v1", verify=ssl.create_default_context(cafile=trusting)
+        ).status_code
+        == 200
+    )
 
 
 async def test_packs_and_the_command_line_trust_what_they_are_told_to(server, trusting):
@@ -97,7 +114,9 @@ async def test_packs_and_the_command_line_trust_what_they_are_told_to(server, tr
 
 
 @pytest.mark.slow
-def test_a_new_certificate_is_used_without_a_restart_and_a_bad_one_is_not(server, root, trusting, folder):
+def test_a_new_certificate_is_used_without_a_restart_and_a_bad_one_is_not(
+    server, root, trusting, folder
+):
     context = ssl.create_default_context(cafile=trusting)
 
     def shown():
@@ -114,7 +133,9 @@ def test_a_new_certificate_is_used_without_a_restart_and_a_bad_one_is_not(server
         server.read_until("New connections get the new TLS certificate")
         assert shown() == "renewed"
         write_pair(folder, Certificate("wrong", issuer=root), key=root)
-        server.read_until("ERROR .*The new TLS certificate is not used: FLYTE_TLS_KEY_PATH: .* is not the key of")
+        server.read_until(
+            "ERROR .*The new TLS certificate is not used: FLYTE_TLS_KEY_PATH: .* is not the key of"
+        )
         assert shown() == "renewed"
         write_pair(folder, Certificate("ending", issuer=root, ends=5))
         server.read_until("WARNING .*ends in [45] days")
@@ -143,19 +164,28 @@ def test_hup_loads_the_certificate_again_and_says_so(serve, root, tmp_path):
     server.read_until("New connections get the new TLS certificate")
     server.read_until("SIGHUP: reloaded the TLS certificate")
     (tmp_path / "root.pem").write_bytes(root.pem)
-    assert httpx2.get(f"{url}/health", verify=ssl.create_default_context(cafile=tmp_path / "root.pem")).status_code == 200
+    assert (
+        httpx2.get(
+            f"{url}/health", verify=ssl.create_default_context(cafile=tmp_path / "root.pem")
+        ).status_code
+        == 200
+    )
     server.process.terminate()
     assert server.end()[0] == 0
 
 
-def test_idle_clients_do_not_delay_the_stop_and_an_answer_under_way_arrives(serve, root, trusting, tmp_path):
+def test_idle_clients_do_not_delay_the_stop_and_an_answer_under_way_arrives(
+    serve, root, trusting, tmp_path
+):
     cert, key = write_pair(tmp_path, Certificate(issuer=root))
     server = serve(FLYTE_TLS_CERT_PATH=cert, FLYTE_TLS_KEY_PATH=key)
     port = int(server.read_until(READY)[1].rpartition(":")[2])
     context = ssl.create_default_context(cafile=trusting)
 
     def connect():
-        return context.wrap_socket(socket.create_connection(("127.0.0.1", port)), server_hostname="localhost")
+        return context.wrap_socket(
+            socket.create_connection(("127.0.0.1", port)), server_hostname="localhost"
+        )
 
     silent = socket.create_connection(("127.0.0.1", port))  # never begins the handshake
     idle, used, reading = connect(), connect(), connect()

@@ -23,7 +23,9 @@ def server(serve):
     return server
 
 
-def test_from_the_first_start_to_a_pack_that_works_and_a_token_that_is_revoked(server, serve, tmp_path):
+def test_from_the_first_start_to_a_pack_that_works_and_a_token_that_is_revoked(
+    server, serve, tmp_path
+):
     said = "".join(server.lines)
     file = tmp_path / "flyte.db.admin-token"
     assert f'export FLYTE_JWT="$(cat {shlex.quote(str(file))})"' in said
@@ -34,25 +36,44 @@ def test_from_the_first_start_to_a_pack_that_works_and_a_token_that_is_revoked(s
     code, ann, err = flyte("tokens", "create", "--admin", "--description", "Ann", **admin)
     assert (code, ann.count("\n")) == (0, 1)
     assert "It is not shown again" in err
-    code, text, _ = flyte("tokens", "create", "--pack", "Mine", "--label", "env=dev", "--expires", "90d", **admin)
+    code, text, _ = flyte(
+        "tokens", "create", "--pack", "Mine", "--label", "env=dev", "--expires", "90d", **admin
+    )
     assert code == 0
     pack = {"FLYTE_API": server.url, "FLYTE_JWT": text.strip()}
     assert flyte("tokens", "revoke", "first", **admin) == (0, "revoked token first\n", "")
-    assert flyte("tokens", "list", **admin) == (1, "", "flyte: the token is unknown; it may have been revoked\n")
+    assert flyte("tokens", "list", **admin) == (
+        1,
+        "",
+        "flyte: the token is unknown; it may have been revoked\n",
+    )
     admin["FLYTE_JWT"] = ann.strip()
 
-    with httpx2.Client(base_url=server.url, headers={"Authorization": f"Bearer {text.strip()}"}) as client:
-        assert client.post("/v1/packs", json={"name": "Mine", "labels": {"env": "dev"}}).status_code == 201
+    with httpx2.Client(
+        base_url=server.url, headers={"Authorization": f"Bearer {text.strip()}"}
+    ) as client:
+        assert (
+            client.post("/v1/packs", json={"name": "Mine", "labels": {"env": "dev"}}).status_code
+            == 201
+        )
         assert client.post("/v1/packs/Mine.env.dev/events", json={"event": "E"}).status_code == 202
-    assert flyte("flows", "list", **pack) == (1, "", "flyte: the token is valid, but does not allow this\n")
+    assert flyte("flows", "list", **pack) == (
+        1,
+        "",
+        "flyte: the token is valid, but does not allow this\n",
+    )
     code, listed, _ = flyte("tokens", "list", **admin)
     assert re.search(r"^\w+ +admin +0 s ago +never +Ann$", listed, re.MULTILINE)
-    found = re.search(r"^(\w+) +pack Mine env=dev +\d+ s ago +20\d\d-\S+ \S+$", listed, re.MULTILINE)
+    found = re.search(
+        r"^(\w+) +pack Mine env=dev +\d+ s ago +20\d\d-\S+ \S+$", listed, re.MULTILINE
+    )
 
     server.process.terminate()
     code, _, said = server.end()
     assert code == 0
-    assert all(secret.strip().split("_", 2)[2] not in said for secret in (ann, text, file.read_text()))
+    assert all(
+        secret.strip().split("_", 2)[2] not in said for secret in (ann, text, file.read_text())
+    )
 
     again = serve(FLYTE_AUTH="tokens")
     admin["FLYTE_API"] = pack["FLYTE_API"] = again.read_until(READY)[1]
@@ -66,8 +87,14 @@ def test_packs_of_2022_work_over_tls_with_a_token_and_older_ones_are_told_why_no
     cert, key = write_pair(tmp_path, Certificate())
     server = serve(FLYTE_AUTH="tokens", FLYTE_TLS_CERT_PATH=cert, FLYTE_TLS_KEY_PATH=key)
     url = server.read_until(READY)[1]
-    admin = {"FLYTE_API": url, "FLYTE_CA_CERT_FILE": cert, "FLYTE_JWT": (tmp_path / "flyte.db.admin-token").read_text().strip()}
-    code, text, err = flyte("tokens", "create", "--pack", "T", "--label", "env=dev", "--label", "x=y=z", **admin)
+    admin = {
+        "FLYTE_API": url,
+        "FLYTE_CA_CERT_FILE": cert,
+        "FLYTE_JWT": (tmp_path / "flyte.db.admin-token").read_text().strip(),
+    }
+    code, text, err = flyte(
+        "tokens", "create", "--pack", "T", "--label", "env=dev", "--label", "x=y=z", **admin
+    )
     assert (code, text[:6]) == (0, "flyte_"), err
     client = GoClient(url, text.strip())
     client.start(GO_REGISTRATION)
@@ -75,16 +102,21 @@ def test_packs_of_2022_work_over_tls_with_a_token_and_older_ones_are_told_why_no
     assert client.take().status == 204
     assert client.send("Spont", '{"a":1}').status == 202
     old = OldestGoClient(url)
-    with pytest.raises(AssertionError, match="Answer\\(status=401"):  # what it logs, before it tries again
+    # What it logs, before it tries again.
+    with pytest.raises(AssertionError, match="Answer\\(status=401"):
         old.start(GO_REGISTRATION)
 
 
 def test_a_first_token_that_cannot_be_written_stops_the_start(serve, tmp_path):
     (tmp_path / "there").mkdir()
-    code, _, err = serve(FLYTE_AUTH="tokens", FLYTE_ADMIN_TOKEN_PATH=str(tmp_path / "missing/token")).end()
+    code, _, err = serve(
+        FLYTE_AUTH="tokens", FLYTE_ADMIN_TOKEN_PATH=str(tmp_path / "missing/token")
+    ).end()
     assert code == 1
     assert "No such file or directory. Name another file in FLYTE_ADMIN_TOKEN_PATH" in err
-    serve(FLYTE_AUTH="tokens", FLYTE_ADMIN_TOKEN_PATH=str(tmp_path / "there/token")).read_until(READY)
+    serve(FLYTE_AUTH="tokens", FLYTE_ADMIN_TOKEN_PATH=str(tmp_path / "there/token")).read_until(
+        READY
+    )
     assert (tmp_path / "there/token").read_text().startswith("flyte_first_")
 
 

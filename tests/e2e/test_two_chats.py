@@ -56,15 +56,27 @@ async def test_each_of_two_chats_shows_the_answers_to_its_own_words(server: str)
 
 async def talk(server: str) -> None:
     async with httpx2.AsyncClient(base_url=server) as http:
-        answer = await http.post("/v1/flows", content=ECHO, headers={"Content-Type": "application/x-yaml"})
+        answer = await http.post(
+            "/v1/flows", content=ECHO, headers={"Content-Type": "application/x-yaml"}
+        )
         assert answer.status_code == 201, answer.text
     stop = asyncio.Event()
     ann, bob = Room(user=User.named("ann")), Room(user=User.named("bob"))
-    async with joined(ann, {"PACK_NAME": "Chat"}, stop) as pack, joined(bob, {"PACK_NAME": "Chat"}, stop):
-        said = {room.user.name: [await room.say(f"{room.user.name} {n}") for n in range(WORDS)] for room in (ann, bob)}
-        following = [asyncio.create_task(follow(room, pack, said[room.user.name])) for room in (ann, bob)]
+    async with (
+        joined(ann, {"PACK_NAME": "Chat"}, stop) as pack,
+        joined(bob, {"PACK_NAME": "Chat"}, stop),
+    ):
+        said = {
+            room.user.name: [await room.say(f"{room.user.name} {n}") for n in range(WORDS)]
+            for room in (ann, bob)
+        }
+        following = [
+            asyncio.create_task(follow(room, pack, said[room.user.name])) for room in (ann, bob)
+        ]
         expected = {
-            room.user.name: {f"{rich}echo {room.user.name} {n}!" for n in range(WORDS) for rich in ("", "rich ")}
+            room.user.name: {
+                f"{rich}echo {room.user.name} {n}!" for n in range(WORDS) for rich in ("", "rich ")
+            }
             for room in (ann, bob)
         }
         async with asyncio.timeout(30):
@@ -95,7 +107,9 @@ async def test_what_is_for_a_chat_that_has_left_is_shown_by_the_one_that_stays(s
         ann, bob = Room(user=User.named("ann")), Room(user=User.named("bob"))
         flow = TO_THE_FIRST % ann.channel("general").id
         async with httpx2.AsyncClient(base_url=server) as http:
-            answer = await http.post("/v1/flows", content=flow, headers={"Content-Type": "application/x-yaml"})
+            answer = await http.post(
+                "/v1/flows", content=flow, headers={"Content-Type": "application/x-yaml"}
+            )
             assert answer.status_code == 201, answer.text
         async with contextlib.AsyncExitStack() as both:
             leaving = await both.enter_async_context(contextlib.AsyncExitStack())

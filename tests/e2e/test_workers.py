@@ -74,7 +74,8 @@ def test_a_worker_that_is_killed_is_replaced_and_nothing_acknowledged_is_lost(se
             while not is_over.is_set():
                 with contextlib.suppress(httpx2.TransportError):
                     answer = client.post("/v1/packs/P/events", json={"event": "E"})
-                    assert answer.status_code in (202, 404), answer.text  # the others learn of the pack within a second
+                    # The others learn of the pack within a second.
+                    assert answer.status_code in (202, 404), answer.text
                     if answer.status_code == 202:
                         acknowledged.append(answer.headers["location"])
 
@@ -102,11 +103,13 @@ def test_told_to_stop_all_of_them_end_in_time(serve, store):
     parent, url, workers = start(serve, store)
     assert httpx2.post(f"{url}/v1/packs", json={"name": "P"}).status_code == 201
     with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as connection:
-        wait_until(lambda: ask(connection, "take").startswith(b"HTTP/1.1 204 "))  # its worker knows the pack now
+        # Its worker knows the pack now.
+        wait_until(lambda: ask(connection, "take").startswith(b"HTTP/1.1 204 "))
         connection.sendall(b"POST /v1/packs/P/actions/take?wait=60 HTTP/1.1\r\nHost: x\r\n\r\n")
         began = time.monotonic()
         parent.process.terminate()
-        assert connection.recv(10_000)[:13] in (b"HTTP/1.1 204 ", b"")  # empty if it was told before it had read that
+        # Empty if it was told before it had read that.
+        assert connection.recv(10_000)[:13] in (b"HTTP/1.1 204 ", b"")
         code, _, err = parent.end()
     assert code == 0
     assert time.monotonic() - began < 15
@@ -137,7 +140,9 @@ def test_the_port_of_others_is_not_shared_with_them(serve, store):
 
 
 def replacement(parent, worker):
-    """Return the process that replaces a worker, once the parent has noticed that it must be replaced."""
+    """Return the process that replaces a worker, once the parent has noticed that it must be
+    replaced.
+    """
     parent.read_until(rf"worker \(process {worker}\) has not responded for 10 s; killing it")
     parent.read_until(rf"worker \(process {worker}\) exited by SIGKILL; restarting")
     return int(parent.read_until(AT_WORK)[1])
@@ -176,7 +181,12 @@ def test_signals_reach_the_workers_and_end_none(serve, store, tmp_path):
     parent.process.send_signal(signal.SIGUSR1)
     wait_until(lambda: log.exists() and log.read_text().count("The log file was reopened") == 3)
     parent.process.send_signal(signal.SIGHUP)
-    wait_until(lambda: log.read_text().count("SIGHUP: no TLS certificate, auth policy or issuer to reload") == 2)
+    wait_until(
+        lambda: (
+            log.read_text().count("SIGHUP: no TLS certificate, auth policy or issuer to reload")
+            == 2
+        )
+    )
     parent.process.send_signal(signal.SIGUSR2)
     wait_until(lambda: "SIGUSR2 has no meaning here" in log.read_text())
     assert all(is_there(worker) for worker in workers)

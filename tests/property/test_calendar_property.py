@@ -35,17 +35,28 @@ ZONES = sorted(available_timezones() - {"localtime", "Factory"})
 def parts(low: int, high: int) -> st.SearchStrategy[str]:
     number = st.integers(low, high)
     ranges = st.tuples(number, number).map(lambda pair: f"{min(pair)}-{max(pair)}")
-    return st.one_of(number.map(str), ranges, st.lists(number, min_size=2, max_size=4).map(lambda each: ",".join(map(str, each))))
+    return st.one_of(
+        number.map(str),
+        ranges,
+        st.lists(number, min_size=2, max_size=4).map(lambda each: ",".join(map(str, each))),
+    )
 
 
 def stars(most: int) -> st.SearchStrategy[str]:
     return st.one_of(st.just("*"), st.integers(1, most).map(lambda step: f"*/{step}"))
 
 
-days = st.sampled_from(["* * *", "* * *", "* * 1-5", "1,15 * *", "*/2 * *", "L * *", "* 3,10 0", "30,31 * *"])
-fixed = st.builds(lambda minute, hour, day: f"{minute} {hour} {day}", parts(0, 59), parts(0, 23), days)
+days = st.sampled_from(
+    ["* * *", "* * *", "* * 1-5", "1,15 * *", "*/2 * *", "L * *", "* 3,10 0", "30,31 * *"]
+)
+fixed = st.builds(
+    lambda minute, hour, day: f"{minute} {hour} {day}", parts(0, 59), parts(0, 23), days
+)
 running = st.builds(
-    lambda minute, hour, day: f"{minute} {hour} {day}", stars(40), st.one_of(stars(12), parts(0, 23)), days
+    lambda minute, hour, day: f"{minute} {hour} {day}",
+    stars(40),
+    st.one_of(stars(12), parts(0, 23)),
+    days,
 ) | st.builds(lambda minute, hour, day: f"{minute} {hour} {day}", parts(0, 59), stars(12), days)
 
 
@@ -64,7 +75,9 @@ def moments(draw: st.DrawFn) -> tuple[str, datetime]:
 
 
 def walk(expression: str, name: str, begin: datetime, end: datetime) -> list[datetime]:
-    """Return when a rule is due after `begin` and before `end`, by looking at the clocks each minute."""
+    """Return when a rule is due after `begin` and before `end`, by looking at the clocks each
+    minute.
+    """
     zone = ZoneInfo(name)
     minute, hour, *_ = expression.split()
     is_fixed = not minute.startswith("*") and not hour.startswith("*")
@@ -97,7 +110,9 @@ def _matcher(expression: str):
     def is_day(date) -> bool:
         return date.month in rule.months and rule.match_day(date)
 
-    return lambda local: local.minute in rule.minutes and local.hour in rule.hours and is_day(local.date())
+    return lambda local: (
+        local.minute in rule.minutes and local.hour in rule.hours and is_day(local.date())
+    )
 
 
 @settings(deadline=None, max_examples=15)
@@ -118,7 +133,9 @@ def test_the_next_and_the_last_time_are_those_that_a_walk_over_all_minutes_finds
 
 @settings(deadline=None, max_examples=25)
 @given(moment=moments(), expression=fixed | running)
-def test_times_go_on_and_none_is_passed_over_on_the_way_back(moment: tuple[str, datetime], expression: str) -> None:
+def test_times_go_on_and_none_is_passed_over_on_the_way_back(
+    moment: tuple[str, datetime], expression: str
+) -> None:
     name, at = moment
     times = [at]
     for _ in range(5):

@@ -29,7 +29,9 @@ changes = st.builds(
     AuditEntry,
     seq=st.just(0),
     time=st.just("2026-03-01T12:30:00.25Z"),
-    who=st.builds(Actor, kind=st.sampled_from(["anonymous", "token", "oidc"]), id=texts, name=texts),
+    who=st.builds(
+        Actor, kind=st.sampled_from(["anonymous", "token", "oidc"]), id=texts, name=texts
+    ),
     place=st.builds(Origin, address=texts, forwarded_for=texts, agent=texts),
     kind=st.sampled_from(["flow", "datastore", "action"]),
     name=texts,
@@ -90,9 +92,16 @@ def test_bytes_that_are_put_in_or_cut_off_are_found_at_their_entry(notes, data):
     at = data.draw(st.integers(0, len(notes) - 1))
     value = notes[at].value
     cut = data.draw(st.integers(0, len(value)))
-    changed = value[:cut] + data.draw(st.binary(max_size=5)) + value[data.draw(st.integers(cut, len(value))) :]
+    changed = (
+        value[:cut]
+        + data.draw(st.binary(max_size=5))
+        + value[data.draw(st.integers(cut, len(value))) :]
+    )
     if changed != value:
-        assert how([*notes[:at], replace(notes[at], value=changed), *notes[at + 1 :]]) == (at + 1, "modified")
+        assert how([*notes[:at], replace(notes[at], value=changed), *notes[at + 1 :]]) == (
+            at + 1,
+            "modified",
+        )
 
 
 @FEW
@@ -127,7 +136,13 @@ def test_entries_that_change_their_places_are_found(notes, data):
 
 
 @FEW
-@given(logs, changes, st.sampled_from(["000000000000", "1", "x", "000000000001x", "00000000000\uff11", "-00000000001"]))
+@given(
+    logs,
+    changes,
+    st.sampled_from(
+        ["000000000000", "1", "x", "000000000001x", "00000000000\uff11", "-00000000001"]
+    ),
+)
 def test_a_note_between_the_entries_is_found(notes, entry, key):
     _, forged = seal_entry(replace(entry, seq=1))
     assert how([*notes, replace(forged, key=key)])[1] == "inserted"

@@ -10,7 +10,9 @@ from flyteops.packs.chatops.pattern import CommandPattern, PatternPart
 from flyteops.packs.chatops.typed import without_gap
 
 WORDS = st.text(string.ascii_lowercase, min_size=1, max_size=6)
-NAMES = st.lists(st.from_regex(r"[a-z_][a-z0-9_]{0,6}", fullmatch=True), min_size=0, max_size=6, unique=True)
+NAMES = st.lists(
+    st.from_regex(r"[a-z_][a-z0-9_]{0,6}", fullmatch=True), min_size=0, max_size=6, unique=True
+)
 ANYTHING = st.text(max_size=60)
 TYPED = st.text(st.sampled_from("ab \"'“”„«»`-—\u200b\u00a0[]{}|:.\t\n🚀é"), max_size=40)
 
@@ -26,7 +28,9 @@ def patterns(draw: st.DrawFn) -> CommandPattern:
             part = PatternPart(name=name, is_rest=True)
         before = (PatternPart(text=draw(WORDS)),) if draw(st.booleans()) else ()
         groups.append((draw(st.booleans()), (*before, part)))
-    return CommandPattern.parse(" ".join(f"[{text}]" if optional else text for optional, text in written(groups)))
+    return CommandPattern.parse(
+        " ".join(f"[{text}]" if optional else text for optional, text in written(groups))
+    )
 
 
 def written(groups: list[tuple[bool, tuple[PatternPart, ...]]]) -> list[tuple[bool, str]]:
@@ -44,7 +48,9 @@ def patterns_with_arguments(draw: st.DrawFn) -> tuple[CommandPattern, dict[str, 
             elif part.is_rest:
                 arguments[part.name] = draw(ANYTHING.map(without_gap).filter(bool))
             elif part.name:
-                arguments[part.name] = draw(ANYTHING.filter(lambda text: not ('"' in text and "'" in text)))
+                arguments[part.name] = draw(
+                    ANYTHING.filter(lambda text: not ('"' in text and "'" in text))
+                )
     return pattern, arguments
 
 
@@ -54,18 +60,26 @@ def test_a_pattern_is_written_as_it_is_read(pattern: CommandPattern) -> None:
 
 
 @given(patterns_with_arguments())
-def test_what_is_written_with_arguments_gives_them_back(given_both: tuple[CommandPattern, dict[str, str]]) -> None:
+def test_what_is_written_with_arguments_gives_them_back(
+    given_both: tuple[CommandPattern, dict[str, str]],
+) -> None:
     pattern, arguments = given_both
     if all(arguments.values()):
         assert pattern.match(pattern.write(arguments)) == arguments
 
 
 @given(patterns_with_arguments(), st.data())
-def test_what_is_optional_may_be_left_out(given_both: tuple[CommandPattern, dict[str, str]], data: st.DataObject) -> None:
+def test_what_is_optional_may_be_left_out(
+    given_both: tuple[CommandPattern, dict[str, str]], data: st.DataObject
+) -> None:
     pattern, arguments = given_both
     optional = {part.name for is_optional, parts in pattern.groups if is_optional for part in parts}
     left_out = data.draw(st.sets(st.sampled_from(sorted(optional)))) if optional else set()
-    found = pattern.match(pattern.write({name: "" if name in left_out else value for name, value in arguments.items()}))
+    found = pattern.match(
+        pattern.write(
+            {name: "" if name in left_out else value for name, value in arguments.items()}
+        )
+    )
     assert found is None or set(found) == set(pattern.names)
     assert found is not None or not all(arguments.values())
 
@@ -73,7 +87,9 @@ def test_what_is_optional_may_be_left_out(given_both: tuple[CommandPattern, dict
 @given(patterns(), ANYTHING | TYPED)
 def test_whatever_is_typed_is_the_command_or_not(pattern: CommandPattern, text: str) -> None:
     found = pattern.match(text)
-    assert found is None or (set(found) == set(pattern.names) and pattern.begins(text) and pattern.is_meant(text))
+    assert found is None or (
+        set(found) == set(pattern.names) and pattern.begins(text) and pattern.is_meant(text)
+    )
 
 
 @given(ANYTHING | TYPED)

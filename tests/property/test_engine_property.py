@@ -5,13 +5,30 @@ from hypothesis import strategies as st
 
 from flyteops.engine import FlowIndex, compile_flow, evaluate, evaluate_result
 from flyteops.engine.context import EvaluationContext
-from flyteops.model import ActionSnapshot, ActionState, Command, EventPattern, Flow, FlowVersion, Sibling, Step
+from flyteops.model import (
+    ActionSnapshot,
+    ActionState,
+    Command,
+    EventPattern,
+    Flow,
+    FlowVersion,
+    Sibling,
+    Step,
+)
 from tests.support.flow import NOON as NOW
 from tests.support.flow import an_event
 
 IDS = ["", "a", "b", "c", "d"]
 NAMES = ["X", "Y"]
-TEMPLATES = ["true", "false", "", "maybe", "{{ Event.Payload == 'x' }}", "{{ Event.Payload|extractMatch:'(' }}", "{{ 1/0 }}"]
+TEMPLATES = [
+    "true",
+    "false",
+    "",
+    "maybe",
+    "{{ Event.Payload == 'x' }}",
+    "{{ Event.Payload|extractMatch:'(' }}",
+    "{{ 1/0 }}",
+]
 
 steps = st.builds(
     Step,
@@ -19,9 +36,16 @@ steps = st.builds(
     depends_on=st.none() | st.lists(st.sampled_from(IDS[1:]), max_size=3).map(tuple),
     event=st.builds(EventPattern, name=st.sampled_from(NAMES), pack_name=st.sampled_from(NAMES)),
     criteria=st.none() | st.sampled_from(TEMPLATES),
-    command=st.builds(Command, name=st.just("C"), pack_name=st.sampled_from(NAMES), input=st.sampled_from([None, *TEMPLATES])),
+    command=st.builds(
+        Command,
+        name=st.just("C"),
+        pack_name=st.sampled_from(NAMES),
+        input=st.sampled_from([None, *TEMPLATES]),
+    ),
 )
-flows = st.builds(Flow, name=st.sampled_from(["f", "g"]), steps=st.lists(steps, max_size=6).map(tuple))
+flows = st.builds(
+    Flow, name=st.sampled_from(["f", "g"]), steps=st.lists(steps, max_size=6).map(tuple)
+)
 payloads = st.sampled_from([None, "x", 5, {"a": [1]}])
 
 
@@ -42,7 +66,8 @@ def test_every_trigger_step_that_listens_is_decided_once_in_order(flow, event):
     expected = [
         index
         for index, step in enumerate(flow.steps)
-        if step.is_trigger and (step.event.name, step.event.pack_name) == (event.name, event.pack.name)
+        if step.is_trigger
+        and (step.event.name, step.event.pack_name) == (event.name, event.pack.name)
     ]
     assert [decision.step_index for decision in outcome.decisions] == expected
 
@@ -50,7 +75,11 @@ def test_every_trigger_step_that_listens_is_decided_once_in_order(flow, event):
 @given(flows, events)
 def test_actions_are_exactly_the_steps_that_ran(flow, event):
     outcome = evaluate(event, FlowIndex([prepared(flow)]), a_moment())
-    ran = [(decision.step_index, decision.action_id) for decision in outcome.decisions if decision.outcome == "ran"]
+    ran = [
+        (decision.step_index, decision.action_id)
+        for decision in outcome.decisions
+        if decision.outcome == "ran"
+    ]
     assert ran == [(action.step_index, action.action_id) for action in outcome.actions]
     assert len({action.correlation_id for action in outcome.actions}) <= 1
 
@@ -84,7 +113,10 @@ def test_a_step_with_an_id_never_runs_twice_in_an_execution(flow, results):
         outcome = evaluate_result(event, FlowIndex(), version, progress, a_moment())
         ran = [action.step_id for action in outcome.actions]
         assert not {sibling.step_id for sibling in siblings} & set(ran)
-        siblings += [Sibling(action.step_id, action.step_index, ActionState.SUCCESS) for action in outcome.actions]
+        siblings += [
+            Sibling(action.step_id, action.step_index, ActionState.SUCCESS)
+            for action in outcome.actions
+        ]
         last = ran[-1] if ran else last
         for action in outcome.actions:
             wanted = flow.steps[action.step_index].dependencies

@@ -19,12 +19,23 @@ from flyteops.storage.sqlite.action_row import SHORT, SMALL
 from flyteops.storage.sqlite.actions import ActionTable
 from flyteops.storage.sqlite.schema import MIGRATIONS
 from flyteops.testing.sample import Sample, minutes
-from flyteops.transition import DueSchedule, FailAction, LateResult, NeedsOperator, RetryAction, ScheduledRun
+from flyteops.transition import (
+    DueSchedule,
+    FailAction,
+    LateResult,
+    NeedsOperator,
+    RetryAction,
+    ScheduledRun,
+)
 from tests.examples import examples
 
 pytestmark = pytest.mark.property
 
-PACKS = [PackRef("w1", "Worker", {"env": "a"}), PackRef("w2", "Worker", {"env": "a", "zone": "b"}), PackRef("t", "Tester", {})]
+PACKS = [
+    PackRef("w1", "Worker", {"env": "a"}),
+    PackRef("w2", "Worker", {"env": "a", "zone": "b"}),
+    PackRef("t", "Tester", {}),
+]
 
 ACTION = st.fixed_dictionaries(
     {
@@ -40,9 +51,13 @@ ACTION = st.fixed_dictionaries(
 )
 NUMBERS = st.integers(0, 30)
 VERBS = st.one_of(
-    st.tuples(st.just("record"), st.lists(ACTION, max_size=3), st.sampled_from([None, None, "k1", "k2"])),
+    st.tuples(
+        st.just("record"), st.lists(ACTION, max_size=3), st.sampled_from([None, None, "k1", "k2"])
+    ),
     st.tuples(st.just("record"), st.lists(ACTION, min_size=1, max_size=2), st.none()),
-    st.tuples(st.just("claim"), st.sampled_from(PACKS), st.sampled_from([None, "Run"]), st.integers(1, 5)),
+    st.tuples(
+        st.just("claim"), st.sampled_from(PACKS), st.sampled_from([None, "Run"]), st.integers(1, 5)
+    ),
     st.tuples(st.just("claim"), st.sampled_from(PACKS), st.none(), st.just(2)),
     st.tuples(st.just("finish"), NUMBERS, st.lists(ACTION, max_size=2), st.booleans()),
     st.tuples(st.just("release"), NUMBERS, st.booleans()),
@@ -68,7 +83,9 @@ class Lost:
             return RetryAction(minutes(self._at + 2))
         if self._kind == 1:
             return NeedsOperator()
-        event = self._sample.event("FATAL", minutes(self._at), event_id=f"lost-{progress.action_id}-{progress.attempt}")
+        event = self._sample.event(
+            "FATAL", minutes(self._at), event_id=f"lost-{progress.action_id}-{progress.attempt}"
+        )
         return FailAction(event, Evaluation())
 
     def on_due(self, step: DueSchedule) -> ScheduledRun:
@@ -76,7 +93,9 @@ class Lost:
 
 
 class Subject:
-    """A table on a database in memory; `is_cached` unless it drops what it knows after each verb."""
+    """A table on a database in memory; `is_cached` unless it drops what it knows after each
+    verb.
+    """
 
     def __init__(self, *, is_cached: bool) -> None:
         self.is_cached = is_cached
@@ -113,8 +132,16 @@ class Subject:
 
     def content(self) -> dict[str, list[Any]]:
         self.table.flush()
-        tables = [name for (name,) in self.connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
-        return {name: self.connection.execute(f"SELECT * FROM {name} ORDER BY 1, 2").fetchall() for name in tables}
+        tables = [
+            name
+            for (name,) in self.connection.execute(
+                "SELECT name FROM sqlite_schema WHERE type = 'table'"
+            )
+        ]
+        return {
+            name: self.connection.execute(f"SELECT * FROM {name} ORDER BY 1, 2").fetchall()
+            for name in tables
+        }
 
 
 class Comparison:
@@ -140,7 +167,9 @@ class Comparison:
         assert cached == plain
         return cached
 
-    def _actions(self, given: list[dict[str, Any]], own: str | None = None) -> tuple[Evaluation, bool]:
+    def _actions(
+        self, given: list[dict[str, Any]], own: str | None = None
+    ) -> tuple[Evaluation, bool]:
         sample = Sample()
         made = []
         exists = False
@@ -155,7 +184,11 @@ class Comparison:
             else:
                 self.runs.append(run)
             not_before = None if each["delay"] is None else minutes(self.now + each["delay"])
-            fields |= {"action_id": f"action-{self._count}", "correlation_id": run, "step_index": self._count}
+            fields |= {
+                "action_id": f"action-{self._count}",
+                "correlation_id": run,
+                "step_index": self._count,
+            }
             made.append(sample.action(**fields, not_before=not_before))
             self.actions.append(made[-1].action_id)
         return Evaluation(actions=tuple(made)), exists
@@ -180,7 +213,8 @@ class Comparison:
             name: run
             for subject in self.subjects[1:]
             for name, run in subject.connection.execute(
-                "SELECT action_id, correlation_id FROM action JOIN execution e ON e.seq = execution_seq"
+                "SELECT action_id, correlation_id FROM action JOIN execution e ON e.seq ="
+                " execution_seq"
             )
         }
         outcome, exists = self._actions(given, runs.get(action_id))
@@ -195,14 +229,22 @@ class Comparison:
             return outcome
 
         self.both(lambda table: table.finish(action_id, result, decide), may_exist=exists)
-        snapshots = [msgspec.structs.replace(each, siblings=tuple(sorted(each.siblings, key=repr))) for each in seen]
+        snapshots = [
+            msgspec.structs.replace(each, siblings=tuple(sorted(each.siblings, key=repr)))
+            for each in seen
+        ]
         assert snapshots[: len(seen) // 2] == snapshots[len(seen) // 2 :]
 
     def release(self, number: int, counts: bool) -> None:
-        self._on_action(number, lambda table, key: timer.release(table, key, minutes(self.now), _allow, counts=counts))
+        self._on_action(
+            number,
+            lambda table, key: timer.release(table, key, minutes(self.now), _allow, counts=counts),
+        )
 
     def extend(self, number: int) -> None:
-        self._on_action(number, lambda table, key: timer.extend(table, key, minutes(self.now), _allow))
+        self._on_action(
+            number, lambda table, key: timer.extend(table, key, minutes(self.now), _allow)
+        )
 
     def _on_action(self, number: int, verb: Callable[[ActionTable, str], object]) -> None:
         if self.actions:
@@ -230,8 +272,12 @@ class Comparison:
         for subject in self.subjects:
             subject.rollback()
         stored = self.subjects[0].connection
-        self.actions = [row[0] for row in stored.execute("SELECT action_id FROM action ORDER BY seq")]
-        self.runs = [row[0] for row in stored.execute("SELECT correlation_id FROM execution ORDER BY seq")]
+        self.actions = [
+            row[0] for row in stored.execute("SELECT action_id FROM action ORDER BY seq")
+        ]
+        self.runs = [
+            row[0] for row in stored.execute("SELECT correlation_id FROM execution ORDER BY seq")
+        ]
 
 
 def _allow(_: ActionSnapshot) -> None:
@@ -240,7 +286,13 @@ def _allow(_: ActionSnapshot) -> None:
 
 def one(**fields: Any) -> tuple[Any, ...]:
     """Return the verb that records an event with one action."""
-    action = {"name": "Run", "pack_name": "Worker", "pack_labels": {}, "input": b"{}", "context": {}}
+    action = {
+        "name": "Run",
+        "pack_name": "Worker",
+        "pack_labels": {},
+        "input": b"{}",
+        "context": {},
+    }
     return "record", [{**action, "timeout": None, "delay": None, "run": 0, **fields}], None
 
 

@@ -31,17 +31,28 @@ def test_a_delay_and_its_end_agree(at: int, now: int) -> None:
 
 
 @settings(max_examples=examples(100), deadline=None)
-@given(decision=st.one_of(st.builds(NeedsOperator), TIMES.map(to_instant).map(RetryAction)), now=TIMES)
-def test_the_history_shows_the_public_state(decision: NeedsOperator | RetryAction, now: int) -> None:
+@given(
+    decision=st.one_of(st.builds(NeedsOperator), TIMES.map(to_instant).map(RetryAction)), now=TIMES
+)
+def test_the_history_shows_the_public_state(
+    decision: NeedsOperator | RetryAction, now: int
+) -> None:
     change = rules.after_loss(decision, now)
     assert change.entry == f"{STATES[change.state].value} {now}"
 
 
 @settings(max_examples=examples(300), deadline=None)
 @given(unused=UNUSED, max_bytes=st.integers(0, 300), limit=st.integers(1, 10))
-def test_no_version_is_removed_without_need(unused: list[tuple[int, int, int]], max_bytes: int, limit: int) -> None:
-    rows = [(number, length, to_microseconds(NOON) + since) for number, (_, length, since) in enumerate(unused)]
-    chosen, left = rules.surplus(rows, VersionBound(at=NOON, unused_before=NOON, max_bytes=max_bytes), limit)
+def test_no_version_is_removed_without_need(
+    unused: list[tuple[int, int, int]], max_bytes: int, limit: int
+) -> None:
+    rows = [
+        (number, length, to_microseconds(NOON) + since)
+        for number, (_, length, since) in enumerate(unused)
+    ]
+    chosen, left = rules.surplus(
+        rows, VersionBound(at=NOON, unused_before=NOON, max_bytes=max_bytes), limit
+    )
     lengths = {number: length for number, length, _ in rows}
     assert len(chosen) <= limit
     assert chosen == sorted(chosen)
@@ -54,7 +65,9 @@ def test_no_version_is_removed_without_need(unused: list[tuple[int, int, int]], 
 
 @settings(max_examples=examples(200), deadline=None)
 @given(rows=st.lists(KEYS, unique=True), leave_out=st.sets(KEYS), limit=st.integers(1, 8))
-def test_a_batch_is_full_as_long_as_there_are_timers(rows: list[TimerKey], leave_out: set[TimerKey], limit: int) -> None:
+def test_a_batch_is_full_as_long_as_there_are_timers(
+    rows: list[TimerKey], leave_out: set[TimerKey], limit: int
+) -> None:
     batch = rules.TimerBatch(None, limit, leave_out, lambda _: False)  # type: ignore[arg-type]
     read = rows[: batch.read_limit]
     left = [row for row in rows if row not in leave_out]

@@ -30,7 +30,13 @@ LABELS = st.dictionaries(st.sampled_from(["env", "zone"]), st.sampled_from(["a",
 TIMES = st.integers(0, 20).map(minutes)
 RUNS = st.sampled_from(["run-a", "run-b", "run-c", "run-d"])
 FIELDS = st.fixed_dictionaries(
-    {"name": COMMANDS, "pack_name": PACKS, "pack_labels": LABELS, "correlation_id": RUNS, "step_index": st.integers(0, 4)}
+    {
+        "name": COMMANDS,
+        "pack_name": PACKS,
+        "pack_labels": LABELS,
+        "correlation_id": RUNS,
+        "step_index": st.integers(0, 4),
+    }
 )
 
 
@@ -54,10 +60,14 @@ class Model:
     runs_begun: int = 0
 
     def of_run(self, correlation_id: str) -> list[Known]:
-        return [known for known in self.actions.values() if known.new.correlation_id == correlation_id]
+        return [
+            known for known in self.actions.values() if known.new.correlation_id == correlation_id
+        ]
 
     def refuses(self, actions: tuple[NewAction, ...]) -> bool:
-        steps = [(known.new.correlation_id, known.new.step_index) for known in self.actions.values()]
+        steps = [
+            (known.new.correlation_id, known.new.step_index) for known in self.actions.values()
+        ]
         steps += [(action.correlation_id, action.step_index) for action in actions]
         return len(steps) != len(set(steps))
 
@@ -71,7 +81,9 @@ class Model:
 
     def claim(self, pack: PackRef, at: datetime, name: str | None) -> str | None:
         for action_id, known in self.actions.items():
-            fits = known.new.pack_name == pack.name and has_labels(pack.labels, known.new.pack_labels)
+            fits = known.new.pack_name == pack.name and has_labels(
+                pack.labels, known.new.pack_labels
+            )
             if len(known.states) == 1 and fits and name in (None, known.new.name):
                 known.states.append(("PENDING", at))
                 return action_id
@@ -81,7 +93,11 @@ class Model:
         return max(at for known in self.of_run(correlation_id) for _, at in known.states)
 
     def listed(self, which: ExecutionFilter) -> list[str]:
-        found = [run for run in self.runs if any(satisfies(known.new, which) for known in self.of_run(run))]
+        found = [
+            run
+            for run in self.runs
+            if any(satisfies(known.new, which) for known in self.of_run(run))
+        ]
         return sorted(found, key=lambda run: (self.activity(run), self.runs[run]), reverse=True)
 
     def purge(self, before: datetime) -> tuple[int, int]:
@@ -90,8 +106,12 @@ class Model:
             for known in self.of_run(run):
                 del self.actions[known.new.action_id]
             del self.runs[run]
-        referred = {id(event) for known in self.actions.values() for event in (known.trigger, known.result)}
-        kept = [pair for pair in self.events if pair[0].received_at >= before or id(pair[0]) in referred]
+        referred = {
+            id(event) for known in self.actions.values() for event in (known.trigger, known.result)
+        }
+        kept = [
+            pair for pair in self.events if pair[0].received_at >= before or id(pair[0]) in referred
+        ]
         count = len(self.events) - len(kept)
         self.events = kept
         return len(old), count
@@ -139,13 +159,22 @@ class Comparison(RuleBasedStateMachine):
 
     def draw_actions(self, data: st.DataObject) -> tuple[NewAction, ...]:
         kind = st.builds(
-            dict, name=COMMANDS, pack_name=PACKS, pack_labels=LABELS, correlation_id=RUNS, step_index=st.integers(0, 4)
+            dict,
+            name=COMMANDS,
+            pack_name=PACKS,
+            pack_labels=LABELS,
+            correlation_id=RUNS,
+            step_index=st.integers(0, 4),
         )
         fields = data.draw(st.lists(kind, max_size=3))
         flows = {"run-a": "Deploy", "run-b": "Check"}
         return tuple(
             self.sample.action(
-                **{**one, "flow_name": flows.get(one["correlation_id"], "Other"), "step_id": f"s{one['step_index']}"}
+                **{
+                    **one,
+                    "flow_name": flows.get(one["correlation_id"], "Other"),
+                    "step_id": f"s{one['step_index']}",
+                }
             )
             for one in fields
         )
@@ -212,7 +241,9 @@ class Comparison(RuleBasedStateMachine):
     )
     def list_executions(self, which: ExecutionFilter, start: int, limit: int) -> None:
         found = self.run(self.store.list_executions(which, start, limit))
-        assert [run.correlation_id for run in found] == self.model.listed(which)[start : start + limit]
+        assert [run.correlation_id for run in found] == self.model.listed(which)[
+            start : start + limit
+        ]
 
     @rule(
         which=st.builds(
@@ -231,7 +262,10 @@ class Comparison(RuleBasedStateMachine):
             for event, outcome in reversed(self.model.events)
             if which.event_name in (None, event.name)
             and which.pack_name in (None, event.pack.name)
-            and (which.flow_name is None or any(one.flow_name == which.flow_name for one in outcome.decisions))
+            and (
+                which.flow_name is None
+                or any(one.flow_name == which.flow_name for one in outcome.decisions)
+            )
         ]
         assert [record.event.event_id for record in found] == expected[start : start + limit]
 
@@ -239,7 +273,9 @@ class Comparison(RuleBasedStateMachine):
     def actions_are_as_expected(self) -> None:
         for action_id, known in list(self.model.actions.items())[-3:]:
             action = self.run(self.store.get_action(action_id))
-            assert [(one.state, one.at) for one in action.states] == [(ActionState(state), at) for state, at in known.states]
+            assert [(one.state, one.at) for one in action.states] == [
+                (ActionState(state), at) for state, at in known.states
+            ]
             assert (action.trigger, action.result) == (known.trigger, known.result)
             assert (action.input, action.pack_labels) == (known.new.input, known.new.pack_labels)
 

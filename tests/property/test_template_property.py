@@ -1,4 +1,6 @@
-"""Whatever is written, the language answers, refuses with a place or stops at a limit; its arithmetic is that of its grammar."""
+"""Whatever is written, the language answers, refuses with a place or stops at a limit; its
+arithmetic is that of its grammar.
+"""
 
 import math
 import subprocess
@@ -14,7 +16,12 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from flyteops import template
-from flyteops.errors import TemplateError, TemplateLimitError, TemplateRenderError, TemplateSyntaxError
+from flyteops.errors import (
+    TemplateError,
+    TemplateLimitError,
+    TemplateRenderError,
+    TemplateSyntaxError,
+)
 from flyteops.template.template import LANGUAGE
 from tests.examples import examples
 
@@ -25,29 +32,47 @@ NOW = datetime(2024, 2, 29, 12, 30, 45, 123456, tzinfo=UTC)
 EVENT = template.event_value(
     name="Saïd",
     payload={
-        "n": 3, "h": -2.5, "big": 1e21, "s": "deploy web é", "nul": None, "t": True, "l": [1, "a", None, [2], {"k": 1}],
-        "e": [], "m": {"k": "v", "x": [1, 2]}, "html": "<p class='a'>one <b>two</b> www.a.com</p>", "bytes": "\udcff\udc80",
+        "n": 3,
+        "h": -2.5,
+        "big": 1e21,
+        "s": "deploy web é",
+        "nul": None,
+        "t": True,
+        "l": [1, "a", None, [2], {"k": 1}],
+        "e": [],
+        "m": {"k": "v", "x": [1, 2]},
+        "html": "<p class='a'>one <b>two</b> www.a.com</p>",
+        "bytes": "\udcff\udc80",
     },
     pack_id="P",
     pack_name="Pk",
     pack_labels={"env": "s"},
     created_at=NOW,
     received_at=NOW,
-)  # fmt: skip
+)
 CONTEXT = {
     "Event": EVENT,
-    "Context": {"a": "b", "cron": "*/5 9-17 * * MON-FRI", "time": "2024-02-29T12:30:45Z", "json": '{"k":[1]}'},
+    "Context": {
+        "a": "b",
+        "cron": "*/5 9-17 * * MON-FRI",
+        "time": "2024-02-29T12:30:45Z",
+        "json": '{"k":[1]}',
+    },
 }
 HEALTH = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
 
 
 def runtime() -> template.Runtime:
     data = {"k": {"x": 1}, "text": "t"}
-    return template.Runtime(datastore=data.__getitem__, random=lambda: Random(7), now=NOW, limits=LIMITS)
+    return template.Runtime(
+        datastore=data.__getitem__, random=lambda: Random(7), now=NOW, limits=LIMITS
+    )
 
 
 def outcome(compiled: template.Template) -> str:
-    """Render; whatever else than an answer or an error of rendering comes out is a fault of ours."""
+    """Render; whatever else than an answer or an error of rendering comes out is a fault of
+    ours.
+    """
     try:
         result = compiled.render(CONTEXT, runtime())
     except TemplateRenderError as error:
@@ -82,11 +107,23 @@ def check(source: str) -> None:
 
 
 SYMBOLS = (
-    "{{ }} {% %} {{- -}} {%- -%} {# #} ' \" \\ \\\\ \x01 é \U0001f600 ` [ 1 5.5 99999999999999999999 | : ( ) , + - * / % ^ !"
+    "{{ }} {% %} {{- -}} {%- -%} {# #} ' \" \\ \\\\ \x01 é \U0001f600 ` [ 1 5.5"
+    " 99999999999999999999 | : ( ) , + - * / % ^ !"
 )
-WORDS = "Event .Payload .n .0 upper not and || == <> in true as export if endif else for endfor set x = macro m( endmacro"
+WORDS = (
+    "Event .Payload .n .0 upper not and || == <> in true as export if endif else for endfor set x ="
+    " macro m( endmacro"
+)
 TAGS = "comment endcomment filter endfilter with endwith"
-WHOLE = ["{% verbatim %}", "{% endverbatim %}", "{% endautoescape %}", "{% autoescape off %}", " ", "\n", "\t"]
+WHOLE = [
+    "{% verbatim %}",
+    "{% endverbatim %}",
+    "{% endautoescape %}",
+    "{% autoescape off %}",
+    " ",
+    "\n",
+    "\t",
+]
 FRAGMENTS = [*SYMBOLS.split(" "), *WORDS.split(" "), *TAGS.split(" "), *WHOLE]
 
 
@@ -103,17 +140,27 @@ def test_any_pile_of_fragments_compiles_or_is_refused_with_a_place(source: str) 
     check(source)
 
 
-# --- templates that are mostly right ----------------------------------------------------------------------------------
+# --- templates that are mostly right
+# ----------------------------------------------------------------------------------
 
 NAMES = st.sampled_from(["x", "y", "Event", "nope"])
-EVENT_PATHS = "Event Event.Name Event.Pack Event.Pack.Labels Event.CreatedAt Event.CreatedAt.Year Event.Payload"
-OTHER_PATHS = "Context Context.cron Context.time x y.k nope.a.b forloop forloop.Counter pongo2 block.Super m(1) m()"
+EVENT_PATHS = (
+    "Event Event.Name Event.Pack Event.Pack.Labels Event.CreatedAt Event.CreatedAt.Year"
+    " Event.Payload"
+)
+OTHER_PATHS = (
+    "Context Context.cron Context.time x y.k nope.a.b forloop forloop.Counter pongo2 block.Super"
+    " m(1) m()"
+)
 CALLS = (
-    "datastore('k') datastore('k').x datastore('text') unmarshalJson(Context.json) base64Encode(Event.Name) base64Decode('_w') "
-    "randomInt(9) randomAlpha(3) template(Event.Payload.s,Event.Payload.m) template('{{x}}',Context)"
+    "datastore('k') datastore('k').x datastore('text') unmarshalJson(Context.json)"
+    " base64Encode(Event.Name) base64Decode('_w') randomInt(9) randomAlpha(3)"
+    " template(Event.Payload.s,Event.Payload.m) template('{{x}}',Context)"
 )
 PAYLOAD_PATHS = [f"Event.Payload.{key}" for key in EVENT.fields["Payload"]]
-PATHS = st.sampled_from([*EVENT_PATHS.split(), *OTHER_PATHS.split(), *CALLS.split(), *PAYLOAD_PATHS])
+PATHS = st.sampled_from(
+    [*EVENT_PATHS.split(), *OTHER_PATHS.split(), *CALLS.split(), *PAYLOAD_PATHS]
+)
 LITERALS = st.one_of(
     st.integers(0, 99).map(str),
     st.sampled_from(
@@ -151,9 +198,13 @@ def filtered(draw: st.DrawFn) -> str:
 EXPRESSIONS = st.recursive(
     filtered(),
     lambda inner: st.one_of(
-        st.tuples(inner, st.sampled_from(["+", "-", "*", "/", "%", "^", "==", "!=", "<", ">=", "in", "and", "||"]), inner).map(
-            lambda e: f"({e[0]}) {e[1]} ({e[2]})"
-        ),
+        st.tuples(
+            inner,
+            st.sampled_from(
+                ["+", "-", "*", "/", "%", "^", "==", "!=", "<", ">=", "in", "and", "||"]
+            ),
+            inner,
+        ).map(lambda e: f"({e[0]}) {e[1]} ({e[2]})"),
         inner.map(lambda e: f"!({e})"),
         inner.map(lambda e: f"-({e})"),
     ),
@@ -178,7 +229,9 @@ OUTPUTS = st.one_of(
     EXPRESSIONS.map(lambda e: f"{{{{ {e} }}}}"),
     EXPRESSIONS.map(lambda e: f"{{{{- {e} -}}}}"),
     st.sampled_from(PLAIN),
-    st.tuples(EXPRESSIONS, EXPRESSIONS).map(lambda e: f"{{% firstof ({e[0]}) ({e[1]}) %}}{{% cycle ({e[0]}) ({e[1]}) as x %}}"),
+    st.tuples(EXPRESSIONS, EXPRESSIONS).map(
+        lambda e: f"{{% firstof ({e[0]}) ({e[1]}) %}}{{% cycle ({e[0]}) ({e[1]}) as x %}}"
+    ),
     st.tuples(NAMES, EXPRESSIONS).map(lambda e: f"{{% set {e[0]} = {e[1]} %}}"),
     EXPRESSIONS.map(lambda e: f"{{% widthratio ({e}) 3 100 %}}{{% widthratio ({e}) 3 100 as y %}}"),
 )
@@ -189,18 +242,31 @@ def around(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     return st.one_of(
         st.lists(inner, max_size=4).map("".join),
         st.tuples(e, inner, inner).map(
-            lambda p: f"{{% if {p[0]} %}}{p[1]}{{% elif !({p[0]}) %}}{p[2]}{{% else %}}z{{% endif %}}"
+            lambda p: (
+                f"{{% if {p[0]} %}}{p[1]}{{% elif !({p[0]}) %}}{p[2]}{{% else %}}z{{% endif %}}"
+            )
         ),
-        st.tuples(e, e, inner).map(lambda p: f"{{% ifequal ({p[0]}) ({p[1]}) %}}{p[2]}{{% else %}}n{{% endifequal %}}"),
-        st.tuples(e, e, inner).map(lambda p: f"{{% ifnotequal ({p[0]}) ({p[1]}) %}}{p[2]}{{% endifnotequal %}}"),
+        st.tuples(e, e, inner).map(
+            lambda p: f"{{% ifequal ({p[0]}) ({p[1]}) %}}{p[2]}{{% else %}}n{{% endifequal %}}"
+        ),
+        st.tuples(e, e, inner).map(
+            lambda p: f"{{% ifnotequal ({p[0]}) ({p[1]}) %}}{p[2]}{{% endifnotequal %}}"
+        ),
         st.tuples(e, st.sampled_from(["", " reversed", " sorted", " reversed sorted"]), inner).map(
             lambda p: f"{{% for x, y in {p[0]}{p[1]} %}}{p[2]}{{% empty %}}e{{% endfor %}}"
         ),
         st.tuples(e, inner).map(
-            lambda p: f"{{% with x={p[0]} y=x %}}{p[1]}{{% endwith %}}{{% with {p[0]} as x %}}{p[1]}{{% endwith %}}"
+            lambda p: (
+                f"{{% with x={p[0]} y=x %}}{p[1]}{{% endwith %}}{{% with {p[0]} as x %}}{p[1]}{{%"
+                " endwith %}"
+            )
         ),
-        st.tuples(e, inner).map(lambda p: f"{{% macro m(x, y={p[0]}) %}}{p[1]}{{% endmacro %}}{{{{ m(1) }}}}"),
-        st.tuples(e, inner).map(lambda p: f"{{% ifchanged {p[0]} %}}{p[1]}{{% else %}}s{{% endifchanged %}}"),
+        st.tuples(e, inner).map(
+            lambda p: f"{{% macro m(x, y={p[0]}) %}}{p[1]}{{% endmacro %}}{{{{ m(1) }}}}"
+        ),
+        st.tuples(e, inner).map(
+            lambda p: f"{{% ifchanged {p[0]} %}}{p[1]}{{% else %}}s{{% endifchanged %}}"
+        ),
         inner.map(lambda i: f"{{% ifchanged %}}{i}{{% endifchanged %}}"),
         st.tuples(st.sampled_from(sorted(LANGUAGE.filters)), OPERANDS, inner).map(
             lambda p: f"{{% filter {p[0]}:{p[1]}|upper %}}{p[2]}{{% endfilter %}}"
@@ -222,10 +288,18 @@ def test_any_template_renders_the_same_twice_or_fails_in_rendering(source: str) 
 
 
 def test_most_of_these_templates_are_right() -> None:
-    """Keeps the strategy above honest: it is worth little if the parser refuses most of what it makes."""
+    """Keeps the strategy above honest: it is worth little if the parser refuses most of what it
+    makes.
+    """
     tried: list[bool] = []
 
-    @settings(max_examples=examples(200), deadline=None, database=None, derandomize=True, suppress_health_check=HEALTH)
+    @settings(
+        max_examples=examples(200),
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=HEALTH,
+    )
     @given(TEMPLATES)
     def collect(source: str) -> None:
         tried.append(compiled(source) is not None)
@@ -245,7 +319,9 @@ def test_most_of_these_templates_are_right() -> None:
             st.text(max_size=20),
             OUTPUTS,
         ),
-        lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=5), inner, max_size=4)),
+        lambda inner: st.one_of(
+            st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=5), inner, max_size=4)
+        ),
         max_leaves=8,
     )
 )
@@ -273,7 +349,8 @@ def same_shape(value: Any, resolved: Any) -> None:
         assert type(resolved) is type(value)
 
 
-# --- an oracle for expressions ----------------------------------------------------------------------------------------
+# --- an oracle for expressions
+# ----------------------------------------------------------------------------------------
 
 Thunk = Callable[[], Any]
 Generated = tuple[str, Thunk]
@@ -288,7 +365,8 @@ def is_float(*values: Any) -> bool:
 
 
 def whole(value: Any) -> int:
-    # Beyond what a float counts exactly, Go's conversion is the processor's own; cases of ours cover it.
+    # Beyond what a float counts exactly, Go's conversion is the processor's own; cases of ours
+    # cover it.
     assume(abs(value) < 2**53)
     return 0 if isinstance(value, bool) else int(value)
 
@@ -342,7 +420,9 @@ def factor(chance: Random, depth: int) -> Generated:
         source, thunk = expression(chance, depth - 1)
         return f"({source})", thunk
     numbers = [(str(number), number) for number in range(8)]
-    source, value = chance.choice([("true", True), ("false", False), ("2.5", 2.5), ("0.5", 0.5), ("3.0", 3.0), *numbers])
+    source, value = chance.choice(
+        [("true", True), ("false", False), ("2.5", 2.5), ("0.5", 0.5), ("3.0", 3.0), *numbers]
+    )
     return source, lambda: value
 
 
@@ -355,14 +435,20 @@ def powers(chance: Random, depth: int) -> Generated:
 
 
 def left_joined(
-    chance: Random, first: Generated, inner: Callable[[Random, int], Generated], depth: int, operators: str
+    chance: Random,
+    first: Generated,
+    inner: Callable[[Random, int], Generated],
+    depth: int,
+    operators: str,
 ) -> Generated:
     source, thunk = first
     while chance.random() < 0.3:
         operator = chance.choice(operators)
         right, other = inner(chance, depth)
         source = f"{source} {operator} {right}"
-        thunk = lambda thunk=thunk, operator=operator, other=other: compute(operator, thunk(), other())  # noqa: E731
+        thunk = lambda thunk=thunk, operator=operator, other=other: compute(  # noqa: E731
+            operator, thunk(), other()
+        )
     return source, thunk
 
 
@@ -422,7 +508,9 @@ def test_expressions_agree_with_a_plain_reading_of_the_grammar(seed: int) -> Non
         assume(False)
     except Refused:
         expected = Refused
-    assume(not isinstance(expected, float | int) or (math.isfinite(expected) and abs(expected) < 1e15))
+    assume(
+        not isinstance(expected, float | int) or (math.isfinite(expected) and abs(expected) < 1e15)
+    )
     try:
         result = template.compile(f"{{{{ {source} }}}}").render({})
     except TemplateRenderError:
@@ -433,25 +521,54 @@ def test_expressions_agree_with_a_plain_reading_of_the_grammar(seed: int) -> Non
 
 
 @settings(max_examples=examples(60), deadline=None)
-@given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20), min_size=1, max_size=20))
+@given(
+    st.lists(
+        st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20),
+        min_size=1,
+        max_size=20,
+    )
+)
 def test_whatever_a_text_is_a_shell_takes_it_as_one_word(texts: list[str]) -> None:
-    script = "printf '%s\\0'" + "".join(template.compile(" {{ text|shellquote }}").render({"text": text}) for text in texts)
+    script = "printf '%s\\0'" + "".join(
+        template.compile(" {{ text|shellquote }}").render({"text": text}) for text in texts
+    )
     printed = subprocess.run(["sh", "-c", script], capture_output=True, check=True).stdout
     assert printed == b"".join(text.encode() + b"\0" for text in texts)
 
 
 MARKED_UP = st.lists(
     st.sampled_from(
-        [*"\\`*_{}[]()<>#+-.!|~&=:$/@ \n\r\tab1", "    ", "\n\n", "https://x.example", "&lt;", "<b>", "```", "---", "1. "]
+        [
+            *"\\`*_{}[]()<>#+-.!|~&=:$/@ \n\r\tab1",
+            "    ",
+            "\n\n",
+            "https://x.example",
+            "&lt;",
+            "<b>",
+            "```",
+            "---",
+            "1. ",
+        ]
     ),
     max_size=20,
 ).map("".join)
-AS_TEXT = {"paragraph_open", "paragraph_close", "inline", "text", "text_special", "softbreak", "hardbreak"}
+AS_TEXT = {
+    "paragraph_open",
+    "paragraph_close",
+    "inline",
+    "text",
+    "text_special",
+    "softbreak",
+    "hardbreak",
+}
 MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
 
 
 @settings(max_examples=examples(200), deadline=None)
-@given(MARKED_UP, st.sampled_from(["{{ x|quote_md }}", "say {{ x|quote_md }} it", "a\n{{ x|quote_md }}\nb"]))
+@given(
+    MARKED_UP,
+    st.sampled_from(["{{ x|quote_md }}", "say {{ x|quote_md }} it", "a\n{{ x|quote_md }}\nb"]),
+)
 def test_whatever_a_text_is_markdown_shows_it_as_text(text: str, source: str) -> None:
     tokens = MARKDOWN.parse(template.compile(source).render({"x": text}))
     inside = [child for token in tokens for child in token.children or []]

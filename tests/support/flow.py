@@ -16,9 +16,16 @@ Step = dict[str, Any]
 
 
 def a_step(
-    step_id: str = "work", event: str = "Said", pack: str = "Source", *, terms: Mapping[str, Any] | None = None, **more: Any
+    step_id: str = "work",
+    event: str = "Said",
+    pack: str = "Source",
+    *,
+    terms: Mapping[str, Any] | None = None,
+    **more: Any,
 ) -> Step:
-    """Return a step in which an event of a pack makes Worker do something; `terms` are of the command, `more` of the step."""
+    """Return a step in which an event of a pack makes Worker do something; `terms` are of the
+    command, `more` of the step.
+    """
     command = {"name": "Do", "packName": "Worker", **(terms or {})}
     return {"id": step_id, "event": {"name": event, "packName": pack}, "command": command, **more}
 
@@ -28,8 +35,19 @@ def a_flow(*steps: Step, name: str = "flow") -> Flow:
     return read_flow(Document({"name": name, "steps": list(steps)}))
 
 
-def an_event(name: str = "Said", payload: Any = None, pack: str = "Chat", labels: Mapping[str, str] | None = None) -> Event:
+def an_event(
+    name: str = "Said",
+    payload: Any = None,
+    pack: str = "Chat",
+    labels: Mapping[str, str] | None = None,
+) -> Event:
     """Return an event that came in at noon."""
     given = dict(labels or {})
     sender = PackRef(pack_id(pack, given), pack, given)
-    return Event(event_id="e1", name=name, pack=sender, payload=msgspec.json.encode(payload), received_at=NOON)
+    return Event(
+        event_id="e1",
+        name=name,
+        pack=sender,
+        payload=msgspec.json.encode(payload),
+        received_at=NOON,
+    )

@@ -1,4 +1,6 @@
-"""Waiters for what gives no signal, such as other processes. Whoever can wait for a signal does that instead."""
+"""Waiters for what gives no signal, such as other processes. Whoever can wait for a signal does
+that instead.
+"""
 
 import time
 from collections.abc import Callable

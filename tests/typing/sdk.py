@@ -1,6 +1,7 @@
 """What a type checker makes of a pack: `make check` reads this file with mypy, and nothing runs it.
 
-Each `type: ignore` stands for an error that an author must be shown: mypy fails when it is not there.
+Each `type: ignore` stands for an error that an author must be shown: mypy fails when it is not
+there.
 """
 
 from collections.abc import AsyncIterator

@@ -37,7 +37,9 @@ def test_a_loop_that_fails_now_and_then_is_not_reported() -> None:
     assert loops.problems(essential=True) == []
 
 
-def test_the_log_has_the_first_failure_with_its_traceback_and_the_recovery(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_has_the_first_failure_with_its_traceback_and_the_recovery(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level("INFO")
     loop = BackgroundLoops(Stopwatch()).loop("Timers", LOGGER)
     for _ in range(3):

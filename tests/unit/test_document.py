@@ -21,7 +21,7 @@ def fault(parse, data: bytes):
     return problem
 
 
-# ------------------------------------------------------------------------------------------------------------ YAML in
+# ------------------------------------------------------------------------------------------ YAML in
 
 
 @pytest.mark.parametrize(
@@ -30,18 +30,27 @@ def fault(parse, data: bytes):
         ("x: y", {"x": "y"}),
         ('x: "y"', {"x": "y"}),
         ("y: n", {"y": "n"}),
-        ("a: [true, True, yes, on, false, no, Off]", {"a": [True, True, True, True, False, False, False]}),
+        (
+            "a: [true, True, yes, on, false, no, Off]",
+            {"a": [True, True, True, True, False, False, False]},
+        ),
         ("a: [null, ~, ]", {"a": [None, None]}),
         ("a:", {"a": None}),
         ("when: 2020-01-01", {"when": "2020-01-01"}),
         ("when: 2020-01-01T10:00:00Z", {"when": "2020-01-01T10:00:00Z"}),
         ("at: 12:30:45", {"at": "12:30:45"}),
-        ("n: [1, -2, +3, 0x1f, 0b11, 0o17, 017, 1_000, 0]", {"n": [1, -2, 3, 31, 3, 15, 15, 1000, 0]}),
+        (
+            "n: [1, -2, +3, 0x1f, 0b11, 0o17, 017, 1_000, 0]",
+            {"n": [1, -2, 3, 31, 3, 15, 15, 1000, 0]},
+        ),
         ("n: [1.5, 1e3, .5, -2.5e-1, 1.]", {"n": [1.5, 1000.0, 0.5, -0.25, 1.0]}),
         ("1: one\ntrue: yes", {"1": "one", "true": True}),
         ("a: !!str 12", {"a": "12"}),
         ('a: !!int "12"', {"a": 12}),
-        ("base: &b {x: 1, y: 2}\nd: {<<: *b, y: 3}", {"base": {"x": 1, "y": 2}, "d": {"x": 1, "y": 3}}),
+        (
+            "base: &b {x: 1, y: 2}\nd: {<<: *b, y: 3}",
+            {"base": {"x": 1, "y": 2}, "d": {"x": 1, "y": 3}},
+        ),
         ("a: &x [1]\nb: *x", {"a": [1], "b": [1]}),
         ("a: |\n  one\n  two\n", {"a": "one\ntwo\n"}),
         ("", None),
@@ -93,7 +102,7 @@ def test_aliases_cannot_nest_without_end():
     assert "nested deeper" in fault(parse_yaml, b"\n".join(rows)).message
 
 
-# ------------------------------------------------------------------------------------------------------------ JSON in
+# ------------------------------------------------------------------------------------------ JSON in
 
 
 @pytest.mark.parametrize(
@@ -125,7 +134,9 @@ def test_places_are_known_in_json_too():
     assert document.place(("steps", 1, "id")) == Position(3, 10)
 
 
-@pytest.mark.parametrize("data", [b"---\na: 1\n---\n", b"a: 1\n...\n", b"a: 1\n---\n# nothing\n---\n...\n"])
+@pytest.mark.parametrize(
+    "data", [b"---\na: 1\n---\n", b"a: 1\n...\n", b"a: 1\n---\n# nothing\n---\n...\n"]
+)
 def test_empty_documents_behind_the_first_are_nothing(data: bytes) -> None:
     assert parse_yaml(data).value == {"a": 1}
 
@@ -135,12 +146,17 @@ def test_the_place_of_something_missing_is_where_it_should_be():
     assert document.place(("steps", 0, "command")) == Position(2, 5)
 
 
-# ----------------------------------------------------------------------------------------------------------- YAML out
+# ----------------------------------------------------------------------------------------- YAML out
 
 
 def json_values():
     keys = st.text(max_size=8)
-    scalars = st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False, allow_infinity=False)
+    scalars = (
+        st.none()
+        | st.booleans()
+        | st.integers(-(2**63), 2**63)
+        | st.floats(allow_nan=False, allow_infinity=False)
+    )
     texts = st.text(max_size=30) | st.sampled_from(
         [
             "y",
@@ -164,7 +180,9 @@ def json_values():
         ]
     )
     return st.recursive(
-        scalars | texts, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=4), max_leaves=15
+        scalars | texts,
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=4),
+        max_leaves=15,
     )
 
 
@@ -174,7 +192,25 @@ def test_what_is_written_as_yaml_is_read_back_the_same(value):
 
 
 @pytest.mark.parametrize(
-    "text", ["y", "Y", "n", "on", "off", "yes", "no", "12", "1.5", "1e3", "0o17", "0x1f", "1_000", "12:30", "~", ""]
+    "text",
+    [
+        "y",
+        "Y",
+        "n",
+        "on",
+        "off",
+        "yes",
+        "no",
+        "12",
+        "1.5",
+        "1e3",
+        "0o17",
+        "0x1f",
+        "1_000",
+        "12:30",
+        "~",
+        "",
+    ],
 )
 def test_text_that_looks_like_something_else_is_quoted(text):
     assert to_yaml({"k": text}) == f'k: "{text}"\n'.encode()
@@ -187,7 +223,7 @@ def test_no_bytes_crash_the_parsers(data):
             parse(data)
 
 
-# ------------------------------------------------------------------------------------------------------- typed reading
+# ------------------------------------------------------------------------------------ typed reading
 
 
 def faults_of(text: str) -> list[str]:
@@ -224,7 +260,11 @@ def test_keys_are_matched_without_regard_to_case_unless_one_fits_exactly():
 
 
 def test_null_means_not_given():
-    step = {"event": {"name": "E", "packName": "P", "packLabels": None}, "command": {"name": "C", "packName": "P"}, "id": None}
+    step = {
+        "event": {"name": "E", "packName": "P", "packLabels": None},
+        "command": {"name": "C", "packName": "P"},
+        "id": None,
+    }
     flow = read(Document({"name": "f", "description": None, "steps": [step]}), Flow)
     assert flow.steps[0].id == ""
     assert flow.steps[0].event.pack_labels is None
@@ -238,7 +278,11 @@ def test_unknown_keys_are_ignored():
     "text",
     [
         b"[" * 200 + b"1" + b",1" * 20_000 + b"]" * 200,
-        b"".join(b" " * depth + b"k: \n" for depth in range(250)) + b" " * 250 + b"k: [" + b"1, " * 20_000 + b"1]\n",
+        b"".join(b" " * depth + b"k: \n" for depth in range(250))
+        + b" " * 250
+        + b"k: ["
+        + b"1, " * 20_000
+        + b"1]\n",
     ],
 )
 def test_places_take_memory_in_proportion_however_deep_they_are(text):

@@ -38,8 +38,12 @@ def test_packs_and_their_networks_are_read(text: str, shown: list[str]) -> None:
         ("Shell[env=dev@10.1.0.0/16", "give NAME@NETWORK"),
     ],
 )
-def test_what_is_not_a_pack_with_a_network_is_refused_with_the_reason(text: str, fault: str) -> None:
-    with pytest.raises(ValueError, match=fault.replace("*", r"\*").replace("?", r"\?").replace("[", r"\[")):
+def test_what_is_not_a_pack_with_a_network_is_refused_with_the_reason(
+    text: str, fault: str
+) -> None:
+    with pytest.raises(
+        ValueError, match=fault.replace("*", r"\*").replace("?", r"\?").replace("[", r"\[")
+    ):
         parse_pack_networks(text)
 
 

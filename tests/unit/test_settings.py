@@ -52,27 +52,42 @@ def test_names_of_variables_and_options_are_used_once():
     assert len(set(options)) == len(options)
 
 
-@pytest.mark.parametrize("variable", ["FLYTE_MAX_CONNECTIONS", "FLYTE_STORE_POOL_SIZE", "FLYTE_WORKERS"])
+@pytest.mark.parametrize(
+    "variable", ["FLYTE_MAX_CONNECTIONS", "FLYTE_STORE_POOL_SIZE", "FLYTE_WORKERS"]
+)
 @pytest.mark.parametrize("value", ["0", "-1", "1h", "99999999999"])
-def test_a_number_that_is_too_small_too_large_or_has_a_unit_is_refused_with_the_least_one(variable, value):
+def test_a_number_that_is_too_small_too_large_or_has_a_unit_is_refused_with_the_least_one(
+    variable, value
+):
     message = faults({variable: value})[variable]
     assert message.startswith(f"{value!r} is not a number of ")
     assert "from 1 to" in message or "at least 1" in message
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "0.5", "999ms", "an hour", "1 h", "99999999999", "4000d"])
+@pytest.mark.parametrize(
+    "value", ["0", "-1", "0.5", "999ms", "an hour", "1 h", "99999999999", "4000d"]
+)
 def test_a_duration_that_is_too_short_too_long_or_unreadable_is_refused_with_examples(value):
     message = faults({"FLYTE_IDLE_TIMEOUT": value})["FLYTE_IDLE_TIMEOUT"]
-    assert message == f"{value!r} is not a duration of at least 1 s; give seconds such as 90, or a duration such as 1m30s or 7d"
+    assert message == (
+        f"{value!r} is not a duration of at least 1 s; give seconds such as 90, or a duration"
+        " such as 1m30s or 7d"
+    )
 
 
 @pytest.mark.parametrize("value", ["61m", "3601", "-1", "soon"])
 def test_a_delay_is_an_hour_at_most(value):
     message = faults({"FLYTE_SHUTDOWN_DELAY": value})["FLYTE_SHUTDOWN_DELAY"]
-    assert message == f"{value!r} is not a duration up to an hour; give seconds such as 30, or a duration such as 1m30s"
+    assert message == (
+        f"{value!r} is not a duration up to an hour; give seconds such as 30, or a duration"
+        " such as 1m30s"
+    )
 
 
-@pytest.mark.parametrize(("value", "seconds"), [("90", 90), ("1m30s", 90), ("7d", 604_800), ("9999999999", 9_999_999_999)])
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [("90", 90), ("1m30s", 90), ("7d", 604_800), ("9999999999", 9_999_999_999)],
+)
 def test_times_are_seconds_or_durations(value, seconds):
     settings = Settings.from_environment({"FLYTE_TTL_IN_SECONDS": value})
     assert settings.keep_for == timedelta(seconds=seconds)
@@ -95,11 +110,18 @@ def test_values_are_read_to_their_types():
     assert (settings.host, settings.port, settings.keep_for) == ("::1", 9000, timedelta(minutes=1))
     assert (settings.delete_dead_packs, settings.dead_packs_at) == (True, "07:05")
     assert settings.allowed_origins == ("https://a.example", "http://localhost:3000")
-    assert (settings.log_level, settings.log_file, settings.store) == ("warning", "flyte.log", "sqlite:////var/lib/flyte.db")
+    assert (settings.log_level, settings.log_file, settings.store) == (
+        "warning",
+        "flyte.log",
+        "sqlite:////var/lib/flyte.db",
+    )
 
 
 def test_blank_counts_as_not_given():
-    assert Settings.from_environment({"FLYTE_PORT": "", "FLYTE_HOST": "  ", "FLYTE_MGO_HOST": ""}) == Settings()
+    assert (
+        Settings.from_environment({"FLYTE_PORT": "", "FLYTE_HOST": "  ", "FLYTE_MGO_HOST": ""})
+        == Settings()
+    )
 
 
 def test_an_option_goes_before_the_variable():
@@ -164,9 +186,18 @@ def test_auth_by_an_openid_provider_needs_all_of_its_settings(given):
         ("db/admin", "mongodb://db/flyte"),
         ("me:secret@db/admin", "mongodb://me:secret@db/flyte?authSource=admin"),
         ("me:secret@db/?maxPoolSize=9", "mongodb://me:secret@db/?maxPoolSize=9"),
-        ("me:se%2Fcret@db:27017/flows?authSource=admin", "mongodb://me:se%2Fcret@db:27017/flyte?authSource=admin"),
-        ("one,two/users?replicaSet=rs0&connect=replicaSet", "mongodb://one,two/flyte?replicaSet=rs0"),
-        ("me:ab@one/us%20ers?connect=direct", "mongodb://me:ab@one/flyte?directConnection=true&authSource=us%20ers"),
+        (
+            "me:se%2Fcret@db:27017/flows?authSource=admin",
+            "mongodb://me:se%2Fcret@db:27017/flyte?authSource=admin",
+        ),
+        (
+            "one,two/users?replicaSet=rs0&connect=replicaSet",
+            "mongodb://one,two/flyte?replicaSet=rs0",
+        ),
+        (
+            "me:ab@one/us%20ers?connect=direct",
+            "mongodb://me:ab@one/flyte?directConnection=true&authSource=us%20ers",
+        ),
         ("mongodb://db/flyte", "mongodb://db/flyte"),
         ("mongodb+srv://cluster.example/flyte", "mongodb+srv://cluster.example/flyte"),
     ],
@@ -176,14 +207,22 @@ def test_the_variable_of_the_original_selects_its_database(given, store):
 
 
 @pytest.mark.parametrize(
-    "given", ["mongodb://db/flyte", "mongodb+srv://cluster.example/flows", "mongodb://me:a@db/x?authSource=y"]
+    "given",
+    [
+        "mongodb://db/flyte",
+        "mongodb+srv://cluster.example/flows",
+        "mongodb://me:a@db/x?authSource=y",
+    ],
 )
 def test_a_store_in_mongodb_is_the_database_that_is_named(given):
     assert Settings.from_environment({"FLYTE_STORE": given}).store == given
 
 
 def test_two_stores_are_one_too_many():
-    assert "unset one of them" in faults({"FLYTE_MGO_HOST": "db", "FLYTE_STORE": "sqlite:///flyte.db"})["FLYTE_MGO_HOST"]
+    assert (
+        "unset one of them"
+        in faults({"FLYTE_MGO_HOST": "db", "FLYTE_STORE": "sqlite:///flyte.db"})["FLYTE_MGO_HOST"]
+    )
 
 
 @pytest.mark.parametrize("variable", ["FLYTE_STORE", "FLYTE_MGO_HOST"])
@@ -198,13 +237,27 @@ def test_a_store_on_a_server_needs_a_database():
 
 
 def test_all_faults_are_told_at_once():
-    environ = {"FLYTE_PORT": "x", "FLYTE_HOST": "?", "LOGLEVEL": "loud", "FLYTE_TLS_KEY_PATH": "key.pem", "FLYTE_MGO_HOST": "/"}
-    assert set(faults(environ)) == {"FLYTE_PORT", "FLYTE_HOST", "LOGLEVEL", "FLYTE_TLS_CERT_PATH", "FLYTE_MGO_HOST"}
+    environ = {
+        "FLYTE_PORT": "x",
+        "FLYTE_HOST": "?",
+        "LOGLEVEL": "loud",
+        "FLYTE_TLS_KEY_PATH": "key.pem",
+        "FLYTE_MGO_HOST": "/",
+    }
+    assert set(faults(environ)) == {
+        "FLYTE_PORT",
+        "FLYTE_HOST",
+        "LOGLEVEL",
+        "FLYTE_TLS_CERT_PATH",
+        "FLYTE_MGO_HOST",
+    }
 
 
 def test_tls_needs_both_files():
     assert set(faults({"FLYTE_TLS_CERT_PATH": "cert.pem"})) == {"FLYTE_TLS_KEY_PATH"}
-    assert set(faults({"FLYTE_TLS_CERT_PATH": "cert.pem"}, {"tls_key_path": ""})) == {"--tls-key-path"}
+    assert set(faults({"FLYTE_TLS_CERT_PATH": "cert.pem"}, {"tls_key_path": ""})) == {
+        "--tls-key-path"
+    }
 
 
 def test_the_port_is_another_one_with_tls_unless_it_is_given():
@@ -246,7 +299,12 @@ def test_the_reference_page_is_what_the_table_says():
 
 def test_keys_of_secrets_are_read_and_never_repeated():
     key = "A" * 43 + "="
-    assert Settings.from_environment({"FLYTE_SECRETS_KEYS": f"{key}, {key}"}).secrets_keys == (key, key)
+    assert Settings.from_environment({"FLYTE_SECRETS_KEYS": f"{key}, {key}"}).secrets_keys == (
+        key,
+        key,
+    )
     assert faults({"FLYTE_SECRETS_KEYS": f"{key},topsecret"}) == {
-        "FLYTE_SECRETS_KEYS": "what is given is not a list of keys for secrets; `flyte data new-key` makes one"
+        "FLYTE_SECRETS_KEYS": (
+            "what is given is not a list of keys for secrets; `flyte data new-key` makes one"
+        )
     }

@@ -22,7 +22,9 @@ def faults_so_far(history: History) -> list[str]:
     ]
 
 
-def faults_in(history: History, executions: Executions, *, fired_until: datetime | None = None) -> list[str]:
+def faults_in(
+    history: History, executions: Executions, *, fired_until: datetime | None = None
+) -> list[str]:
     """Return every broken promise, given all executions in the audit after everything has ended.
 
     Schedules have fired for every time up to `fired_until`, or up to the last one that was handed

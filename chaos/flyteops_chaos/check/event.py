@@ -10,7 +10,9 @@ from flyteops_chaos.history import History
 
 def lost_or_doubled(history: History, executions: Sequence[Execution]) -> Iterator[str]:
     """Yield events without an execution, and those with several."""
-    count = Counter(number for execution in executions if (number := number_of(execution)) is not None)
+    count = Counter(
+        number for execution in executions if (number := number_of(execution)) is not None
+    )
     for number in sorted(set(history.acknowledged) - set(count)):
         yield f"event {number} ({history.events[number].kind}) was acknowledged and is lost"
     for number, times in sorted(count.items()):
@@ -29,9 +31,15 @@ def mixed_versions_handed_out(history: History) -> Iterator[str]:
                 versions[each.number].add(int(each.input["version"]))
     for number, found in sorted(versions.items()):
         if len(found) > 1:
-            yield f"event {number} was evaluated by several versions of its flow: {', '.join(map(str, sorted(found)))}"
+            yield (
+                f"event {number} was evaluated by several versions of its flow:"
+                f" {', '.join(map(str, sorted(found)))}"
+            )
         elif number in history.events and min(found) < (oldest := history.events[number].version):
-            yield f"event {number} was evaluated by version {min(found)} after version {oldest} was acknowledged"
+            yield (
+                f"event {number} was evaluated by version {min(found)} after version {oldest} was"
+                " acknowledged"
+            )
 
 
 def mixed_versions(history: History, executions: Sequence[Execution]) -> Iterator[str]:
@@ -43,6 +51,6 @@ def mixed_versions(history: History, executions: Sequence[Execution]) -> Iterato
         for step_id, action in execution["actions"].items():
             if action["input"]["version"] != named.get(step_id):
                 yield (
-                    f"event {number_of(execution)}: its step {step_id} is of version {action['input']['version']},"
-                    f" its execution of {named.get(step_id)}"
+                    f"event {number_of(execution)}: its step {step_id} is of version"
+                    f" {action['input']['version']}, its execution of {named.get(step_id)}"
                 )

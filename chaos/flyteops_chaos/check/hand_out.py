@@ -19,7 +19,10 @@ def doubled(history: History) -> Iterator[str]:
         command, attempts = received[0].command, [each.attempt for each in received]
         ids[command, _cause(received[0])].add(action_id)
         if command not in LEASED and len(attempts) > 1:
-            yield f"action {action_id} ({command}) was handed out {len(attempts)} times; it has no lease"
+            yield (
+                f"action {action_id} ({command}) was handed out {len(attempts)} times; it has no"
+                " lease"
+            )
         if len(set(attempts)) < len(attempts):
             yield f"action {action_id} ({command}): an attempt was handed out twice: {attempts}"
     for (command, cause), found in ids.items():
@@ -42,8 +45,14 @@ def early(history: History) -> Iterator[str]:
         if received.command in ("Left", "Right"):
             sides[received.number].append(result.sent_at)
     for received, *_ in history.hand_outs.values():
-        if received.command == "Join" and sum(at < received.at for at in sides[received.number]) < 2:
-            yield f"event {received.number}: its last step was handed out before both that it waits for had ended"
+        if (
+            received.command == "Join"
+            and sum(at < received.at for at in sides[received.number]) < 2
+        ):
+            yield (
+                f"event {received.number}: its last step was handed out before both that it waits"
+                " for had ended"
+            )
         if received.command == "Delayed" and (fault := _is_too_early(history, received)):
             yield fault
 
@@ -56,7 +65,10 @@ def _is_too_early(history: History, received: HandOut) -> str:
     # The server that hands it out may have another clock than the one that took the event.
     if seconds >= DELAY_SECONDS - SLACK - history.clock_spread(sent.sent_at, received.at):
         return ""
-    return f"event {received.number}: its action was handed out after {seconds:.2f} s; it is delayed by more"
+    return (
+        f"event {received.number}: its action was handed out after {seconds:.2f} s; it is delayed"
+        " by more"
+    )
 
 
 def stuck(history: History, executions: Sequence[Execution]) -> Iterator[str]:
@@ -67,7 +79,10 @@ def stuck(history: History, executions: Sequence[Execution]) -> Iterator[str]:
             continue
         what, step_id = _origin(execution), action["stepId"]
         if state == "PENDING" and action["id"] not in history.hand_outs:
-            yield f"{what}: its step {step_id} is with nobody; what a pack did not get was not handed out again"
+            yield (
+                f"{what}: its step {step_id} is with nobody; what a pack did not get was not handed"
+                " out again"
+            )
         else:
             yield f"{what}: its step {step_id} is stuck in {state}"
 
@@ -78,7 +93,11 @@ def _may_be_lost(history: History, execution: Execution, action: Mapping[str, An
     That is so for an action without a lease which no client has received. After the last kill of a
     server, there is no excuse.
     """
-    if action["state"]["value"] != "PENDING" or action["name"] in LEASED or action["id"] in history.hand_outs:
+    if (
+        action["state"]["value"] != "PENDING"
+        or action["name"] in LEASED
+        or action["id"] in history.hand_outs
+    ):
         return False
     number = number_of(execution)
     sent = None if number is None else history.events.get(number)

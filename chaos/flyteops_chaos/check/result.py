@@ -16,17 +16,30 @@ def refused(history: History) -> Iterator[str]:
     for (action_id, attempt), result in history.results.items():
         received = next(each for each in history.hand_outs[action_id] if each.attempt == attempt)
         if result.status == 404:
-            yield f"action {action_id} ({received.command}) was handed out and is lost: its result was answered with 404"
+            yield (
+                f"action {action_id} ({received.command}) was handed out and is lost: its result"
+                " was answered with 404"
+            )
         elif result.status == 409 and received.command not in LEASED:
-            yield f"action {action_id} ({received.command}) has no lease, and its result was answered with 409"
+            yield (
+                f"action {action_id} ({received.command}) has no lease, and its result was answered"
+                " with 409"
+            )
         elif result.status == 409 and result.code != "late":
-            yield f"action {action_id}: the result of attempt {attempt} was answered with 409 and the code {result.code!r}"
+            yield (
+                f"action {action_id}: the result of attempt {attempt} was answered with 409 and the"
+                f" code {result.code!r}"
+            )
 
 
 def not_fenced(history: History) -> Iterator[str]:
-    """Yield results that were acknowledged although the action had been handed out again before they were sent."""
+    """Yield results that were acknowledged although their action was handed out again before."""
     for (action_id, attempt), result in history.results.items():
-        later = [each for each in history.hand_outs[action_id] if each.attempt > attempt and each.at < result.sent_at]
+        later = [
+            each
+            for each in history.hand_outs[action_id]
+            if each.attempt > attempt and each.at < result.sent_at
+        ]
         if result.status == 202 and later:
             yield (
                 f"action {action_id}: the result of attempt {attempt}, which was lost, was applied;"
@@ -35,7 +48,7 @@ def not_fenced(history: History) -> Iterator[str]:
 
 
 def lost(history: History, executions: Sequence[Execution]) -> Iterator[str]:
-    """Yield results that were acknowledged and not applied, and those without the step that follows from them."""
+    """Yield results that were acknowledged and not applied, and those without their next step."""
     actions = {action["id"]: (execution, action) for execution, action in actions_of(executions)}
     for action_id, result in history.applied.items():
         if action_id not in actions:
@@ -43,9 +56,15 @@ def lost(history: History, executions: Sequence[Execution]) -> Iterator[str]:
             continue
         execution, action = actions[action_id]
         if not _is_applied(result, action):
-            yield f"action {action_id} had its result {result.event} acknowledged and is {action['state']['value']}"
+            yield (
+                f"action {action_id} had its result {result.event} acknowledged and is"
+                f" {action['state']['value']}"
+            )
         elif FOLLOWING.get(action["stepId"], action["stepId"]) not in execution["actions"]:
-            yield f"event {number_of(execution)}: the result of its first step was acknowledged, and the second was never begun"
+            yield (
+                f"event {number_of(execution)}: the result of its first step was acknowledged, and"
+                " the second was never begun"
+            )
     yield from _not_joined(executions)
 
 
@@ -57,10 +76,15 @@ def _is_applied(result: SentResult, action: Mapping[str, Any]) -> bool:
 
 def _not_joined(executions: Sequence[Execution]) -> Iterator[str]:
     for execution in executions:
-        states = {step_id: action["state"]["value"] for step_id, action in execution["actions"].items()}
+        states = {
+            step_id: action["state"]["value"] for step_id, action in execution["actions"].items()
+        }
         is_complete = states.get("left") == states.get("right") == "SUCCESS"
         if is_complete and "join" not in states:
-            yield f"event {number_of(execution)}: both steps that its last one waits for have ended, and it was never begun"
+            yield (
+                f"event {number_of(execution)}: both steps that its last one waits for have ended,"
+                " and it was never begun"
+            )
 
 
 def late_and_lost(history: History, executions: Sequence[Execution]) -> Iterator[str]:
@@ -69,7 +93,11 @@ def late_and_lost(history: History, executions: Sequence[Execution]) -> Iterator
     for (action_id, attempt), result in history.results.items():
         if result.status != 409 or result.code != "late" or action_id not in actions:
             continue
-        kept = [each.get("lateResult") for each in actions[action_id]["attempts"] if each["number"] == attempt]
+        kept = [
+            each.get("lateResult")
+            for each in actions[action_id]["attempts"]
+            if each["number"] == attempt
+        ]
         if not any(late and late["payload"] == result.payload for late in kept):
             yield f"action {action_id}: the late result of attempt {attempt} is not kept"
 
@@ -78,6 +106,13 @@ def overtaken(executions: Sequence[Execution]) -> Iterator[str]:
     """Yield actions whose result is from an attempt before the last one."""
     for _, action in actions_of(executions):
         attempts = [attempt["number"] for attempt in action.get("attempts", ())]
-        applied = (action["result"].get("payload") or {}).get("attempt") if action["state"]["value"] == "SUCCESS" else None
+        applied = (
+            (action["result"].get("payload") or {}).get("attempt")
+            if action["state"]["value"] == "SUCCESS"
+            else None
+        )
         if attempts and applied is not None and applied != max(attempts):
-            yield f"action {action['id']} has the result of attempt {applied}, and was handed out {max(attempts)} times"
+            yield (
+                f"action {action['id']} has the result of attempt {applied}, and was handed out"
+                f" {max(attempts)} times"
+            )

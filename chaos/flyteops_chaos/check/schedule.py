@@ -11,7 +11,9 @@ from flyteops_chaos.history import History
 MINUTE = timedelta(minutes=1)
 
 
-def missed_or_doubled(history: History, executions: Sequence[Execution], until: datetime | None) -> Iterator[str]:
+def missed_or_doubled(
+    history: History, executions: Sequence[Execution], until: datetime | None
+) -> Iterator[str]:
     """Yield times of schedules that have fired more than once, or are past and have not fired."""
     fired: dict[str, Counter[datetime]] = defaultdict(Counter)
     for execution in executions:

@@ -21,22 +21,45 @@ def actions() -> None:
 
 
 @actions.command("list")
-@click.option("--overdue", is_flag=True, help="Only those that need attention: lost, or with a pack for too long.")
 @click.option(
-    "--after", metavar="DURATION", default="1h", show_default=True, help="Age at which an action without a timeout is overdue."
+    "--overdue",
+    is_flag=True,
+    help="Only those that need attention: lost, or with a pack for too long.",
 )
 @click.option(
-    "--state", "states", multiple=True, type=click.Choice(STATES, case_sensitive=False), help="Only those in this state."
+    "--after",
+    metavar="DURATION",
+    default="1h",
+    show_default=True,
+    help="Age at which an action without a timeout is overdue.",
+)
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice(STATES, case_sensitive=False),
+    help="Only those in this state.",
 )
 @click.option("--flow", metavar="NAME", help="Only those of this flow.")
 @click.option("--pack", metavar="NAME", help="Only those for this pack.")
 @click.option(
-    "--limit", metavar="NUMBER", type=click.IntRange(1, 1000), default=50, show_default=True, help="Maximum number, oldest first."
+    "--limit",
+    metavar="NUMBER",
+    type=click.IntRange(1, 1000),
+    default=50,
+    show_default=True,
+    help="Maximum number, oldest first.",
 )
 @url_option
 @json_option
 async def list_actions(  # noqa: PLR0913, PLR0917 - one for each option
-    overdue: bool, after: str, states: tuple[str, ...], flow: str | None, pack: str | None, limit: int, as_json: bool
+    overdue: bool,
+    after: str,
+    states: tuple[str, ...],
+    flow: str | None,
+    pack: str | None,
+    limit: int,
+    as_json: bool,
 ) -> None:
     """List actions, oldest first."""
     try:
@@ -44,7 +67,9 @@ async def list_actions(  # noqa: PLR0913, PLR0917 - one for each option
     except ValueError as error:
         raise click.UsageError(f"--after: {error}", click.get_current_context()) from error
     wanted = {"state": ",".join(states) or None, "flowName": flow, "packName": pack}
-    params = {name: value for name, value in wanted.items() if value is not None} | {"limit": str(limit)}
+    params = {name: value for name, value in wanted.items() if value is not None} | {
+        "limit": str(limit)
+    }
     if overdue:
         params |= {"overdue": "true", "after": f"{seconds:g}"}
     async with connect() as client:
@@ -55,7 +80,9 @@ async def list_actions(  # noqa: PLR0913, PLR0917 - one for each option
     found = msgspec.json.decode(answer.content, type=ActionStatusList).actions
     rows = [_row(action) for action in found]
     empty = "Nothing is overdue." if overdue else "There are no such actions."
-    print_table(["action", "state", "since", "flow", "step", "command", "attempt", "due"], rows, empty=empty)
+    print_table(
+        ["action", "state", "since", "flow", "step", "command", "attempt", "due"], rows, empty=empty
+    )
 
 
 def _row(action: ActionStatusView) -> list[str]:
@@ -75,7 +102,11 @@ def _row(action: ActionStatusView) -> list[str]:
 @actions.command("resolve")
 @click.argument("action_id", metavar="ID")
 @click.argument("resolution", type=click.Choice(RESOLUTIONS))
-@click.option("--event", metavar="NAME", help="The name of the result event; default: Resolved, or FATAL for a failure.")
+@click.option(
+    "--event",
+    metavar="NAME",
+    help="The name of the result event; default: Resolved, or FATAL for a failure.",
+)
 @click.option("--payload", metavar="JSON", help="The payload of that event.")
 @url_option
 async def resolve(action_id: str, resolution: str, event: str | None, payload: str | None) -> None:
@@ -90,7 +121,9 @@ async def resolve(action_id: str, resolution: str, event: str | None, payload: s
         try:
             body["payload"] = msgspec.json.decode(payload)
         except msgspec.DecodeError as error:
-            raise click.UsageError(f"--payload is not valid JSON: {error}", click.get_current_context()) from error
+            raise click.UsageError(
+                f"--payload is not valid JSON: {error}", click.get_current_context()
+            ) from error
     async with connect() as client:
         await client.request("POST", path("actions", action_id, "resolution"), json=body)
     done = {"succeeded": "has succeeded", "failed": "has failed", "retry": "is handed out again"}

@@ -21,7 +21,12 @@ CLIENT_VARIABLES = ("FLYTE_JWT", "FLYTE_JWT_FILE", "FLYTE_API_TIMEOUT", "FLYTE_C
 def api_url() -> str:
     """Return the server's address: that of `--url`, else of `FLYTE_API`, else the local default."""
     chosen = click.get_current_context().meta.get("url")
-    return str(chosen or os.environ.get("FLYTE_API", "").strip() or os.environ.get("FLYTE_API_URL", "").strip() or DEFAULT_URL)
+    return str(
+        chosen
+        or os.environ.get("FLYTE_API", "").strip()
+        or os.environ.get("FLYTE_API_URL", "").strip()
+        or DEFAULT_URL
+    )
 
 
 def connect() -> Client:
@@ -32,7 +37,10 @@ def connect() -> Client:
     except SettingsError as error:
         if "url" not in click.get_current_context().meta:
             raise
-        problems = [msgspec.structs.replace(each, path="--url") if each.path == "FLYTE_API" else each for each in error.problems]
+        problems = [
+            msgspec.structs.replace(each, path="--url") if each.path == "FLYTE_API" else each
+            for each in error.problems
+        ]
         raise SettingsError("The command line is not valid.", problems=problems) from error
 
 
@@ -43,7 +51,9 @@ def path(*parts: str) -> str:
     """
     if not all(parts):
         raise InputError("A name must not be empty.")
-    return "/v1/" + "/".join("%2E" * len(part) if part in (".", "..") else quote(part, safe="") for part in parts)
+    return "/v1/" + "/".join(
+        "%2E" * len(part) if part in (".", "..") else quote(part, safe="") for part in parts
+    )
 
 
 async def fetch(client: Client, url: str, kind: type[T], **params: str) -> T:
@@ -67,7 +77,9 @@ async def get_all(client: Client, url: str, field: str) -> bytes:
 
 
 def _following(part: dict[str, Any]) -> dict[str, str] | None:
-    found = next((link["href"] for link in part.get("links", []) if link.get("rel") == "next"), None)
+    found = next(
+        (link["href"] for link in part.get("links", []) if link.get("rel") == "next"), None
+    )
     return None if found is None else dict(parse_qsl(urlsplit(found).query))
 
 

@@ -35,12 +35,23 @@ class ApplyResult(NamedTuple):
 
 
 @click.command(cls=FlyteCommand)
-@click.argument("paths", metavar="FILE|DIRECTORY...", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
-@click.option("--dry-run", is_flag=True, help="Dry run: only report what would be done; a server is optional.")
+@click.argument(
+    "paths",
+    metavar="FILE|DIRECTORY...",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path, allow_dash=True),
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Dry run: only report what would be done; a server is optional."
+)
 @click.option(
     "--force",
     is_flag=True,
-    help="Save a flow even if some templates cannot be parsed: their steps fail when they should run, the others work.",
+    help=(
+        "Save a flow even if some templates cannot be parsed: their steps fail when they should"
+        " run, the others work."
+    ),
 )
 @url_option
 @json_option
@@ -55,7 +66,9 @@ async def apply(paths: tuple[Path, ...], dry_run: bool, force: bool, as_json: bo
     """
     collection = collect(paths, is_lenient=force)
     async with connect() as client:
-        results = [await apply_reading(client, reading, dry_run=dry_run) for reading in collection.readings]
+        results = [
+            await apply_reading(client, reading, dry_run=dry_run) for reading in collection.readings
+        ]
     if as_json:
         print_json([_as_json(result) for result in results])
     else:
@@ -64,7 +77,9 @@ async def apply(paths: tuple[Path, ...], dry_run: bool, force: bool, as_json: bo
         click.get_current_context().exit(1)
 
 
-async def apply_reading(client: Client, reading: ReadResult, *, dry_run: bool = False) -> ApplyResult:
+async def apply_reading(
+    client: Client, reading: ReadResult, *, dry_run: bool = False
+) -> ApplyResult:
     """Send a flow unless the server has an identical one."""
     if reading.flow is None:
         return ApplyResult(reading, "failed", reading.problems)
@@ -81,7 +96,9 @@ async def apply_reading(client: Client, reading: ReadResult, *, dry_run: bool = 
     if not dry_run:
         try:
             source = reading.source
-            await client.request("POST", path("flows"), content=source.content, content_type=source.content_type)
+            await client.request(
+                "POST", path("flows"), content=source.content, content_type=source.content_type
+            )
         except InputError as error:
             return ApplyResult(reading, "failed", error.problems or (Problem("", error.message),))
     if current is None:
@@ -90,7 +107,9 @@ async def apply_reading(client: Client, reading: ReadResult, *, dry_run: bool = 
 
 
 def _diff(old: Flow, new: Flow) -> Iterator[str]:
-    before, after = (to_yaml(msgspec.to_builtins(flow)).decode().splitlines() for flow in (old, new))
+    before, after = (
+        to_yaml(msgspec.to_builtins(flow)).decode().splitlines() for flow in (old, new)
+    )
     lines = list(unified_diff(before, after, lineterm="", n=0))[2:]
     changes = [line for line in lines if not line.startswith("@@")]
     yield from changes[:DIFF_LINES]
@@ -123,7 +142,9 @@ def _complaints(result: ApplyResult) -> Iterator[str]:
     source = result.reading.source
     excerpts = Excerpts(source.content)
     warning = click.style("(warning)", fg="yellow")
-    marked = [(problem, "") for problem in result.problems] + [(each, f" {warning}") for each in result.reading.warnings]
+    marked = [(problem, "") for problem in result.problems] + [
+        (each, f" {warning}") for each in result.reading.warnings
+    ]
     for problem, mark in sorted(marked, key=lambda each: (each[0].line or 0, each[0].column or 0)):
         yield f"{clean(format_problem(source.file, problem))}{mark}"
         for line in excerpts.of(problem):
@@ -131,7 +152,11 @@ def _complaints(result: ApplyResult) -> Iterator[str]:
 
 
 def _as_data(file: Path) -> str:
-    return f"; for templates: flyte data set {file.stem} {file}" if file.parent.name == "datastore" else ""
+    return (
+        f"; for templates: flyte data set {file.stem} {file}"
+        if file.parent.name == "datastore"
+        else ""
+    )
 
 
 def _as_json(result: ApplyResult) -> dict[str, Any]:

@@ -35,15 +35,30 @@ class ChangePage(msgspec.Struct):
 
 
 @audit.command("changes")
-@click.option("--kind", type=click.Choice(get_args(ResourceKind)), help="Only changes of this kind.")
-@click.option("--name", metavar="NAME", help="Only changes of the resource with this name, key or id.")
-@click.option("--who", metavar="WHO", help="Only changes by this person or token (id or name), or by `server`.")
 @click.option(
-    "--since", metavar="TIME", help="Only changes since then: a duration such as 7d, or a time such as 2026-03-01T12:30."
+    "--kind", type=click.Choice(get_args(ResourceKind)), help="Only changes of this kind."
+)
+@click.option(
+    "--name", metavar="NAME", help="Only changes of the resource with this name, key or id."
+)
+@click.option(
+    "--who",
+    metavar="WHO",
+    help="Only changes by this person or token (id or name), or by `server`.",
+)
+@click.option(
+    "--since",
+    metavar="TIME",
+    help="Only changes since then: a duration such as 7d, or a time such as 2026-03-01T12:30.",
 )
 @click.option("--until", metavar="TIME", help="Only changes before then.")
 @click.option(
-    "--limit", metavar="NUMBER", type=click.IntRange(1, 1000), default=50, show_default=True, help="Maximum number, newest first."
+    "--limit",
+    metavar="NUMBER",
+    type=click.IntRange(1, 1000),
+    default=50,
+    show_default=True,
+    help="Maximum number, newest first.",
 )
 @click.option("--diff", is_flag=True, help="Show the content of each change.")
 @url_option
@@ -68,7 +83,9 @@ async def list_changes(  # noqa: PLR0913, PLR0917 - one for each option
     }
     params = {field: value for field, value in wanted.items() if value is not None}
     async with connect() as client:
-        answer = await client.request("GET", path("audit", "changes"), params={**params, "limit": str(limit)})
+        answer = await client.request(
+            "GET", path("audit", "changes"), params={**params, "limit": str(limit)}
+        )
     if as_json:
         print_json(answer.content)
         return
@@ -77,7 +94,11 @@ async def list_changes(  # noqa: PLR0913, PLR0917 - one for each option
     if diff and found:
         click.echo("\n\n".join("\n".join(change_lines(change)) for change in found))
         return
-    print_table(["change", "when", "who", "from", "what", "done"], [_row(change) for change in found], empty=empty)
+    print_table(
+        ["change", "when", "who", "from", "what", "done"],
+        [_row(change) for change in found],
+        empty=empty,
+    )
 
 
 def parse_time_option(text: str | None, option: str) -> str | None:
@@ -93,8 +114,13 @@ def parse_time_option(text: str | None, option: str) -> str | None:
         try:
             at = datetime.fromisoformat(text).astimezone(UTC)
         except (ValueError, OverflowError) as error:
-            message = f"{text!r} is neither a duration such as 7d nor a time such as 2026-03-01 or 2026-03-01T12:30+01:00"
-            raise click.BadParameter(message, click.get_current_context(), param_hint=option) from error
+            message = (
+                f"{text!r} is neither a duration such as 7d nor a time such as 2026-03-01 or"
+                " 2026-03-01T12:30+01:00"
+            )
+            raise click.BadParameter(
+                message, click.get_current_context(), param_hint=option
+            ) from error
     return format_timestamp(at)
 
 
@@ -102,7 +128,14 @@ def _row(change: AuditEntry) -> list[str]:
     is_address = change.who.kind == "address"  # not to be mistaken for a token of that name
     who = str(change.who) if is_address else change.who.name or change.who.id or change.who.kind
     what = f"{change.kind} {change.name}"
-    return [str(change.seq), local_time(change.time), who, change.place.address, what, _done(change)]
+    return [
+        str(change.seq),
+        local_time(change.time),
+        who,
+        change.place.address,
+        what,
+        _done(change),
+    ]
 
 
 def _done(change: AuditEntry) -> str:
@@ -126,17 +159,22 @@ async def show_change(seq: int, as_json: bool) -> None:
 
 def change_lines(change: AuditEntry) -> Iterator[str]:
     """Return a change as text for people."""
-    yield clean(f"change {change.seq}  {local_time(change.time)}  {change.kind} {change.name}: {_done(change)}").replace(
-        "\n", " "
-    )
+    yield clean(
+        f"change {change.seq}  {local_time(change.time)}  {change.kind} {change.name}:"
+        f" {_done(change)}"
+    ).replace("\n", " ")
     yield f"  by    {clean(str(change.who))}"
     if where := ", ".join(_where(change.place)):
         yield f"  from  {clean(where)}"
     yield dim(f"  hash  {change.hash}")
     is_item = change.kind == "datastore"
-    before, after = (list(_lines(state, is_item=is_item)) for state in (change.before, change.after))
+    before, after = (
+        list(_lines(state, is_item=is_item)) for state in (change.before, change.after)
+    )
     for line in list(unified_diff(before, after, lineterm=""))[2:]:
-        yield "  " + click.style(clean(line), fg={"+": "green", "-": "red", "@": "cyan"}.get(line[:1]))
+        yield "  " + click.style(
+            clean(line), fg={"+": "green", "-": "red", "@": "cyan"}.get(line[:1])
+        )
 
 
 def _where(place: Origin) -> Iterator[str]:
@@ -175,7 +213,8 @@ def _readable(state: ResourceState) -> str:
     except msgspec.DecodeError:
         return text
     try:
-        from flyteops.document import to_yaml  # noqa: PLC0415 - yaml is not part of the base install
+        # Yaml is not part of the base install.
+        from flyteops.document import to_yaml  # noqa: PLC0415
     except ModuleNotFoundError:
         return msgspec.json.format(text, indent=2)
     return to_yaml(value).decode()

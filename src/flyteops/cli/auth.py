@@ -29,27 +29,55 @@ def auth() -> None:
 @click.argument("method")
 @click.argument("path")
 @click.option(
-    "--policy", metavar="FILE", envvar="FLYTE_AUTH_POLICY_PATH", required=True, help="The policy file.  [FLYTE_AUTH_POLICY_PATH]"
+    "--policy",
+    metavar="FILE",
+    envvar="FLYTE_AUTH_POLICY_PATH",
+    required=True,
+    help="The policy file.  [FLYTE_AUTH_POLICY_PATH]",
 )
-@click.option("--token", metavar="TOKEN", envvar="FLYTE_JWT", help="The token; - reads it from standard input.  [FLYTE_JWT]")
-@click.option("--issuer", metavar="URL", envvar="FLYTE_OIDC_ISSUER_URL", help="The required issuer.  [FLYTE_OIDC_ISSUER_URL]")
+@click.option(
+    "--token",
+    metavar="TOKEN",
+    envvar="FLYTE_JWT",
+    help="The token; - reads it from standard input.  [FLYTE_JWT]",
+)
+@click.option(
+    "--issuer",
+    metavar="URL",
+    envvar="FLYTE_OIDC_ISSUER_URL",
+    help="The required issuer.  [FLYTE_OIDC_ISSUER_URL]",
+)
 @click.option(
     "--audience",
     metavar="ID",
     envvar="FLYTE_OIDC_ISSUER_CLIENT_ID",
     help="The required audience.  [FLYTE_OIDC_ISSUER_CLIENT_ID]",
 )
-@click.option("--offline", is_flag=True, help="Do not fetch the issuer's keys and do not verify the signature.")
+@click.option(
+    "--offline",
+    is_flag=True,
+    help="Do not fetch the issuer's keys and do not verify the signature.",
+)
 async def check(  # noqa: PLR0913, PLR0917 - an option each
-    method: str, path: str, policy: str, token: str | None, issuer: str | None, audience: str | None, offline: bool
+    method: str,
+    path: str,
+    policy: str,
+    token: str | None,
+    issuer: str | None,
+    audience: str | None,
+    offline: bool,
 ) -> None:
     """Show the decision of a server with this policy on a request, and the reason.
 
     The claims of the token are shown, its signature is not. The exit code is 0 if the request is
     let through, and 1 if not.
     """
-    match = load_policy(policy).find(method.upper(), normal_path(path.partition("?")[0].encode().decode("latin-1")))
-    print_line("entry", "none" if match is None else f"{match.entry.path}, in line {match.entry.line}")
+    match = load_policy(policy).find(
+        method.upper(), normal_path(path.partition("?")[0].encode().decode("latin-1"))
+    )
+    print_line(
+        "entry", "none" if match is None else f"{match.entry.path}, in line {match.entry.line}"
+    )
     if match is None:
         raise refused("the policy has no entry for it")
     print_line("needs", " or ".join(_wanted(match)) or "no token")
@@ -60,7 +88,10 @@ async def check(  # noqa: PLR0913, PLR0917 - an option each
         raise refused("it has no token")
     text = sys.stdin.read().strip() if token == STDIN else token.strip()
     if text.startswith(PREFIX):
-        raise FlyteError("this token was created by a Flyte server; `flyte tokens list` shows its validity and its bearer")
+        raise FlyteError(
+            "this token was created by a Flyte server; `flyte tokens list` shows its validity and"
+            " its bearer"
+        )
     claims = await _checked(text, issuer, audience, offline=offline)
     for name, values in match.wanted():
         has = f"has {_json(claims[name])}" if name in claims else "has no such claim"
@@ -70,7 +101,9 @@ async def check(  # noqa: PLR0913, PLR0917 - an option each
     click.echo("let through" + (", if the issuer has signed the token" if offline else ""))
 
 
-async def _checked(token: str, issuer: str | None, audience: str | None, *, offline: bool) -> Claims:
+async def _checked(
+    token: str, issuer: str | None, audience: str | None, *, offline: bool
+) -> Claims:
     """Show a token and return its claims; raise the error of the server's answer."""
     try:
         parts = read_token(token)
@@ -95,7 +128,11 @@ def _show(parts: TokenParts) -> None:
 
 
 def _as_time(name: str, value: object) -> str:
-    if name not in ("exp", "nbf", "iat", "auth_time") or isinstance(value, bool) or not isinstance(value, int | float):
+    if (
+        name not in ("exp", "nbf", "iat", "auth_time")
+        or isinstance(value, bool)
+        or not isinstance(value, int | float)
+    ):
         return ""
     try:
         return f"  {datetime.fromtimestamp(value, UTC):%Y-%m-%d %H:%M:%S} UTC"

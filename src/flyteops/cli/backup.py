@@ -22,7 +22,11 @@ STANDARD = "-"
 
 @click.command(cls=FlyteCommand)
 @click.argument("file")
-@click.option("--store", metavar="URL", help="The store to read; default: that of `flyte serve` in this environment and folder.")
+@click.option(
+    "--store",
+    metavar="URL",
+    help="The store to read; default: that of `flyte serve` in this environment and folder.",
+)
 async def backup(file: str, store: str | None) -> None:
     """Write all contents of a store into FILE; - is standard output.
 
@@ -34,15 +38,26 @@ async def backup(file: str, store: str | None) -> None:
     progress = ProgressDisplay()
     try:
         with _output(file) as out:
-            tally = await write_backup(open_store(url, scratch=_scratch(file)), out, datetime.now(UTC), progress)
+            tally = await write_backup(
+                open_store(url, scratch=_scratch(file)), out, datetime.now(UTC), progress
+            )
     finally:
         progress.end()
-    click.echo(f"saved {shown(url)}: {contents(tally)}; checksum {tally.checkpoint.checksum[:16]}", err=file == STANDARD)
+    click.echo(
+        f"saved {shown(url)}: {contents(tally)}; checksum {tally.checkpoint.checksum[:16]}",
+        err=file == STANDARD,
+    )
 
 
 @click.command(cls=FlyteCommand)
 @click.argument("file")
-@click.option("--to", "target", metavar="URL", required=True, help="The store to restore to, which must be empty.")
+@click.option(
+    "--to",
+    "target",
+    metavar="URL",
+    required=True,
+    help="The store to restore to, which must be empty.",
+)
 async def restore(file: str, target: str) -> None:
     """Load the backup FILE into an empty store of any kind; - is standard input.
 
@@ -57,7 +72,9 @@ async def restore(file: str, target: str) -> None:
             tally = await restore_backup(source, open_store(url), progress)
     finally:
         progress.end()
-    click.echo(f"restored to {shown(url)}: {contents(tally)}; checksum {tally.checkpoint.checksum[:16]}")
+    click.echo(
+        f"restored to {shown(url)}: {contents(tally)}; checksum {tally.checkpoint.checksum[:16]}"
+    )
 
 
 def _scratch(name: str) -> Path:
@@ -77,7 +94,9 @@ def _output(name: str) -> Iterator[BinaryIO]:
     path = Path(name)
     if name == STANDARD:
         if sys.stdout.isatty():
-            raise click.UsageError("cannot write a backup to a terminal; give a file, or redirect the output")
+            raise click.UsageError(
+                "cannot write a backup to a terminal; give a file, or redirect the output"
+            )
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
     elif path.exists() and not path.is_file():
@@ -119,4 +138,6 @@ def _told(done: str, name: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise click.ClickException(f"{name!r} cannot be {done}: {error.strerror or error}") from error
+        raise click.ClickException(
+            f"{name!r} cannot be {done}: {error.strerror or error}"
+        ) from error

@@ -33,9 +33,23 @@ AT_WORK = timedelta(seconds=5)
 
 
 @click.command(cls=FlyteCommand)
-@click.option("--name", metavar="NAME", default="Chat", show_default=True, help="The pack to impersonate, such as Slack.")
-@click.option("--channel", metavar="NAME", default="general", show_default=True, help="The channel to begin in.")
-@click.option("--user", metavar="NAME", help="The name of the speaker; default: the logged-in user.")
+@click.option(
+    "--name",
+    metavar="NAME",
+    default="Chat",
+    show_default=True,
+    help="The pack to impersonate, such as Slack.",
+)
+@click.option(
+    "--channel",
+    metavar="NAME",
+    default="general",
+    show_default=True,
+    help="The channel to begin in.",
+)
+@click.option(
+    "--user", metavar="NAME", help="The name of the speaker; default: the logged-in user."
+)
 @click.option(
     "--wait",
     metavar="SECONDS",
@@ -52,7 +66,9 @@ async def chat(name: str, channel: str, user: str | None, wait: float) -> None:
     is sent, and at its end the command stays until everything that these lines began has ended, for
     --wait seconds at most.
     """
-    room = Room(user=None if user is None else User.named(user), channels=[channel.removeprefix("#")])
+    room = Room(
+        user=None if user is None else User.named(user), channels=[channel.removeprefix("#")]
+    )
     await run_chat(room, name, wait)
 
 
@@ -64,15 +80,19 @@ def is_interactive() -> bool:
 async def run_chat(room: Room, name: str, wait: float) -> None:
     """Connect a room to the server as the pack of that name, and chat in it until the end."""
     if is_interactive():
-        import_module("flyteops.cli.dev.prompt")  # a missing module is reported before anything else
+        # A missing module is reported before anything else.
+        import_module("flyteops.cli.dev.prompt")
     is_taken = await _is_at_work(name)
     async with stop_on_signal() as stop, joined(room, {"PACK_NAME": name}, stop) as pack:
         if is_interactive():
-            place = f"You are {clean(room.user.name)} in #{clean(room.channels[0].name)}, at {api_url()}"
+            place = (
+                f"You are {clean(room.user.name)} in #{clean(room.channels[0].name)}, at"
+                f" {api_url()}"
+            )
             if is_taken:
                 click.echo(
-                    f"Another {clean(name)} is connected: each gets the answers to its own words; what flows send to a"
-                    " channel by its name appears in one of the two."
+                    f"Another {clean(name)} is connected: each gets the answers to its own words;"
+                    " what flows send to a channel by its name appears in one of the two."
                 )
             click.echo(f"{place}. /help lists all commands, Ctrl-D quits.")
             await chat_at_prompt(room, pack, stop)
@@ -90,17 +110,24 @@ async def _is_at_work(name: str) -> bool:
             pack = await fetch(client, path("packs", name), PackView)
         except NotFoundError:
             return False
-    return pack.stopped_at is None and datetime.now(UTC) - datetime.fromisoformat(pack.last_seen) < AT_WORK
+    return (
+        pack.stopped_at is None
+        and datetime.now(UTC) - datetime.fromisoformat(pack.last_seen) < AT_WORK
+    )
 
 
 @contextlib.asynccontextmanager
-async def joined(room: Room, environ: Mapping[str, str], stop: asyncio.Event) -> AsyncIterator[PackRef]:
+async def joined(
+    room: Room, environ: Mapping[str, str], stop: asyncio.Event
+) -> AsyncIterator[PackRef]:
     """Connect a room to the server until `stop` is set, and yield its pack; set `stop` at the end.
 
     An error that breaks the connection off, such as a refusal of the server, sets `stop` and is
     raised at the end.
     """
-    environment = Environment.read({**_pack_variables(), "FLYTE_API": api_url(), "FLYTE_PACK_HEALTH_PORT": "off", **environ})
+    environment = Environment.read(
+        {**_pack_variables(), "FLYTE_API": api_url(), "FLYTE_PACK_HEALTH_PORT": "off", **environ}
+    )
     pack = pack_for(room)
     declaration = pack.declaration(environment)
     if not logging.getLogger().handlers:
@@ -108,21 +135,30 @@ async def joined(room: Room, environ: Mapping[str, str], stop: asyncio.Event) ->
     serving = asyncio.create_task(pack.serve(environment, stop=stop))
     serving.add_done_callback(lambda _: stop.set())
     try:
-        yield PackRef(pack_id(declaration.name, declaration.labels), declaration.name, declaration.labels)
+        yield PackRef(
+            pack_id(declaration.name, declaration.labels), declaration.name, declaration.labels
+        )
     finally:
         stop.set()
         await serving
 
 
 def _pack_variables() -> dict[str, str]:
-    names = ("FLYTE_JWT", "FLYTE_JWT_FILE", "FLYTE_API_TIMEOUT", "FLYTE_CA_CERT_FILE", "FLYTE_LABELS")
+    names = (
+        "FLYTE_JWT",
+        "FLYTE_JWT_FILE",
+        "FLYTE_API_TIMEOUT",
+        "FLYTE_CA_CERT_FILE",
+        "FLYTE_LABELS",
+    )
     impatient = {"FLYTE_PACK_POLL_INTERVAL": "100ms", "FLYTE_PACK_STOP_TIMEOUT": "1"}
     return {name: os.environ[name] for name in names if name in os.environ} | impatient
 
 
 async def chat_at_prompt(room: Room, pack: PackRef, stop: asyncio.Event) -> None:
     """Run the chat of a person at a prompt."""
-    from flyteops.cli.dev.prompt import chat_on_terminal  # noqa: PLC0415 - slow to import, and pipes do without
+    # Slow to import, and pipes do without.
+    from flyteops.cli.dev.prompt import chat_on_terminal  # noqa: PLC0415
 
     talk = Conversation(room, click.echo, echo=True)
 
@@ -174,8 +210,8 @@ async def _say_all(talk: Conversation, pack: PackRef, wait: float) -> None:
     except UnauthorizedError:
         await asyncio.sleep(wait)
         click.echo(
-            f"flyte: answers of the first {wait:g} s were shown; this token may not read executions, so whether flows are still"
-            " at work is not known",
+            f"flyte: answers of the first {wait:g} s were shown; this token may not read"
+            " executions, so whether flows are still at work is not known",
             err=True,
         )
         return

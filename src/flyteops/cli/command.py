@@ -30,12 +30,21 @@ class Failure(click.ClickException):
         super().__init__(_message(error))
         self.problems = error.problems
         self.hints = _hints(error)
-        self.exit_code = _exit_code(error)  # type: ignore[misc] # click reads the instance's own value
+        # Click reads the instance's own value.
+        self.exit_code = _exit_code(error)  # type: ignore[misc]
         problems = [msgspec.to_builtins(problem) for problem in error.problems]
-        self.details = {"code": error.code, "message": self.message, **({"problems": problems} if problems else {})}
+        self.details = {
+            "code": error.code,
+            "message": self.message,
+            **({"problems": problems} if problems else {}),
+        }
 
     def format_message(self) -> str:
-        lines = [str(problem) for problem in self.problems if problem.message.rstrip(".") not in self.message]
+        lines = [
+            str(problem)
+            for problem in self.problems
+            if problem.message.rstrip(".") not in self.message
+        ]
         return "\n  ".join(clean(line) for line in [self.message, *lines, *self.hints])
 
 
@@ -49,7 +58,11 @@ def _message(error: FlyteError) -> str:
 
 
 def _is_unreachable(error: FlyteError) -> bool:
-    return isinstance(error, UnavailableError) and error.__cause__ is not None and " http" in error.message
+    return (
+        isinstance(error, UnavailableError)
+        and error.__cause__ is not None
+        and " http" in error.message
+    )
 
 
 def _is_tls_fault(error: FlyteError) -> bool:
@@ -68,11 +81,13 @@ def _hints(error: FlyteError) -> tuple[str, ...]:
             return ()
         if _is_tls_fault(error):
             return (
-                "It answers, but TLS failed. FLYTE_CA_CERT_FILE names a file with certificates to trust besides those of the "
-                "system; the address of a server without TLS begins with http://.",
+                "It answers, but TLS failed. FLYTE_CA_CERT_FILE names a file with certificates to"
+                " trust besides those of the system; the address of a server without TLS begins"
+                " with http://.",
             )
         return (
-            "Is it running? `flyte serve` starts one, `flyte dev` one to try things out; --url or FLYTE_API selects another.",
+            "Is it running? `flyte serve` starts one, `flyte dev` one to try things out; --url or"
+            " FLYTE_API selects another.",
         )
     return tuple(getattr(error, "drawing", ()))
 
@@ -125,10 +140,16 @@ class FlyteGroup(click.Group):
 def url_option(function: F) -> F:
     """Add `--url`, which may stand before the command as well."""
     return click.option(
-        "--url", metavar="URL", expose_value=False, callback=remember_url, help="The server's address; default: FLYTE_API."
+        "--url",
+        metavar="URL",
+        expose_value=False,
+        callback=remember_url,
+        help="The server's address; default: FLYTE_API.",
     )(function)
 
 
 def json_option(function: F) -> F:
     """Add `--json`."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON, including errors.")(function)
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, including errors.")(
+        function
+    )

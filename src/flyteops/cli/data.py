@@ -52,8 +52,19 @@ async def list_items(as_json: bool) -> None:
         print_json(content)
         return
     items = msgspec.json.decode(content, type=DataItemList).datastore
-    rows = [[item.key, f"{item.content_type} (secret)" if item.secret else item.content_type, item.description] for item in items]
-    print_table(["key", "content type", "description"], rows, empty="The datastore is empty; `flyte data set KEY FILE` fills it.")
+    rows = [
+        [
+            item.key,
+            f"{item.content_type} (secret)" if item.secret else item.content_type,
+            item.description,
+        ]
+        for item in items
+    ]
+    print_table(
+        ["key", "content type", "description"],
+        rows,
+        empty="The datastore is empty; `flyte data set KEY FILE` fills it.",
+    )
 
 
 @data.command("get")
@@ -81,9 +92,14 @@ async def show_item(key: str, as_json: bool) -> None:
             return
         answer = await client.request("GET", path("datastore", key))
     description = "" if found is None else found.description
-    content_type, text = answer.headers.get("Content-Type", ""), answer.content.decode(errors="replace")
+    content_type, text = (
+        answer.headers.get("Content-Type", ""),
+        answer.content.decode(errors="replace"),
+    )
     if as_json:
-        print_json({"key": key, "contentType": content_type, "description": description, "value": text})
+        print_json(
+            {"key": key, "contentType": content_type, "description": description, "value": text}
+        )
         return
     click.echo(f"key           {clean(key)}\ncontent type  {clean(content_type)}")
     if description:
@@ -93,7 +109,14 @@ async def show_item(key: str, as_json: bool) -> None:
 
 def _show_secret(item: DataItemSummary, *, as_json: bool) -> None:
     if as_json:
-        print_json({"key": item.key, "contentType": item.content_type, "description": item.description, "secret": True})
+        print_json(
+            {
+                "key": item.key,
+                "contentType": item.content_type,
+                "description": item.description,
+                "secret": True,
+            }
+        )
         return
     click.echo(f"key           {clean(item.key)}\ncontent type  {clean(item.content_type)}")
     if item.description:
@@ -113,14 +136,25 @@ def print_key() -> None:
 
 @data.command("set")
 @click.argument("key")
-@click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False, allow_dash=True))
+@click.argument(
+    "file", required=False, type=click.Path(path_type=Path, dir_okay=False, allow_dash=True)
+)
 @click.option("--value", metavar="TEXT", help="The value itself, instead of a file.")
-@click.option("--content-type", metavar="TYPE", help="The content type; default: from the file extension.")
-@click.option("--description", metavar="TEXT", help="A description; without this option, the old one stays.")
+@click.option(
+    "--content-type", metavar="TYPE", help="The content type; default: from the file extension."
+)
+@click.option(
+    "--description", metavar="TEXT", help="A description; without this option, the old one stays."
+)
 @click.option("--secret", is_flag=True, help="Encrypt the value, and give it to packs only.")
 @url_option
 async def set_item(  # noqa: PLR0913, PLR0917 - one for each option
-    key: str, file: Path | None, value: str | None, content_type: str | None, description: str | None, secret: bool
+    key: str,
+    file: Path | None,
+    value: str | None,
+    content_type: str | None,
+    description: str | None,
+    secret: bool,
 ) -> None:
     """Create or replace an item from a FILE, from standard input (-) or from --value.
 
@@ -128,7 +162,9 @@ async def set_item(  # noqa: PLR0913, PLR0917 - one for each option
     templates refer to it by secret('key').
     """
     if (file is None) == (value is None):
-        raise click.UsageError("give either a FILE (- for standard input) or --value", click.get_current_context())
+        raise click.UsageError(
+            "give either a FILE (- for standard input) or --value", click.get_current_context()
+        )
     content = value.encode() if value is not None else read_bytes(file or Path("-"))
     item = DataItem(key, content_type or guess_type(file, content), content, is_secret=secret)
     check_content(item, is_guessed=content_type is None)
@@ -139,7 +175,9 @@ async def set_item(  # noqa: PLR0913, PLR0917 - one for each option
     for problem in problems:
         click.echo(f"warning: {DATA_KEY}: {clean(str(problem))}", err=True)
     if problems:
-        click.echo("warning: the chat packs use the previous declaration until this is valid", err=True)
+        click.echo(
+            "warning: the chat packs use the previous declaration until this is valid", err=True
+        )
 
 
 @data.command("delete")
@@ -163,7 +201,9 @@ def chatops_problems(item: DataItem) -> Sequence[Problem]:
         return []
     try:
         is_json = item.content_type.partition(";")[0].strip().lower() == "application/json"
-        read_catalog(msgspec.json.decode(item.value) if is_json else item.value.decode("utf-8", "replace"))
+        read_catalog(
+            msgspec.json.decode(item.value) if is_json else item.value.decode("utf-8", "replace")
+        )
     except InputError as error:
         return error.problems
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -208,7 +248,12 @@ def check_content(item: DataItem, *, is_guessed: bool) -> None:
     Each template that reads it would fail. The same applies to a value without a given type that
     looks like JSON.
     """
-    looks_like_it = is_guessed and item.content_type == TEXT_TYPE and not item.is_secret and _looks_like_json(item.value)
+    looks_like_it = (
+        is_guessed
+        and item.content_type == TEXT_TYPE
+        and not item.is_secret
+        and _looks_like_json(item.value)
+    )
     if not item.is_json and not looks_like_it:
         return
     try:
@@ -220,14 +265,19 @@ def check_content(item: DataItem, *, is_guessed: bool) -> None:
     else:
         return
     what = "looks like JSON but is not" if looks_like_it else "is not JSON"
-    message = f"The value of {item.key} {what}; correct it, or store it as text with --content-type text/plain."
+    message = (
+        f"The value of {item.key} {what}; correct it, or store it as text with --content-type"
+        " text/plain."
+    )
     raise InputError(message, problems=[problem])
 
 
 def _looks_like_json(value: bytes) -> bool:
     """Return whether invalid JSON was meant as JSON, unlike templates and log lines."""
     text = value.strip()
-    return _BEGINS_LIKE_JSON.match(text) is not None or (_BEGINS_LIKE_LIST.match(text) is not None and text.endswith(b"]"))
+    return _BEGINS_LIKE_JSON.match(text) is not None or (
+        _BEGINS_LIKE_LIST.match(text) is not None and text.endswith(b"]")
+    )
 
 
 def _refuse(constant: str) -> None:

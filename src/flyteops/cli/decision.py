@@ -13,7 +13,10 @@ SHOWN = 300
 
 def event_lines(event: AuditEvent) -> Iterator[str]:
     """Describe an event."""
-    yield f"{local_time(event.received_at)}  event {clean(event.event)} of pack {clean(event.pack.id)}  {dim(event.id)}"
+    yield (
+        f"{local_time(event.received_at)}  event {clean(event.event)} of pack"
+        f" {clean(event.pack.id)}  {dim(event.id)}"
+    )
     yield f"  payload {value_text(event.payload, SHOWN)}"
     if event.action_id is not None:
         yield f"  the result of action {event.action_id}{', a failure' if event.failure else ''}"
@@ -25,7 +28,9 @@ def decision_lines(decision: DecisionView) -> Iterator[str]:
     place = clean(f"{decision.flow_name} / {step}")
     yield f"  {coloured(decision.outcome)}  {place}: {clean(decision.detail)}"
     if decision.path is not None:
-        place = f", line {decision.line}, column {decision.column}" if decision.line is not None else ""
+        place = (
+            f", line {decision.line}, column {decision.column}" if decision.line is not None else ""
+        )
         yield f"    in {clean(decision.path)}{place}"
     for name, value in decision.values.items():
         yield f"    {clean(name)} = {one_line(value, SHOWN)}"
@@ -45,11 +50,18 @@ def no_subscribers_lines(name: str, pack_name: str, flows: Sequence[Flow]) -> It
 def _nearest(name: str, pack_name: str, flows: Sequence[Flow]) -> Iterator[str]:
     waiting = [(flow, step) for flow, step in _steps(flows) if _listens(step, name, pack_name)]
     for flow, step in waiting:
-        yield f"  {clean(_named(flow, step))} does, but depends on other steps: only results in its own executions reach it"
+        yield (
+            f"  {clean(_named(flow, step))} does, but depends on other steps: only results in its"
+            " own executions reach it"
+        )
     triggers = [(flow, step) for flow, step in _steps(flows) if step.is_trigger]
-    texts = {f"{step.event.name} of pack {step.event.pack_name}": (flow, step) for flow, step in triggers}
+    texts = {
+        f"{step.event.name} of pack {step.event.pack_name}": (flow, step) for flow, step in triggers
+    }
     folded = {text.casefold(): text for text in texts}
-    for match in get_close_matches(f"{name} of pack {pack_name}".casefold(), folded, n=3, cutoff=0.75):
+    for match in get_close_matches(
+        f"{name} of pack {pack_name}".casefold(), folded, n=3, cutoff=0.75
+    ):
         text = folded[match]
         yield f"  nearest: {clean(_named(*texts[text]))} listens to event {clean(text)}"
 
@@ -65,10 +77,16 @@ def _listens(step: Step, name: str, pack_name: str) -> bool:
 
 
 def _named(flow: Flow, step: Step) -> str:
-    return f"{flow.name} / {step.id}" if step.id else f"{flow.name} / step {flow.steps.index(step) + 1}"
+    return (
+        f"{flow.name} / {step.id}"
+        if step.id
+        else f"{flow.name} / step {flow.steps.index(step) + 1}"
+    )
 
 
-def trigger_lines(flow: Flow, declared: Sequence[tuple[str, Sequence[str]]] | None) -> Iterator[str]:
+def trigger_lines(
+    flow: Flow, declared: Sequence[tuple[str, Sequence[str]]] | None
+) -> Iterator[str]:
     """Describe the triggers of a flow, and the packs that declare their events.
 
     `declared` is pack ids with their events, None to leave the packs out.
@@ -76,16 +94,26 @@ def trigger_lines(flow: Flow, declared: Sequence[tuple[str, Sequence[str]]] | No
     for step in flow.steps:
         if step.schedule is not None:
             zone = f" in {step.schedule.time_zone}" if step.schedule.time_zone else ""
-            yield f"  {clean(_named(flow, step))} runs on the schedule {clean(step.schedule.cron + zone)}"
+            yield (
+                f"  {clean(_named(flow, step))} runs on the schedule"
+                f" {clean(step.schedule.cron + zone)}"
+            )
         elif step.is_trigger:
-            yield f"  {clean(_named(flow, step))} waits for event {clean(step.event.name)} of pack {clean(step.event.pack_name)}"
+            yield (
+                f"  {clean(_named(flow, step))} waits for event {clean(step.event.name)} of pack"
+                f" {clean(step.event.pack_name)}"
+            )
             if declared is not None:
                 yield f"    {clean(_senders(step, declared))}"
 
 
 def _senders(step: Step, declared: Sequence[tuple[str, Sequence[str]]]) -> str:
     name, pack_name = step.event.name, step.event.pack_name
-    named = [(pack_id, events) for pack_id, events in declared if pack_id.partition(".")[0] == pack_name or pack_id == pack_name]
+    named = [
+        (pack_id, events)
+        for pack_id, events in declared
+        if pack_id.partition(".")[0] == pack_name or pack_id == pack_name
+    ]
     if not named:
         known = ", ".join(sorted(pack_id for pack_id, _ in declared)) or "none"
         return f"no pack {pack_name} has registered; registered: {known}"
@@ -93,4 +121,7 @@ def _senders(step: Step, declared: Sequence[tuple[str, Sequence[str]]]) -> str:
     if senders:
         return f"declared by {', '.join(senders)}, which has not sent it yet"
     offered = sorted({event for _, events in named for event in events})
-    return f"pack {pack_name} has registered, but declares other events: {', '.join(offered) or 'none'}"
+    return (
+        f"pack {pack_name} has registered, but declares other events:"
+        f" {', '.join(offered) or 'none'}"
+    )

@@ -21,12 +21,26 @@ from flyteops.web.api.schemas.audit import AuditEvent
 @click.argument("event")
 @click.argument("payload", required=False)
 @click.option("--text", is_flag=True, help="Send the payload as text, even if it looks like JSON.")
-@click.option("--register", is_flag=True, help="Register the pack first if the server does not know it.")
-@click.option("--why/--no-why", "explain", default=True, show_default=True, help="Show the decisions about the event.")
+@click.option(
+    "--register", is_flag=True, help="Register the pack first if the server does not know it."
+)
+@click.option(
+    "--why/--no-why",
+    "explain",
+    default=True,
+    show_default=True,
+    help="Show the decisions about the event.",
+)
 @url_option
 @json_option
 async def send_event(  # noqa: PLR0913, PLR0917 - one for each option
-    pack_id: str, event: str, payload: str | None, text: bool, register: bool, explain: bool, as_json: bool
+    pack_id: str,
+    event: str,
+    payload: str | None,
+    text: bool,
+    register: bool,
+    explain: bool,
+    as_json: bool,
 ) -> None:
     """Send an event as the pack PACK_ID would, and show which steps ran because of it.
 
@@ -69,8 +83,15 @@ async def _send(client: Client, pack_id: str, body: dict[str, JsonValue], *, reg
         answer = await client.request("POST", path("packs", pack_id, "events"), json=body)
     except NotFoundError:
         if not register:
-            message = f"there is no pack {pack_id!r}; `flyte packs list` shows the registered packs, --register adds it"
+            message = (
+                f"there is no pack {pack_id!r}; `flyte packs list` shows the registered packs,"
+                " --register adds it"
+            )
             raise NotFoundError(message) from None
-        await client.request("POST", path("packs"), json={"name": pack_id, "events": [{"name": body["event"]}], "links": []})
+        await client.request(
+            "POST",
+            path("packs"),
+            json={"name": pack_id, "events": [{"name": body["event"]}], "links": []},
+        )
         answer = await client.request("POST", path("packs", pack_id, "events"), json=body)
     return str(answer.headers.get("Location", ""))

@@ -7,7 +7,16 @@ import msgspec
 
 from flyteops.cli.api import connect, decode, path
 from flyteops.cli.command import FlyteGroup, json_option, url_option
-from flyteops.cli.output import clean, coloured, dim, local_time, one_line, print_json, print_table, value_text
+from flyteops.cli.output import (
+    clean,
+    coloured,
+    dim,
+    local_time,
+    one_line,
+    print_json,
+    print_table,
+    value_text,
+)
 from flyteops.errors import NotFoundError, UnauthorizedError
 from flyteops.sdk.client import Client
 from flyteops.web.api.schemas.audit import EventView, RunAction, RunView
@@ -30,18 +39,39 @@ def executions() -> None:
 @click.option("--action", metavar="COMMAND", help="Only those with an action of this command.")
 @click.option("--pack", metavar="NAME", help="Only those with an action for this pack.")
 @click.option(
-    "--label", "labels", metavar="KEY=VALUE", multiple=True, help="Only those with an action for packs with this label."
+    "--label",
+    "labels",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Only those with an action for packs with this label.",
 )
 @click.option(
-    "--limit", metavar="NUMBER", type=click.IntRange(1, 1000), default=20, show_default=True, help="Maximum number, latest first."
+    "--limit",
+    metavar="NUMBER",
+    type=click.IntRange(1, 1000),
+    default=20,
+    show_default=True,
+    help="Maximum number, latest first.",
 )
 @url_option
 @json_option
 async def list_executions(  # noqa: PLR0913, PLR0917 - one for each option
-    flow: str | None, step: str | None, action: str | None, pack: str | None, labels: tuple[str, ...], limit: int, as_json: bool
+    flow: str | None,
+    step: str | None,
+    action: str | None,
+    pack: str | None,
+    labels: tuple[str, ...],
+    limit: int,
+    as_json: bool,
 ) -> None:
     """List executions, latest activity first. All filters must hold for one and the same action."""
-    wanted = {"flowName": flow, "stepId": step, "actionName": action, "actionPackName": pack, "actionPackLabels": _labels(labels)}
+    wanted = {
+        "flowName": flow,
+        "stepId": step,
+        "actionName": action,
+        "actionPackName": pack,
+        "actionPackLabels": _labels(labels),
+    }
     params = {name: value for name, value in wanted.items() if value is not None}
     async with connect() as client:
         content = await _list(client, {**params, "limit": str(limit)})
@@ -49,8 +79,16 @@ async def list_executions(  # noqa: PLR0913, PLR0917 - one for each option
         print_json(content)
         return
     found = decode(content, ExecutionListing).flows
-    empty = "No execution matches." if params else "No flow has run yet; `flyte why` explains what happened to events."
-    print_table(["execution", "flow", "last activity", "steps"], [_row(execution) for execution in found], empty=empty)
+    empty = (
+        "No execution matches."
+        if params
+        else "No flow has run yet; `flyte why` explains what happened to events."
+    )
+    print_table(
+        ["execution", "flow", "last activity", "steps"],
+        [_row(execution) for execution in found],
+        empty=empty,
+    )
 
 
 async def _list(client: Client, params: dict[str, str]) -> bytes:
@@ -63,7 +101,9 @@ async def _list(client: Client, params: dict[str, str]) -> bytes:
     except (NotFoundError, UnauthorizedError):
         return (await client.request("GET", path("audit", "flows"), params=params)).content
     answer = decode(content, dict[str, msgspec.Raw])
-    return msgspec.json.encode({"flows" if key == "executions" else key: value for key, value in answer.items()})
+    return msgspec.json.encode(
+        {"flows" if key == "executions" else key: value for key, value in answer.items()}
+    )
 
 
 async def _get(client: Client, execution_id: str) -> bytes:
@@ -76,7 +116,9 @@ async def _get(client: Client, execution_id: str) -> bytes:
 def _labels(labels: tuple[str, ...]) -> str | None:
     for label in labels:
         if not label.partition("=")[2]:
-            raise click.UsageError(f"--label {label!r} is not of the form KEY=VALUE", click.get_current_context())
+            raise click.UsageError(
+                f"--label {label!r} is not of the form KEY=VALUE", click.get_current_context()
+            )
     return ",".join(label.replace("=", ":", 1) for label in labels) or None
 
 
@@ -104,7 +146,9 @@ async def show_execution(execution_id: str, as_json: bool) -> None:
 
 def execution_lines(execution: RunView) -> list[str]:
     """Return an execution as text for people."""
-    actions = sorted(execution.actions.values(), key=lambda action: datetime.fromisoformat(action.states[0].time))
+    actions = sorted(
+        execution.actions.values(), key=lambda action: datetime.fromisoformat(action.states[0].time)
+    )
     lines = [f"execution {execution.correlation_id} of flow {clean(execution.name)}"]
     if actions:
         began = actions[0].trigger
@@ -115,13 +159,22 @@ def execution_lines(execution: RunView) -> list[str]:
         context = action.context
     waiting = [step.id or "(no id)" for step in execution.steps if step.id not in execution.actions]
     if waiting:
-        lines += ["", dim(f"  did not run: {clean(', '.join(waiting))}  (flyte why {clean(execution.name)} tells why)")]
+        lines += [
+            "",
+            dim(
+                f"  did not run: {clean(', '.join(waiting))}  (flyte why {clean(execution.name)}"
+                " tells why)"
+            ),
+        ]
     return lines
 
 
 def _action_lines(action: RunAction, context: dict[str, str]) -> list[str]:
     labels = "".join(f" {key}={value}" for key, value in action.pack_labels.items())
-    head = f"  {clean(action.step_id) or '(no id)'}: {clean(action.name)} by pack {clean(action.pack_name + labels)}"
+    head = (
+        f"  {clean(action.step_id) or '(no id)'}: {clean(action.name)} by pack"
+        f" {clean(action.pack_name + labels)}"
+    )
     lines = [f"{head}  {_coloured_ending(action)}", f"    states  {_times(action)}"]
     new = {key: value for key, value in action.context.items() if context.get(key) != value}
     lines += [f"    context {clean(key)} = {one_line(value, 300)}" for key, value in new.items()]
@@ -130,7 +183,11 @@ def _action_lines(action: RunAction, context: dict[str, str]) -> list[str]:
         lines += _block("result", _event(action.ended_by))
     for attempt in action.attempts:
         lost = f", lost {local_time(attempt.lost_at)}" if attempt.lost_at else ""
-        lines += _block("attempt", f"{attempt.number} by pack {clean(attempt.pack_id)} at {local_time(attempt.taken_at)}{lost}")
+        lines += _block(
+            "attempt",
+            f"{attempt.number} by pack {clean(attempt.pack_id)} at"
+            f" {local_time(attempt.taken_at)}{lost}",
+        )
         if attempt.late_result is not None:
             lines += _block("late", f"not applied: {_event(attempt.late_result)}")
     return lines
@@ -156,7 +213,8 @@ def _times(action: RunAction) -> str:
     first = datetime.fromisoformat(action.states[0].time)
     parts = [f"{action.states[0].value} {local_time(action.states[0].time)}"]
     parts += [
-        f"{state.value} after {(datetime.fromisoformat(state.time) - first).total_seconds():.3f} s" for state in action.states[1:]
+        f"{state.value} after {(datetime.fromisoformat(state.time) - first).total_seconds():.3f} s"
+        for state in action.states[1:]
     ]
     return ", ".join(parts)
 

@@ -77,4 +77,6 @@ async def load_flows() -> list[Flow]:
     """Return every flow of the server."""
     async with connect() as client:
         found = decode(await get_all(client, path("flows"), "flows"), FlowList)
-        return await asyncio.gather(*(fetch(client, path("flows", flow.name), Flow) for flow in found.flows))
+        return await asyncio.gather(
+            *(fetch(client, path("flows", flow.name), Flow) for flow in found.flows)
+        )

@@ -27,9 +27,17 @@ class HealthResponse(msgspec.Struct):
 
 
 @click.command(cls=FlyteCommand)
-@click.option("--ready", is_flag=True, help="Check that the server is ready, including its store, not only that it responds.")
 @click.option(
-    "--url", metavar="URL", expose_value=False, callback=remember_url, help="The server's address; default: from the settings."
+    "--ready",
+    is_flag=True,
+    help="Check that the server is ready, including its store, not only that it responds.",
+)
+@click.option(
+    "--url",
+    metavar="URL",
+    expose_value=False,
+    callback=remember_url,
+    help="The server's address; default: from the settings.",
 )
 def health(ready: bool) -> None:
     """Check the health of a server; exit code 0 if healthy, 1 if not, 3 if it cannot be reached.
@@ -81,7 +89,9 @@ def request_health(url: str, path: str) -> tuple[int, str]:
     parts = urlsplit(url)
     if parts.scheme == "https":
         context = ssl._create_unverified_context()  # noqa: S323, SLF001 - nothing confidential is sent
-        connection: http.client.HTTPConnection = http.client.HTTPSConnection(parts.netloc, timeout=SECONDS, context=context)
+        connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+            parts.netloc, timeout=SECONDS, context=context
+        )
     else:
         connection = http.client.HTTPConnection(parts.netloc, timeout=SECONDS)
     try:
@@ -89,6 +99,8 @@ def request_health(url: str, path: str) -> tuple[int, str]:
         answer = connection.getresponse()
         return answer.status, answer.read().decode(errors="replace")
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise UnavailableError(f"{url} cannot be reached: {str(error) or type(error).__name__}") from error
+        raise UnavailableError(
+            f"{url} cannot be reached: {str(error) or type(error).__name__}"
+        ) from error
     finally:
         connection.close()

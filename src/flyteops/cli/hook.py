@@ -9,7 +9,15 @@ import click
 from flyteops.cli.api import connect, decode, fetch, path
 from flyteops.cli.command import FlyteGroup, json_option, url_option
 from flyteops.cli.data import CONTENT_TYPES, read_bytes
-from flyteops.cli.output import clean, coloured, dim, format_ago, local_time, print_json, print_table
+from flyteops.cli.output import (
+    clean,
+    coloured,
+    dim,
+    format_ago,
+    local_time,
+    print_json,
+    print_table,
+)
 from flyteops.cli.why import describe_outcome
 from flyteops.errors import NotFoundError
 from flyteops.sdk.client import Client
@@ -50,23 +58,70 @@ def secret_file_option(function: F) -> F:
 
 @hooks.command("create")
 @click.argument("name")
-@click.option("--vendor", type=click.Choice(list(VENDORS)), default=GENERIC, show_default=True, help="Who calls.")
-@click.option("--scheme", type=click.Choice(get_args(Scheme)), help="How callers authenticate; default: as the vendor does it.")
+@click.option(
+    "--vendor",
+    type=click.Choice(list(VENDORS)),
+    default=GENERIC,
+    show_default=True,
+    help="Who calls.",
+)
+@click.option(
+    "--scheme",
+    type=click.Choice(get_args(Scheme)),
+    help="How callers authenticate; default: as the vendor does it.",
+)
 @click.option("--header", metavar="NAME", help="The header with the signature or the secret.")
 @click.option("--prefix", metavar="TEXT", help="The prefix of the signature, such as sha256=.")
 @click.option("--algorithm", metavar="NAME", help="The digest: sha256, sha512 or sha1.")
 @click.option("--encoding", metavar="NAME", help="The encoding of the signature: hex or base64.")
-@click.option("--timestamp-header", metavar="NAME", help="The header with the timestamp that is signed with the body.")
+@click.option(
+    "--timestamp-header",
+    metavar="NAME",
+    help="The header with the timestamp that is signed with the body.",
+)
 @click.option("--username", metavar="NAME", help="The user name for Basic authentication.")
-@click.option("--window", metavar="DURATION", help="Maximum age of a signed timestamp; default: 5m.")
-@click.option("--signed", metavar="PATTERN", help="The signed content, from {timestamp}, {id} and {body}: v0:{timestamp}:{body}.")
-@click.option("--timestamp-prefix", metavar="TEXT", help="The prefix of the timestamp in its header, such as t=.")
-@click.option("--timestamp-field", metavar="PATH", help="The field of the signed JSON body with the timestamp.")
-@click.option("--timestamp-format", metavar="NAME", help="The format of the timestamp: seconds, milliseconds or iso8601.")
-@click.option("--secret-encoding", metavar="NAME", help="The encoding of the secret: text, hex or base64.")
-@click.option("--delivery-header", metavar="NAME", help="The header with the delivery id, by which repeated calls are detected.")
-@click.option("--delivery-field", metavar="PATH", help="The field of the JSON body with the delivery id, such as event.id.")
-@click.option("--secret-limit", type=int, metavar="NUMBER", help="Maximum number of secrets valid at a time; default: 2.")
+@click.option(
+    "--window", metavar="DURATION", help="Maximum age of a signed timestamp; default: 5m."
+)
+@click.option(
+    "--signed",
+    metavar="PATTERN",
+    help="The signed content, from {timestamp}, {id} and {body}: v0:{timestamp}:{body}.",
+)
+@click.option(
+    "--timestamp-prefix",
+    metavar="TEXT",
+    help="The prefix of the timestamp in its header, such as t=.",
+)
+@click.option(
+    "--timestamp-field",
+    metavar="PATH",
+    help="The field of the signed JSON body with the timestamp.",
+)
+@click.option(
+    "--timestamp-format",
+    metavar="NAME",
+    help="The format of the timestamp: seconds, milliseconds or iso8601.",
+)
+@click.option(
+    "--secret-encoding", metavar="NAME", help="The encoding of the secret: text, hex or base64."
+)
+@click.option(
+    "--delivery-header",
+    metavar="NAME",
+    help="The header with the delivery id, by which repeated calls are detected.",
+)
+@click.option(
+    "--delivery-field",
+    metavar="PATH",
+    help="The field of the JSON body with the delivery id, such as event.id.",
+)
+@click.option(
+    "--secret-limit",
+    type=int,
+    metavar="NUMBER",
+    help="Maximum number of secrets valid at a time; default: 2.",
+)
 @click.option("--description", metavar="TEXT", default="", help="A description.")
 @secret_file_option
 @url_option
@@ -92,7 +147,9 @@ def read_secret(file: Path | None) -> str | None:
         return read_bytes(file).decode().rstrip("\r\n")
     except UnicodeDecodeError as error:
         message = "the file is not text"
-        raise click.BadParameter(message, click.get_current_context(), param_hint="--secret-file") from error
+        raise click.BadParameter(
+            message, click.get_current_context(), param_hint="--secret-file"
+        ) from error
 
 
 def show_new(content: bytes, *, as_json: bool) -> None:
@@ -119,7 +176,10 @@ async def list_hooks(as_json: bool) -> None:
     if as_json:
         print_json(answer.content)
         return
-    rows = [[hook.name, hook.vendor, hook.scheme, hook.url, hook.description] for hook in decode(answer.content, HookList).hooks]
+    rows = [
+        [hook.name, hook.vendor, hook.scheme, hook.url, hook.description]
+        for hook in decode(answer.content, HookList).hooks
+    ]
     print_table(
         ["name", "vendor", "scheme", "url", "description"],
         rows,
@@ -157,7 +217,12 @@ def hook_words(hook: HookView) -> Iterator[tuple[str, str]]:
     yield "window", hook.window
     yield "signed", hook.signed
     if hook.timestamp_header or hook.timestamp_field:
-        yield "time is", " ".join(filter(None, [hook.timestamp_prefix, hook.timestamp_field, hook.timestamp_format]))
+        yield (
+            "time is",
+            " ".join(
+                filter(None, [hook.timestamp_prefix, hook.timestamp_field, hook.timestamp_format])
+            ),
+        )
     yield "number in", " ".join(filter(None, [hook.delivery_header, hook.delivery_field]))
     yield "created", local_time(hook.created_at)
     yield "for", hook.description
@@ -183,8 +248,12 @@ async def list_calls(name: str, bodies: bool, as_json: bool) -> None:
         for call in calls:
             show_call(call)
         return
-    rows = [[format_ago(call.received_at), call.peer, call.outcome, result_of(call)] for call in calls]
-    print_table(["when", "from", "outcome", "reason or event"], rows, empty=f"No calls of {name} yet.")
+    rows = [
+        [format_ago(call.received_at), call.peer, call.outcome, result_of(call)] for call in calls
+    ]
+    print_table(
+        ["when", "from", "outcome", "reason or event"], rows, empty=f"No calls of {name} yet."
+    )
 
 
 def result_of(call: HookCallView) -> str:
@@ -194,7 +263,9 @@ def result_of(call: HookCallView) -> str:
 
 def show_call(call: HookCallView) -> None:
     """Print a call as received."""
-    click.echo(clean(f"{local_time(call.received_at)}  {call.peer}  {call.outcome}  {result_of(call)}"))
+    click.echo(
+        clean(f"{local_time(call.received_at)}  {call.peer}  {call.outcome}  {result_of(call)}")
+    )
     for header, value in call.headers.items():
         click.echo(dim(clean(f"  {header}: {value}")))
     click.echo("  " + clean(call.body).replace("\n", "\n  "))
@@ -208,20 +279,40 @@ def show_call(call: HookCallView) -> None:
     type=click.Path(path_type=Path, allow_dash=True),
     help="The body; - is standard input. Default: JSON.",
 )
-@click.option("-c", "--content-type", metavar="TYPE", help="Its content type; default: from the file extension, or JSON.")
-@click.option("--event", metavar="NAME", default="", help="The vendor's name of the event, if a header carries it: push.")
+@click.option(
+    "-c",
+    "--content-type",
+    metavar="TYPE",
+    help="Its content type; default: from the file extension, or JSON.",
+)
+@click.option(
+    "--event",
+    metavar="NAME",
+    default="",
+    help="The vendor's name of the event, if a header carries it: push.",
+)
 @url_option
 @json_option
-async def test_hook(name: str, file: Path | None, content_type: str | None, event: str, as_json: bool) -> None:
+async def test_hook(
+    name: str, file: Path | None, content_type: str | None, event: str, as_json: bool
+) -> None:
     """Call a hook as its vendor would, correctly signed, and show which steps ran because of it.
 
     The server signs and calls by itself: its network is not tried.
     """
     body = b'{"test": true}' if file is None else read_bytes(file)
-    kind = content_type or ("application/json" if file is None else CONTENT_TYPES.get(file.suffix.lower(), "application/json"))
+    kind = content_type or (
+        "application/json"
+        if file is None
+        else CONTENT_TYPES.get(file.suffix.lower(), "application/json")
+    )
     async with connect() as client:
         answer = await client.request(
-            "POST", path("hooks", name, "test"), content=body, content_type=kind, params={"event": event} if event else None
+            "POST",
+            path("hooks", name, "test"),
+            content=body,
+            content_type=kind,
+            params={"event": event} if event else None,
         )
         if as_json:
             print_json(answer.content)
@@ -269,13 +360,23 @@ async def last_event(client: Client, name: str) -> str:
 @hooks.command("rotate")
 @click.argument("name")
 @click.option(
-    "--keep-old-for", metavar="DURATION", default=KEEP_OLD, show_default=True, help="How long the current secret stays valid."
+    "--keep-old-for",
+    metavar="DURATION",
+    default=KEEP_OLD,
+    show_default=True,
+    help="How long the current secret stays valid.",
 )
-@click.option("--add", is_flag=True, help="Keep the current secrets valid indefinitely, as for a second sender.")
+@click.option(
+    "--add",
+    is_flag=True,
+    help="Keep the current secrets valid indefinitely, as for a second sender.",
+)
 @secret_file_option
 @url_option
 @json_option
-async def rotate_hook(name: str, keep_old_for: str, add: bool, secret_file: Path | None, as_json: bool) -> None:
+async def rotate_hook(
+    name: str, keep_old_for: str, add: bool, secret_file: Path | None, as_json: bool
+) -> None:
     """Give a hook another secret; the present one stays valid for a while."""
     order = RotateSecretRequest(secret=read_secret(secret_file), keep_old_for=keep_old_for, add=add)
     async with connect() as client:

@@ -29,20 +29,47 @@ def reference() -> str:
     lines = [
         "# The command line",
         "",
-        "`flyte COMMAND --help` shows the same in the terminal. `--url` may be given before or after the command; without it the",
-        "variable `FLYTE_API` is used, and without that `http://127.0.0.1:8080`. `FLYTE_JWT` is sent as a bearer token,",
-        "`FLYTE_CA_CERT_FILE` names further certificates to trust, and `FLYTE_API_TIMEOUT` is in seconds. Colours are used on",
+        (
+            "`flyte COMMAND --help` shows the same in the terminal. `--url` may be given before or"
+            " after the command; without it the"
+        ),
+        (
+            "variable `FLYTE_API` is used, and without that `http://127.0.0.1:8080`. `FLYTE_JWT` is"
+            " sent as a bearer token,"
+        ),
+        (
+            "`FLYTE_CA_CERT_FILE` names further certificates to trust, and `FLYTE_API_TIMEOUT` is"
+            " in seconds. Colours are used on"
+        ),
         "terminals only; `NO_COLOR` turns them off there.",
         "",
-        "Exit codes: 0 done; 1 failed or not found; 2 wrong usage or settings; 3 the server cannot be reached; 130",
-        "interrupted with Ctrl-C. Errors go to standard error as `flyte: ...`, one line and then a line for each problem; with",
-        '`--json` as `{"error": {"code", "message", "problems"}}`. `flyte` and its groups alone, such as `flyte flows`, list',
+        (
+            "Exit codes: 0 done; 1 failed or not found; 2 wrong usage or settings; 3 the server"
+            " cannot be reached; 130"
+        ),
+        (
+            "interrupted with Ctrl-C. Errors go to standard error as `flyte: ...`, one line and"
+            " then a line for each problem; with"
+        ),
+        (
+            '`--json` as `{"error": {"code", "message", "problems"}}`. `flyte` and its groups'
+            " alone, such as `flyte flows`, list"
+        ),
         "their commands and exit with 0.",
         "",
-        '`flyte serve`, `dev`, `apply`, `render` and `audit verify` need what `pip install -e ".[server]"`',
+        (
+            "`flyte serve`, `dev`, `apply`, `render` and `audit verify` need what `pip install -e"
+            ' ".[server]"`'
+        ),
         "in the folder of Flyte's source brings,",
-        "and so do the prompt of `flyte chat` (lines from a pipe do not) and `flyte flows show` without `--json`.",
-        "For everything else `pip install -e .` is enough. `flyte torture` is a distribution of its own, in the folder `chaos`:",
+        (
+            "and so do the prompt of `flyte chat` (lines from a pipe do not) and `flyte flows show`"
+            " without `--json`."
+        ),
+        (
+            "For everything else `pip install -e .` is enough. `flyte torture` is a distribution of"
+            " its own, in the folder `chaos`:"
+        ),
         "a checkout has it, and `pip install -e ./chaos` adds it elsewhere.",
     ]
     for words, command in every_command():

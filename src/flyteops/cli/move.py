@@ -9,8 +9,20 @@ from flyteops.storage.dump import move as move_all
 
 
 @click.command(cls=FlyteCommand)
-@click.option("--from", "source", metavar="URL", required=True, help="The store to copy from; it is not changed.")
-@click.option("--to", "target", metavar="URL", required=True, help="The store to copy to, which must be empty.")
+@click.option(
+    "--from",
+    "source",
+    metavar="URL",
+    required=True,
+    help="The store to copy from; it is not changed.",
+)
+@click.option(
+    "--to",
+    "target",
+    metavar="URL",
+    required=True,
+    help="The store to copy to, which must be empty.",
+)
 async def move(source: str, target: str) -> None:
     """Copy all contents of a store into another one, of the same kind or another.
 
@@ -28,4 +40,6 @@ async def move(source: str, target: str) -> None:
             moved = await move_all(old, new, progress)
     finally:
         progress.end()
-    click.echo(f"moved to {shown(target)}: {contents(moved)}; checksum {moved.checkpoint.checksum[:16]}")
+    click.echo(
+        f"moved to {shown(target)}: {contents(moved)}; checksum {moved.checkpoint.checksum[:16]}"
+    )

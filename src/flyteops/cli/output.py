@@ -39,7 +39,9 @@ def clean(text: str) -> str:
     """Return text without characters that could control a terminal; line breaks and tabs stay."""
     if text.isprintable():
         return text
-    return "".join(char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in text)
+    return "".join(
+        char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in text
+    )
 
 
 def one_line(text: str, width: int | None = None) -> str:
@@ -80,13 +82,25 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, empty:
         for row in [[header.upper() for header in headers], *cells]:
             click.echo(_padded(row, widths))
         return
-    widths = _fitting(widths, [len(header) for header in headers], shutil.get_terminal_size().columns)
+    widths = _fitting(
+        widths, [len(header) for header in headers], shutil.get_terminal_size().columns
+    )
     click.echo(_padded(headers, widths, lambda header, _: click.style(header, bold=True)))
     for row in cells:
-        click.echo(_padded([one_line(cell, width) for cell, width in zip(row, widths, strict=True)], widths, _styled(row)))
+        click.echo(
+            _padded(
+                [one_line(cell, width) for cell, width in zip(row, widths, strict=True)],
+                widths,
+                _styled(row),
+            )
+        )
 
 
-def _padded(row: Sequence[str], widths: Sequence[int], style: Callable[[str, int], str] = lambda cell, _: cell) -> str:
+def _padded(
+    row: Sequence[str],
+    widths: Sequence[int],
+    style: Callable[[str, int], str] = lambda cell, _: cell,
+) -> str:
     last = max((index for index, cell in enumerate(row) if cell), default=0)
     parts = [
         style(cell, index) + " " * (0 if index == last else width - len(cell))
@@ -111,7 +125,9 @@ def _fitting(widths: Sequence[int], least: Sequence[int], whole: int) -> list[in
     """
     found = list(widths)
     while sum(found) + 2 * (len(found) - 1) > whole:
-        shrinkable = [index for index in range(1, len(found)) if found[index] > max(least[index], _NARROWEST)]
+        shrinkable = [
+            index for index in range(1, len(found)) if found[index] > max(least[index], _NARROWEST)
+        ]
         if not shrinkable:
             break
         widest = max(shrinkable, key=lambda index: found[index])

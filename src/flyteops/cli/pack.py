@@ -12,7 +12,17 @@ import msgspec
 
 from flyteops.cli.api import DEFAULT_URL, connect, get_all, path
 from flyteops.cli.command import FlyteGroup, json_option, url_option
-from flyteops.cli.output import SILENT, clean, coloured, format_age, format_ago, label_text, local_time, print_json, print_table
+from flyteops.cli.output import (
+    SILENT,
+    clean,
+    coloured,
+    format_age,
+    format_ago,
+    label_text,
+    local_time,
+    print_json,
+    print_table,
+)
 from flyteops.model import JsonValue
 from flyteops.packs import list_packs, manifest, prepare_all
 from flyteops.packs.project import Project
@@ -45,14 +55,25 @@ def pack() -> None:
     help="The name to register as; default: PACK_NAME, if only one pack is run, else its own name.",
 )
 @click.option(
-    "--labels", metavar="KEY=VALUE,...", help="Labels that distinguish it from others of its name; default: FLYTE_LABELS."
+    "--labels",
+    metavar="KEY=VALUE,...",
+    help="Labels that distinguish it from others of its name; default: FLYTE_LABELS.",
 )
-@click.option("--check", is_flag=True, help="Do not run the pack; check what it needs and report it. Exits with 1 on failure.")
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Do not run the pack; check what it needs and report it. Exits with 1 on failure.",
+)
 @click.option("--attached", is_flag=True, hidden=True, help="Stop when standard input ends.")
 @url_option
 @click.pass_context
 def run_pack(  # noqa: PLR0913, PLR0917 - one parameter for each option
-    ctx: click.Context, names: tuple[str, ...], known_as: tuple[str, ...], labels: str | None, check: bool, attached: bool
+    ctx: click.Context,
+    names: tuple[str, ...],
+    known_as: tuple[str, ...],
+    labels: str | None,
+    check: bool,
+    attached: bool,
 ) -> None:
     """Run packs until SIGTERM or SIGINT; a second signal does not wait for running commands.
 
@@ -64,7 +85,9 @@ def run_pack(  # noqa: PLR0913, PLR0917 - one parameter for each option
     environ = {"FLYTE_API": ctx.meta.get("url"), "FLYTE_LABELS": labels}
     environs = [(name, _environ({**environ, "PACK_NAME": renamed.get(name)})) for name in names]
     if len(names) > 1 and os.environ.get("PACK_NAME", "").strip():
-        raise click.UsageError("PACK_NAME would give all of these packs the same name; use --name PACK=NAME.")
+        raise click.UsageError(
+            "PACK_NAME would give all of these packs the same name; use --name PACK=NAME."
+        )
     prepared = prepare_all(environs)
     if check:
         ctx.exit(asyncio.run(_check(prepared)))
@@ -72,7 +95,8 @@ def run_pack(  # noqa: PLR0913, PLR0917 - one parameter for each option
         ctx.exit(run_packs(prepared, health=Endpoint().of(prepared[0][1])))
     only, environment = prepared[0]
     if attached:
-        from flyteops.cli.dev.child import run_attached  # noqa: PLC0415 - only what `flyte dev` starts needs it
+        # Only what `flyte dev` starts needs it.
+        from flyteops.cli.dev.child import run_attached  # noqa: PLC0415
 
         sys.exit(run_attached(only, environment))
     only.run(environment=environment)
@@ -84,7 +108,9 @@ def _renamed(names: tuple[str, ...], known_as: tuple[str, ...]) -> dict[str, str
     for text in known_as:
         name, equals, other = text.rpartition("=")
         if not equals and len(names) > 1:
-            raise click.BadParameter(f"which pack is {text}? Write PACK={text}.", param_hint="--name")
+            raise click.BadParameter(
+                f"which pack is {text}? Write PACK={text}.", param_hint="--name"
+            )
         if equals and name not in names:
             raise click.BadParameter(f"{name} is not one of the packs to run.", param_hint="--name")
         renamed[name if equals else names[0]] = other
@@ -167,10 +193,19 @@ async def list_registered(as_json: bool) -> None:
         return
     found = msgspec.json.decode(content, type=PackList).packs
     rows = [
-        [each.id, liveness(each.last_seen, stopped_at=each.stopped_at), format_ago(each.last_seen), label_text(each.labels)]
+        [
+            each.id,
+            liveness(each.last_seen, stopped_at=each.stopped_at),
+            format_ago(each.last_seen),
+            label_text(each.labels),
+        ]
         for each in found
     ]
-    print_table(["id", "status", "last seen", "labels"], rows, empty="No pack has registered; `flyte pack run NAME` starts one.")
+    print_table(
+        ["id", "status", "last seen", "labels"],
+        rows,
+        empty="No pack has registered; `flyte pack run NAME` starts one.",
+    )
 
 
 def liveness(last_seen: str, now: datetime | None = None, *, stopped_at: str | None = None) -> str:
@@ -197,14 +232,22 @@ async def show_pack(pack_id: str, as_json: bool) -> None:
         return
     view = msgspec.json.decode(answer.content, type=PackView)
     seen = f"last seen {local_time(view.last_seen)} ({format_ago(view.last_seen)})"
-    click.echo(f"pack {clean(view.id)}  {coloured(liveness(view.last_seen, stopped_at=view.stopped_at))}, {seen}")
+    click.echo(
+        f"pack {clean(view.id)}  {coloured(liveness(view.last_seen, stopped_at=view.stopped_at))},"
+        f" {seen}"
+    )
     if view.labels:
         click.echo(f"  labels   {clean(label_text(view.labels))}")
     if view.items:
         click.echo(clean(f"  reads    {', '.join(view.items)} of the datastore"))
     for command in view.commands:
         takes = fields(command.input_schema)
-        click.echo(clean(f"  command  {command.name}{takes} → {', '.join(command.events) or 'no events declared'}"))
+        click.echo(
+            clean(
+                f"  command  {command.name}{takes} →"
+                f" {', '.join(command.events) or 'no events declared'}"
+            )
+        )
     for event in view.events:
         mark = "  (failure)" if event.failure else ""
         click.echo(clean(f"  event    {event.name}{fields(event.payload_schema)}{mark}"))

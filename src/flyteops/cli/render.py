@@ -25,12 +25,31 @@ from flyteops.template import Runtime
 @click.command(cls=FlyteCommand)
 @click.argument("text", metavar="TEMPLATE", required=False)
 @click.option(
-    "-f", "--file", type=click.Path(path_type=Path, allow_dash=True), help="Read the template from a file; - is standard input."
+    "-f",
+    "--file",
+    type=click.Path(path_type=Path, allow_dash=True),
+    help="Read the template from a file; - is standard input.",
 )
-@click.option("--event", metavar="JSON|FILE", help="The event: an object with event, payload and pack.")
-@click.option("--payload", metavar="JSON|TEXT", help="Only the payload of the event; overrides that of --event.")
-@click.option("--context", metavar="KEY=VALUE", multiple=True, help="A value that earlier steps set in the context.")
-@click.option("--data", metavar="KEY=FILE", multiple=True, help="A datastore item; JSON if the file is named .json.")
+@click.option(
+    "--event", metavar="JSON|FILE", help="The event: an object with event, payload and pack."
+)
+@click.option(
+    "--payload",
+    metavar="JSON|TEXT",
+    help="Only the payload of the event; overrides that of --event.",
+)
+@click.option(
+    "--context",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="A value that earlier steps set in the context.",
+)
+@click.option(
+    "--data",
+    metavar="KEY=FILE",
+    multiple=True,
+    help="A datastore item; JSON if the file is named .json.",
+)
 @click.option("--values", is_flag=True, help="Also show the values that the template read.")
 @json_option
 def render(  # noqa: PLR0913, PLR0917 - one for each option
@@ -50,11 +69,15 @@ def render(  # noqa: PLR0913, PLR0917 - one for each option
     flyte render '{{ datastore("teams").a.room }}' --data teams=teams.json
     """  # noqa: D301 - click takes the backspace for "do not wrap"
     if (text is None) == (file is None):
-        raise click.UsageError("give either a TEMPLATE or a file with -f", click.get_current_context())
+        raise click.UsageError(
+            "give either a TEMPLATE or a file with -f", click.get_current_context()
+        )
     source = text if text is not None else _decoded(read_bytes(file or Path("-")))
     scope = {"Event": read_event(event, payload), "Context": _pairs("--context", context)}
     runtime = Runtime(
-        datastore=DatastoreSnapshot({key: _item(key, Path(name)) for key, name in _pairs("--data", data).items()}),
+        datastore=DatastoreSnapshot(
+            {key: _item(key, Path(name)) for key, name in _pairs("--data", data).items()}
+        ),
         random=cache(Random),
         now=datetime.now(UTC),
         clock=time.monotonic,
@@ -79,7 +102,9 @@ def located(error: TemplateError, source: str) -> InputError:
     problem = Problem("", error.message, error.line, error.column)
     if error.line is None or error.column is None:
         return InputError(message, problems=[problem])
-    line = (source.splitlines() or [""])[min(error.line, source.count("\n") + 1) - 1].replace("\t", " ")
+    line = (source.splitlines() or [""])[min(error.line, source.count("\n") + 1) - 1].replace(
+        "\t", " "
+    )
     return CaretError(message, problem, line)
 
 
@@ -108,7 +133,9 @@ def read_event(event: str | None, payload: str | None) -> object:
             pack_id=pack_id(name, labels),
             pack_name=name,
             pack_labels=msgspec.convert(labels, dict[str, str]),
-            created_at=msgspec.convert(given["createdAt"], datetime) if given.get("createdAt") else received,
+            created_at=msgspec.convert(given["createdAt"], datetime)
+            if given.get("createdAt")
+            else received,
             received_at=received,
         )
     except msgspec.ValidationError as error:
@@ -132,7 +159,9 @@ def _pairs(option: str, given: tuple[str, ...]) -> Mapping[str, str]:
     for pair in given:
         key, equals, value = pair.partition("=")
         if not key or not equals:
-            raise click.UsageError(f"{option} {pair!r} is not of the form KEY=VALUE", click.get_current_context())
+            raise click.UsageError(
+                f"{option} {pair!r} is not of the form KEY=VALUE", click.get_current_context()
+            )
         pairs[key] = value
     return pairs
 

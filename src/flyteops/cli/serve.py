@@ -22,15 +22,27 @@ def setting_options(function: Callable[..., Any]) -> Callable[..., Any]:
     for field, setting in reversed(table()):
         shown = default_text(field, setting)
         meaning = f"{setting.help}  [{setting.variable}{f'; default: {shown}' if shown else ''}]"
-        function = click.option(option_of(field), field, metavar=setting.metavar, help=meaning)(function)
+        function = click.option(option_of(field), field, metavar=setting.metavar, help=meaning)(
+            function
+        )
     return function
 
 
 @click.command(cls=FlyteCommand)
 @setting_options
-@click.option("--fd", type=int, hidden=True, help="Serve on an open listening socket, given as a file descriptor.")
+@click.option(
+    "--fd",
+    type=int,
+    hidden=True,
+    help="Serve on an open listening socket, given as a file descriptor.",
+)
 @click.option("--attached", is_flag=True, hidden=True, help="Stop when standard input ends.")
-@click.option("--worker", is_flag=True, hidden=True, help="Share the port with other processes, and report when it listens.")
+@click.option(
+    "--worker",
+    is_flag=True,
+    hidden=True,
+    help="Share the port with other processes, and report when it listens.",
+)
 def serve(fd: int | None, attached: bool, worker: bool, **given: str | None) -> None:
     """Run the server until SIGTERM or SIGINT.
 
@@ -44,8 +56,14 @@ def serve(fd: int | None, attached: bool, worker: bool, **given: str | None) -> 
     settings = checked_settings(os.environ, overrides)
     configure(settings)
     if settings.workers > 1 and fd is None and not worker:
-        environ = os.environ | {setting.variable: overrides[field] for field, setting in table() if field in overrides}
+        environ = os.environ | {
+            setting.variable: overrides[field] for field, setting in table() if field in overrides
+        }
         click.get_current_context().exit(run_workers(settings, environ))
-    listener = socket.socket(fileno=fd) if fd is not None else open_listener(settings.host, settings.port, shares=worker)
+    listener = (
+        socket.socket(fileno=fd)
+        if fd is not None
+        else open_listener(settings.host, settings.port, shares=worker)
+    )
     with listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run_server(settings, listener, attached=attached, worker=worker))

@@ -56,23 +56,33 @@ async def silent_events(
 
 
 def _is_wanted(event: AuditEvent, wanted: Mapping[str, str | None]) -> bool:
-    return wanted.get("event") in {None, event.event} and wanted.get("packName") in {None, event.pack.name}
+    return wanted.get("event") in {None, event.event} and wanted.get("packName") in {
+        None,
+        event.pack.name,
+    }
 
 
 async def _results(client: Client, flow: Flow, limit: int) -> list[SilentEvent]:
     params = {"flowName": flow.name, "limit": str(min(limit, MAX_LOOKED_AT))}
     answer = await client.request("GET", path("audit", "flows"), params=params)
     executions = decode(answer.content, ExecutionList).flows
-    heard = {(x.correlation_id, step.event.pack_name, step.event.name) for x in executions for step in x.steps}
+    heard = {
+        (x.correlation_id, step.event.pack_name, step.event.name)
+        for x in executions
+        for step in x.steps
+    }
     unheard = {
         action.id: action
         for execution in executions
         for action in execution.actions.values()
         if action.ended_by is not None
-        and (execution.correlation_id, action.ended_by.pack.name, action.ended_by.event) not in heard
+        and (execution.correlation_id, action.ended_by.pack.name, action.ended_by.event)
+        not in heard
     }
     steps = {execution.correlation_id: execution.steps for execution in executions}
-    kinds = dict.fromkeys((a.ended_by.event, a.ended_by.pack.name) for a in unheard.values() if a.ended_by is not None)
+    kinds = dict.fromkeys(
+        (a.ended_by.event, a.ended_by.pack.name) for a in unheard.values() if a.ended_by is not None
+    )
     found: dict[str, SilentEvent] = {}
     for event_name, pack_name in list(kinds)[:MAX_KINDS]:
         for event in await _events(client, event=event_name, packName=pack_name):
@@ -88,18 +98,26 @@ def _is_decided(event: AuditEvent, flow_name: str) -> bool:
 
 
 async def _events(client: Client, **params: str) -> list[AuditEvent]:
-    answer = await client.request("GET", path("audit", "events"), params={**params, "limit": str(MAX_LOOKED_AT)})
+    answer = await client.request(
+        "GET", path("audit", "events"), params={**params, "limit": str(MAX_LOOKED_AT)}
+    )
     return decode(answer.content, AuditEventList).events
 
 
 def _about_result(flow: Flow, action: AuditAction, event: AuditEvent) -> Iterator[str]:
     step = action.step_id or "(no id)"
     yield f"  the result of step {clean(step)} of flow {clean(flow.name)}"
-    yield f"  no step of the flow listens to event {clean(event.event)} of pack {clean(event.pack.name)}"
+    yield (
+        f"  no step of the flow listens to event {clean(event.event)} of pack"
+        f" {clean(event.pack.name)}"
+    )
     for other in flow.steps:
         if action.step_id in (*other.dependencies.any, *other.dependencies.all):
             awaited = f"event {clean(other.event.name)} of pack {clean(other.event.pack_name)}"
-            yield f"  step {clean(other.id or '(no id)')} comes after {clean(step)}, but waits for {awaited}"
+            yield (
+                f"  step {clean(other.id or '(no id)')} comes after {clean(step)}, but waits for"
+                f" {awaited}"
+            )
     yield dim(f"    flyte executions show {action.correlation_id}")
 
 
@@ -112,11 +130,22 @@ async def _unheard(client: Client, flow: Flow, heard: set[str]) -> list[SilentEv
     packs = dict.fromkeys(step.event.pack_name for step in triggers)
     found = []
     for pack_name in list(packs)[:MAX_KINDS]:
-        awaited = sorted({step.event.name for step in triggers if step.event.pack_name == pack_name})
-        line = f"  flow {clean(flow.name)} is started by event {clean(' or '.join(awaited))} of this pack"
+        awaited = sorted(
+            {step.event.name for step in triggers if step.event.pack_name == pack_name}
+        )
+        line = (
+            f"  flow {clean(flow.name)} is started by event {clean(' or '.join(awaited))} of this"
+            " pack"
+        )
         for event in await _events(client, packName=pack_name):
-            is_near = not heard or event.event in heard or get_close_matches(event.event, awaited, n=1, cutoff=0.75)
+            is_near = (
+                not heard
+                or event.event in heard
+                or get_close_matches(event.event, awaited, n=1, cutoff=0.75)
+            )
             if event.action_id is None and not event.decisions and is_near:
-                nobody = f"  no step listens to event {clean(event.event)} of pack {clean(pack_name)}"
+                nobody = (
+                    f"  no step listens to event {clean(event.event)} of pack {clean(pack_name)}"
+                )
                 found.append(SilentEvent(event, (nobody, line)))
     return found

@@ -68,7 +68,9 @@ def _walk(directory: Path) -> Iterator[Path]:
             yield path
 
 
-def read_file(path: Path, *, only_flows: bool = False, is_lenient: bool = False) -> list[ReadResult]:
+def read_file(
+    path: Path, *, only_flows: bool = False, is_lenient: bool = False
+) -> list[ReadResult]:
     """Read the flows of one file, or of standard input for `-`.
 
     A YAML file may hold several documents. With `only_flows`, skip documents that are well-formed
@@ -78,19 +80,31 @@ def read_file(path: Path, *, only_flows: bool = False, is_lenient: bool = False)
     try:
         content = sys.stdin.buffer.read() if path == STDIN else path.read_bytes()
     except OSError as error:
-        return [ReadResult(FlowSource(file, b"", is_yaml=True), None, (Problem("", f"cannot be read: {error.strerror}"),))]
+        return [
+            ReadResult(
+                FlowSource(file, b"", is_yaml=True),
+                None,
+                (Problem("", f"cannot be read: {error.strerror}"),),
+            )
+        ]
     is_yaml = _is_yaml(path, content)
     parts = split_yaml(content) if is_yaml else [content]
     sources = [FlowSource(file, part, is_yaml, number) for number, part in enumerate(parts, 1)]
-    readings = [read_content(source, only_flows=only_flows, is_lenient=is_lenient) for source in sources]
+    readings = [
+        read_content(source, only_flows=only_flows, is_lenient=is_lenient) for source in sources
+    ]
     return [reading for reading in readings if reading is not None]
 
 
 @overload
 def read_content(source: FlowSource) -> ReadResult: ...
 @overload
-def read_content(source: FlowSource, *, only_flows: bool, is_lenient: bool = False) -> ReadResult | None: ...
-def read_content(source: FlowSource, *, only_flows: bool = False, is_lenient: bool = False) -> ReadResult | None:
+def read_content(
+    source: FlowSource, *, only_flows: bool, is_lenient: bool = False
+) -> ReadResult | None: ...
+def read_content(
+    source: FlowSource, *, only_flows: bool = False, is_lenient: bool = False
+) -> ReadResult | None:
     """Read a text. With `only_flows`, return None for a well-formed document that is not a flow."""
     warnings: tuple[Problem, ...] = ()
     try:
@@ -133,15 +147,27 @@ def _without_doubles(readings: Iterable[ReadResult]) -> Iterator[ReadResult]:
         else:
             yield reading._replace(
                 flow=None,
-                problems=(Problem("name", f"flow {name!r} is in {_shown(first, source.file)} too; only that one is applied"),),
+                problems=(
+                    Problem(
+                        "name",
+                        f"flow {name!r} is in {_shown(first, source.file)} too; only that one is"
+                        " applied",
+                    ),
+                ),
             )
 
 
 def _shown(source: FlowSource, other_file: str) -> str:
-    return source.file if source.file != other_file else f"document {source.number} of {source.file}"
+    return (
+        source.file if source.file != other_file else f"document {source.number} of {source.file}"
+    )
 
 
 def format_problem(file: str, problem: Problem) -> str:
     """Return a problem in the format of compilers: file, line, column, message."""
     where = file if problem.line is None else f"{file}:{problem.line}:{problem.column or 1}"
-    return f"{where}: {problem.path}: {problem.message}" if problem.path else f"{where}: {problem.message}"
+    return (
+        f"{where}: {problem.path}: {problem.message}"
+        if problem.path
+        else f"{where}: {problem.message}"
+    )

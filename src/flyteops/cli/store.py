@@ -28,7 +28,9 @@ EVERY = 0.2
 """Seconds between two lines about the progress."""
 
 
-def checked_store(option: str, environ: Mapping[str, str], url: str | None, *, must_be_there: bool) -> str:
+def checked_store(
+    option: str, environ: Mapping[str, str], url: str | None, *, must_be_there: bool
+) -> str:
     """Return the address of a store, from the option or else the environment.
 
     Raise `SettingsError` if it is not valid.
@@ -75,4 +77,7 @@ class ProgressDisplay:
 
 def contents(tally: Tally) -> str:
     """Return the counts of a tally in words."""
-    return ", ".join(f"{count:,} {NOUNS[kind]}" for kind, count in tally.counts.items() if count) or "nothing"
+    return (
+        ", ".join(f"{count:,} {NOUNS[kind]}" for kind, count in tally.counts.items() if count)
+        or "nothing"
+    )

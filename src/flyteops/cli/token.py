@@ -21,16 +21,29 @@ def tokens() -> None:
 
 @tokens.command("create")
 @click.option("--pack", metavar="NAME", help="For the pack with this name.")
-@click.option("--label", "pairs", metavar="KEY=VALUE", multiple=True, help="A label that the pack has; may be repeated.")
+@click.option(
+    "--label",
+    "pairs",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="A label that the pack has; may be repeated.",
+)
 @click.option("--admin", is_flag=True, help="For a person or program with full access.")
 @click.option(
     "--item",
     "items",
     metavar="KEY",
     multiple=True,
-    help="A datastore item that the pack may read if it declares it; may be repeated. Without it, chatops.",
+    help=(
+        "A datastore item that the pack may read if it declares it; may be repeated. Without it,"
+        " chatops."
+    ),
 )
-@click.option("--expires", metavar="DURATION", help="How long it is valid, such as 90d; default: until it is revoked.")
+@click.option(
+    "--expires",
+    metavar="DURATION",
+    help="How long it is valid, such as 90d; default: until it is revoked.",
+)
 @click.option("--description", metavar="TEXT", default="", help="A description.")
 @url_option
 @json_option
@@ -50,7 +63,9 @@ async def create_token(  # noqa: PLR0913, PLR0917 - an option each
     if (pack is None) is not admin:
         raise click.UsageError("give either --pack NAME or --admin", click.get_current_context())
     if items and admin:
-        raise click.UsageError("--item is for a pack; an admin may read every item", click.get_current_context())
+        raise click.UsageError(
+            "--item is for a pack; an admin may read every item", click.get_current_context()
+        )
     order = CreateTokenRequest(
         pack=pack,
         labels=_labels(pairs),
@@ -67,14 +82,18 @@ async def create_token(  # noqa: PLR0913, PLR0917 - an option each
     made = decode(answer.content, NewToken)
     click.echo(made.token)
     until = "it is revoked" if made.expires_at is None else local_time(made.expires_at)
-    click.echo(f"This is the token {made.id}, valid until {until}. It is not shown again.", err=True)
+    click.echo(
+        f"This is the token {made.id}, valid until {until}. It is not shown again.", err=True
+    )
 
 
 def _labels(pairs: tuple[str, ...]) -> dict[str, str]:
     try:
         return {key: value for pair in pairs for key, value in read_labels(pair).items()}
     except ValueError as error:
-        raise click.BadParameter(str(error), click.get_current_context(), param_hint="--label") from error
+        raise click.BadParameter(
+            str(error), click.get_current_context(), param_hint="--label"
+        ) from error
 
 
 @tokens.command("list")
@@ -94,9 +113,19 @@ async def list_tokens(as_json: bool) -> None:
 
 def _row(token: TokenView) -> list[str]:
     items = f"reads {', '.join(token.items)}" if tuple(token.items) not in ((), READABLE) else ""
-    whom = "admin" if token.admin else " ".join(filter(None, [f"pack {token.pack}", label_text(token.labels), items]))
+    whom = (
+        "admin"
+        if token.admin
+        else " ".join(filter(None, [f"pack {token.pack}", label_text(token.labels), items]))
+    )
     used = "never" if token.last_used_at is None else format_ago(token.last_used_at)
-    return [token.id, whom, used, "never" if token.expires_at is None else local_time(token.expires_at), token.description]
+    return [
+        token.id,
+        whom,
+        used,
+        "never" if token.expires_at is None else local_time(token.expires_at),
+        token.description,
+    ]
 
 
 @tokens.command("revoke")

@@ -10,7 +10,11 @@ from flyteops.cli.data import CONTENT_TYPES, UNKNOWN_TYPE, put_item, read_bytes
 from flyteops.errors import InputError
 from flyteops.model import DataItem
 
-FLOW_TYPES = {".json": "application/json", ".yaml": "application/x-yaml", ".yml": "application/x-yaml"}
+FLOW_TYPES = {
+    ".json": "application/json",
+    ".yaml": "application/x-yaml",
+    ".yml": "application/x-yaml",
+}
 
 
 class UploadGroup(FlyteGroup):
@@ -26,8 +30,20 @@ def upload() -> None:
 
 
 @upload.command("flow")
-@click.option("-f", "--filename", "file", required=True, type=click.Path(path_type=Path, allow_dash=True), help="The flow file.")
-@click.option("-c", "--content-type", metavar="TYPE", help="The content type; default: from the file extension.")
+@click.option(
+    "-f",
+    "--filename",
+    "file",
+    required=True,
+    type=click.Path(path_type=Path, allow_dash=True),
+    help="The flow file.",
+)
+@click.option(
+    "-c",
+    "--content-type",
+    metavar="TYPE",
+    help="The content type; default: from the file extension.",
+)
 @url_option
 async def upload_flow(file: Path, content_type: str | None) -> None:
     """Upload a flow."""
@@ -36,17 +52,40 @@ async def upload_flow(file: Path, content_type: str | None) -> None:
         message = "cannot upload flow: unsupported file type it must be JSON or YAML"
         raise InputError(message)
     async with connect() as client:
-        answer = await client.request("POST", path("flows"), content=read_bytes(file), content_type=kind)
+        answer = await client.request(
+            "POST", path("flows"), content=read_bytes(file), content_type=kind
+        )
     click.echo(f"Location: {answer.headers.get('Location', '')}")
 
 
 @upload.command("datastore")
-@click.option("-f", "--filename", "file", required=True, type=click.Path(path_type=Path, allow_dash=True), help="The file.")
-@click.option("-n", "--name", metavar="KEY", help="The key; default: the file's name without its extension.")
-@click.option("-d", "--description", metavar="TEXT", help="A description; without this option, the old one stays.")
-@click.option("-c", "--content-type", metavar="TYPE", help="The content type; default: from the file extension.")
+@click.option(
+    "-f",
+    "--filename",
+    "file",
+    required=True,
+    type=click.Path(path_type=Path, allow_dash=True),
+    help="The file.",
+)
+@click.option(
+    "-n", "--name", metavar="KEY", help="The key; default: the file's name without its extension."
+)
+@click.option(
+    "-d",
+    "--description",
+    metavar="TEXT",
+    help="A description; without this option, the old one stays.",
+)
+@click.option(
+    "-c",
+    "--content-type",
+    metavar="TYPE",
+    help="The content type; default: from the file extension.",
+)
 @url_option
-async def upload_datastore(file: Path, name: str | None, description: str | None, content_type: str | None) -> None:
+async def upload_datastore(
+    file: Path, name: str | None, description: str | None, content_type: str | None
+) -> None:
     """Upload a datastore item."""
     key = name or file.stem
     kind = content_type or CONTENT_TYPES.get(file.suffix.lower(), UNKNOWN_TYPE)

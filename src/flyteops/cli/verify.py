@@ -21,7 +21,11 @@ PAUSE = 2.0
 
 
 @click.command("verify", cls=FlyteCommand)
-@click.option("--store", metavar="URL", help="The store to read; default: that of `flyte serve` in this environment and folder.")
+@click.option(
+    "--store",
+    metavar="URL",
+    help="The store to read; default: that of `flyte serve` in this environment and folder.",
+)
 @click.option(
     "--expect",
     "expected",
@@ -39,7 +43,8 @@ async def verify(store: str | None, expected: tuple[str, ...], as_json: bool) ->
     detected with changes noted earlier: name them with --expect; at least one must still be in the
     log. The server's log has each with its hash.
     """
-    from flyteops.service.auditlog.snapshot import take_snapshot  # noqa: PLC0415 - not part of the base install, which has `flyte audit changes`
+    # Not part of the base install, which has `flyte audit changes`.
+    from flyteops.service.auditlog.snapshot import take_snapshot  # noqa: PLC0415
 
     url = checked_store("--store", os.environ, store, must_be_there=True)
     anchors = _anchors(expected)
@@ -52,10 +57,14 @@ async def verify(store: str | None, expected: tuple[str, ...], as_json: bool) ->
         print_json(_as_json(chain, differences))
     else:
         _print(chain, differences)
-    # A rewritten log can begin behind all changes that were noted: then it is not known to be the same.
+    # A rewritten log can begin behind all changes that were noted: then it is not known to be the
+    # same.
     is_unproven = bool(anchors) and len(chain.unverifiable) == len(anchors)
     if is_unproven:
-        message = "flyte: none of the changes given with --expect is still in the log; note newer ones more often"
+        message = (
+            "flyte: none of the changes given with --expect is still in the log; note newer ones"
+            " more often"
+        )
         click.echo(message, err=True)
     if chain.fault is not None or differences or is_unproven:
         click.get_current_context().exit(1)
@@ -65,25 +74,39 @@ def _anchors(expected: tuple[str, ...]) -> Mapping[int, str]:
     found = [HEAD.fullmatch(each.strip().lower()) for each in expected]
     for text, each in zip(expected, found, strict=True):
         if each is None:
-            message = f"{text!r} is not a number, a colon and 64 hexadecimal digits, as `flyte audit verify` prints them"
+            message = (
+                f"{text!r} is not a number, a colon and 64 hexadecimal digits, as `flyte audit"
+                " verify` prints them"
+            )
             raise click.BadParameter(message, click.get_current_context(), param_hint="--expect")
     return {int(each[1]): each[2] for each in found if each is not None}
 
 
 def _print(chain: ChainVerifier, differences: list[Difference]) -> None:
     for change in chain.found:
-        click.echo(f"change {change.seq} recorded that {clean(' '.join(change.resource))} changed outside the audit log")
+        click.echo(
+            f"change {change.seq} recorded that {clean(' '.join(change.resource))} changed outside"
+            " the audit log"
+        )
     if chain.fault is not None:
         click.echo(f"flyte: {clean(str(chain.fault))}", err=True)
         return
     for difference in differences:
         click.echo(f"flyte: {clean(_told(difference))}", err=True)
     if not differences:
-        click.echo(f"{chain.seq - chain.base.seq:,} changes are unmodified, and the store matches them")
+        click.echo(
+            f"{chain.seq - chain.base.seq:,} changes are unmodified, and the store matches them"
+        )
     if chain.base.seq:
-        click.echo(f"the oldest is {chain.base.seq + 1}: those up to {chain.base.head} were removed to bound the log")
+        click.echo(
+            f"the oldest is {chain.base.seq + 1}: those up to {chain.base.head} were removed to"
+            " bound the log"
+        )
     for number in chain.unverifiable:
-        click.echo(f"change {number} cannot be compared with --expect any more: it was removed to bound the log")
+        click.echo(
+            f"change {number} cannot be compared with --expect any more: it was removed to bound"
+            " the log"
+        )
     click.echo(f"the newest is {chain.head}")
 
 
@@ -115,7 +138,11 @@ def _as_json(chain: ChainVerifier, differences: list[Difference]) -> dict[str, A
         "found": [change.seq for change in chain.found],
         "unverifiable": chain.unverifiable,
         "differences": [
-            {"kind": each.resource[0], "name": each.resource[1], "change": None if each.entry is None else each.entry.seq}
+            {
+                "kind": each.resource[0],
+                "name": each.resource[1],
+                "change": None if each.entry is None else each.entry.seq,
+            }
             for each in differences
         ],
     }

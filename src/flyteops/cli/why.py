@@ -35,7 +35,9 @@ EVENT_ID = re.compile(r"[0-9a-f]{24}")
 )
 @url_option
 @json_option
-async def why(subject: str | None, event_name: str | None, pack: str | None, limit: int, as_json: bool) -> None:
+async def why(
+    subject: str | None, event_name: str | None, pack: str | None, limit: int, as_json: bool
+) -> None:
     """Explain why steps ran or did not run: for one event, for a flow, or for the latest events.
 
     \b
@@ -46,7 +48,9 @@ async def why(subject: str | None, event_name: str | None, pack: str | None, lim
     async with connect() as client:
         event = await find_event(client, subject)
         if event is None:
-            await _list(client, subject, {"event": event_name, "packName": pack}, limit, as_json=as_json)
+            await _list(
+                client, subject, {"event": event_name, "packName": pack}, limit, as_json=as_json
+            )
         elif as_json:
             print_json(event)
         else:
@@ -55,7 +59,10 @@ async def why(subject: str | None, event_name: str | None, pack: str | None, lim
 
 
 async def find_event(client: Client, subject: str | None) -> bytes | None:
-    """Return the event of that id as JSON text, None if the subject is not an id, or is the name of a flow."""
+    """Return the event of that id as JSON text.
+
+    Return None if the subject is not an id, or is the name of a flow.
+    """
     if subject is None or not EVENT_ID.fullmatch(subject):
         return None
     try:
@@ -93,9 +100,15 @@ async def describe_outcome(event: AuditEvent) -> AsyncIterator[str]:
             yield line
 
 
-async def _list(client: Client, flow: str | None, wanted: dict[str, str | None], limit: int, *, as_json: bool) -> None:
-    params = {name: value for name, value in {**wanted, "flowName": flow}.items() if value is not None}
-    answer = await client.request("GET", path("audit", "events"), params={**params, "limit": str(limit)})
+async def _list(
+    client: Client, flow: str | None, wanted: dict[str, str | None], limit: int, *, as_json: bool
+) -> None:
+    params = {
+        name: value for name, value in {**wanted, "flowName": flow}.items() if value is not None
+    }
+    answer = await client.request(
+        "GET", path("audit", "events"), params={**params, "limit": str(limit)}
+    )
     found = decode(answer.content, AuditEventList)
     silent = [] if flow is None else await silent_events(client, flow, found, wanted, limit)
     if as_json:
@@ -112,22 +125,38 @@ async def _list(client: Client, flow: str | None, wanted: dict[str, str | None],
     if not found.events and not any(each.event.action_id for each in silent):
         if events:
             click.echo()
-        async for line in no_events_message(client, flow, filtered=len(params) > (flow is not None)):
+        async for line in no_events_message(
+            client, flow, filtered=len(params) > (flow is not None)
+        ):
             click.echo(line)
 
 
-async def no_events_message(client: Client, flow: str | None, *, filtered: bool) -> AsyncIterator[str]:
+async def no_events_message(
+    client: Client, flow: str | None, *, filtered: bool
+) -> AsyncIterator[str]:
     """Explain why there are no events about a flow, or none at all."""
     if flow is None:
-        yield "No event matches." if filtered else "No event has been sent yet; `flyte send-event PACK_ID EVENT` sends one."
+        yield (
+            "No event matches."
+            if filtered
+            else "No event has been sent yet; `flyte send-event PACK_ID EVENT` sends one."
+        )
         return
     try:
         found = await fetch(client, path("flows", flow), Flow)
     except NotFoundError:
-        names = [each.name for each in decode(await get_all(client, path("flows"), "flows"), FlowList).flows]
-        message = f"there is neither a flow nor an event {flow!r}; flows: {', '.join(names) or 'none'}"
+        names = [
+            each.name
+            for each in decode(await get_all(client, path("flows"), "flows"), FlowList).flows
+        ]
+        message = (
+            f"there is neither a flow nor an event {flow!r}; flows: {', '.join(names) or 'none'}"
+        )
         raise NotFoundError(message) from None
-    yield f"No event has reached a step of flow {clean(flow)}{' that matches' if filtered else ' yet'}."
+    yield (
+        "No event has reached a step of flow"
+        f" {clean(flow)}{' that matches' if filtered else ' yet'}."
+    )
     # Events that do not match may have come, so there is nothing to say about their senders.
     for line in trigger_lines(found, None if filtered else await _declared(client)):
         yield line
@@ -137,6 +166,10 @@ async def _declared(client: Client) -> list[tuple[str, list[str]]]:
     packs = decode(await get_all(client, path("packs"), "packs"), PackList).packs
     views = [await fetch(client, path("packs", pack.id), PackView) for pack in packs]
     return [
-        (view.id, [event.name for event in view.events] + [name for each in view.commands for name in each.events])
+        (
+            view.id,
+            [event.name for event in view.events]
+            + [name for each in view.commands for name in each.events],
+        )
         for view in views
     ]

@@ -7,7 +7,9 @@ import yaml
 
 from flyteops.document import Loader, is_nothing
 
-YAML_LINE = re.compile(r"[^\r\n\x85\u2028\u2029]*(?:\r\n|[\r\n\x85\u2028\u2029])|[^\r\n\x85\u2028\u2029]+")
+YAML_LINE = re.compile(
+    r"[^\r\n\x85\u2028\u2029]*(?:\r\n|[\r\n\x85\u2028\u2029])|[^\r\n\x85\u2028\u2029]+"
+)
 """A line in the sense of YAML, with its end."""
 
 

@@ -59,7 +59,9 @@ def compile_flow(version: FlowVersion) -> CompiledFlow:
     subscribers: dict[EventKey, list[CompiledStep]] = {}
     for prepared in steps:
         if prepared.step.schedule is None:
-            subscribers.setdefault((prepared.step.event.pack_name, prepared.step.event.name), []).append(prepared)
+            subscribers.setdefault(
+                (prepared.step.event.pack_name, prepared.step.event.name), []
+            ).append(prepared)
     joins = tuple(prepared for prepared in steps if prepared.step.dependencies.all)
     return CompiledFlow(version, steps, subscribers, joins)
 
@@ -126,7 +128,9 @@ class FlowIndex:
     """
 
     def __init__(self, flows: Iterable[CompiledFlow] = ()) -> None:
-        self._listening: dict[EventKey, tuple[tuple[CompiledFlow, tuple[CompiledStep, ...]], ...]] = {}
+        self._listening: dict[
+            EventKey, tuple[tuple[CompiledFlow, tuple[CompiledStep, ...]], ...]
+        ] = {}
         self._flows: dict[str, CompiledFlow] = {}
         for flow in flows:
             self.put(flow)
@@ -140,7 +144,9 @@ class FlowIndex:
             entries = [*self._listening.get(key, ()), (flow, tuple(steps))]
             # One assignment: an evaluation in another thread sees the entries before it or after
             # it.
-            self._listening[key] = tuple(sorted(entries, key=lambda entry: entry[0].version.flow.name))
+            self._listening[key] = tuple(
+                sorted(entries, key=lambda entry: entry[0].version.flow.name)
+            )
 
     def discard(self, name: str) -> None:
         """Remove the flow of this name, if there is one."""
@@ -163,7 +169,10 @@ class FlowIndex:
 
 
 def _triggers(flow: CompiledFlow) -> dict[EventKey, list[CompiledStep]]:
-    found = {key: [prepared for prepared in steps if prepared.step.is_trigger] for key, steps in flow.subscribers.items()}
+    found = {
+        key: [prepared for prepared in steps if prepared.step.is_trigger]
+        for key, steps in flow.subscribers.items()
+    }
     return {key: steps for key, steps in found.items() if steps}
 
 

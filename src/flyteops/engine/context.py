@@ -44,7 +44,7 @@ class OutputLimits(NamedTuple):
 
     @classmethod
     def for_bodies(cls, longest: int) -> Self:
-        """Return limits that allow any text of a body of `longest` bytes, with some text around it."""
+        """Return limits that allow any text of a body of `longest` bytes, and some more."""
         length = max(DEFAULT_LIMITS.output_length, longest) + SMALL_LENGTH
         limits = replace(DEFAULT_LIMITS, output_length=length, value_length=length)
         # An action may hold the text twice: in its context, for later steps, and in its input.
@@ -75,7 +75,9 @@ class DatastoreSnapshot:
             if key in self._secrets:
                 raise TemplateError(f"the datastore item {key} is a secret; write secret('{key}')")
             item = self._items[key]
-            self._values[key] = _parsed(item) if item.is_json else item.value.decode(errors="replace")
+            self._values[key] = (
+                _parsed(item) if item.is_json else item.value.decode(errors="replace")
+            )
         return self._values[key]
 
 
@@ -83,7 +85,9 @@ def _parsed(item: DataItem) -> JsonValue:
     try:
         return decode_json(item.value)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise TemplateError(f"datastore item {item.key!r} is declared {item.content_type}, but is not JSON: {error}") from error
+        raise TemplateError(
+            f"datastore item {item.key!r} is declared {item.content_type}, but is not JSON: {error}"
+        ) from error
 
 
 class EvaluationContext:

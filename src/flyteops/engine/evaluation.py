@@ -1,8 +1,10 @@
-"""The evaluation of events: which steps of which flows run, and with which commands. Pure and deterministic.
+"""The evaluation of events: which steps of which flows run, and with which commands.
 
-Time, seed and datastore are arguments. The same event, flows, execution and `EvaluationContext` give the same
-outcome, on which tests in flow files, dry runs, replay and "why did it not run" rely. The rules are
-in the docs under "The life of an event".
+Pure and deterministic.
+
+Time, seed and datastore are arguments. The same event, flows, execution and `EvaluationContext`
+give the same outcome, on which tests in flow files, dry runs, replay and "why did it not run" rely.
+The rules are in the docs under "The life of an event".
 """
 
 from collections.abc import Mapping, Sequence
@@ -60,7 +62,11 @@ def evaluate(event: Event, index: FlowIndex, ctx: EvaluationContext) -> Evaluati
 
 
 def evaluate_result(
-    event: Event, index: FlowIndex, flow: CompiledFlow, snapshot: ActionSnapshot, ctx: EvaluationContext
+    event: Event,
+    index: FlowIndex,
+    flow: CompiledFlow,
+    snapshot: ActionSnapshot,
+    ctx: EvaluationContext,
 ) -> Evaluation:
     """Return the outcome of the result of an action.
 
@@ -73,7 +79,9 @@ def evaluate_result(
     return _Evaluator(event, ctx).begin(subscribers).resume(flow, waiting, snapshot).outcome
 
 
-def evaluate_schedule(flow: CompiledFlow, step_index: int, due_at: datetime, ctx: EvaluationContext) -> tuple[Event, Evaluation]:
+def evaluate_schedule(
+    flow: CompiledFlow, step_index: int, due_at: datetime, ctx: EvaluationContext
+) -> tuple[Event, Evaluation]:
     """Return the event of a due schedule, and its outcome: an execution of this flow alone."""
     prepared = flow.steps[step_index]
     named = {"flow": flow.version.flow.name, "step": prepared.step.id, "scheduledAt": due_at}
@@ -92,7 +100,10 @@ def schedule_entries(flow: CompiledFlow, now: datetime) -> tuple[ScheduleEntry, 
     """Return the first due times of the steps of a flow that have a schedule."""
     return tuple(
         ScheduleEntry(
-            prepared.position, prepared.step.id, schedule_rule(prepared.step.schedule), first_due_at(prepared.step.schedule, now)
+            prepared.position,
+            prepared.step.id,
+            schedule_rule(prepared.step.schedule),
+            first_due_at(prepared.step.schedule, now),
         )
         for prepared in flow.steps
         if prepared.step.schedule is not None and prepared.fault is None
@@ -112,7 +123,11 @@ def on_timeout(
     if policy.asks_operator:
         return NeedsOperator()
     event = _loss(snapshot, ctx)
-    outcome = evaluate(event, index, ctx) if flow is None else evaluate_result(event, index, flow, snapshot, ctx)
+    outcome = (
+        evaluate(event, index, ctx)
+        if flow is None
+        else evaluate_result(event, index, flow, snapshot, ctx)
+    )
     return FailAction(event, outcome)
 
 
@@ -122,7 +137,10 @@ def _loss(snapshot: ActionSnapshot, ctx: EvaluationContext) -> Event:
     times = "once" if snapshot.attempt == 1 else f"{snapshot.attempt} times"
     payload = {
         "reason": "lost",
-        "message": f"{snapshot.name!r} was handed out {times}, and no pack {snapshot.pack_name!r} reported a result in time",
+        "message": (
+            f"{snapshot.name!r} was handed out {times}, and no pack {snapshot.pack_name!r} reported"
+            " a result in time"
+        ),
         "actionId": snapshot.action_id,
         "attempts": snapshot.attempt,
     }
@@ -145,7 +163,9 @@ class _Skipped(Exception):  # noqa: N818 - not an error: a step that is not mean
 
 
 class _FailedError(Exception):
-    def __init__(self, path: str, error: TemplateError, values: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, path: str, error: TemplateError, values: dict[str, str] | None = None
+    ) -> None:
         super().__init__(path)
         self.path = path
         self.error = error
@@ -186,7 +206,9 @@ class _Evaluator:
             pack_id=event.pack.id,
             pack_name=event.pack.name,
             pack_labels=event.pack.labels,
-            created_at=event.received_at if event.created_at is None else Time(event.created_at, event.created_nanosecond),
+            created_at=event.received_at
+            if event.created_at is None
+            else Time(event.created_at, event.created_nanosecond),
             received_at=event.received_at,
         )
 
@@ -197,7 +219,9 @@ class _Evaluator:
                 self._decisions.append(self._try(flow, prepared, parent))
         return self
 
-    def resume(self, flow: CompiledFlow, waiting: Sequence[CompiledStep], snapshot: ActionSnapshot) -> Self:
+    def resume(
+        self, flow: CompiledFlow, waiting: Sequence[CompiledStep], snapshot: ActionSnapshot
+    ) -> Self:
         parent = _Parent(snapshot.correlation_id, snapshot.context)
         status = StepStatus.of(snapshot)
         made = len(self._actions)
@@ -209,7 +233,9 @@ class _Evaluator:
             else:
                 if reason[0] == "dependsOn":
                     held.append(len(self._decisions))
-                decision = _decision(flow, prepared, "skipped", *reason, correlation_id=parent.correlation_id)
+                decision = _decision(
+                    flow, prepared, "skipped", *reason, correlation_id=parent.correlation_id
+                )
             self._decisions.append(decision)
         is_over = len(self._actions) == made and status.is_idle
         if is_over:
@@ -219,7 +245,13 @@ class _Evaluator:
         return self
 
     def _report_missed_joins(
-        self, flow: CompiledFlow, tried: Sequence[CompiledStep], snapshot: ActionSnapshot, status: "StepStatus", *, is_over: bool
+        self,
+        flow: CompiledFlow,
+        tried: Sequence[CompiledStep],
+        snapshot: ActionSnapshot,
+        status: "StepStatus",
+        *,
+        is_over: bool,
     ) -> None:
         """Decide about joins that this event does not run.
 
@@ -228,9 +260,18 @@ class _Evaluator:
         for prepared in flow.joins:
             if any(each is prepared for each in tried):
                 continue
-            detail = why_missed(prepared.step, snapshot.step_id, self._event, status, is_over=is_over)
+            detail = why_missed(
+                prepared.step, snapshot.step_id, self._event, status, is_over=is_over
+            )
             if detail is not None:
-                decision = _decision(flow, prepared, "skipped", "dependsOn", detail, correlation_id=snapshot.correlation_id)
+                decision = _decision(
+                    flow,
+                    prepared,
+                    "skipped",
+                    "dependsOn",
+                    detail,
+                    correlation_id=snapshot.correlation_id,
+                )
                 self._decisions.append(_hopeless(decision) if is_over else decision)
 
     def _try(self, flow: CompiledFlow, prepared: CompiledStep, parent: _Parent) -> Decision:
@@ -238,13 +279,17 @@ class _Evaluator:
             self._ctx.begin_step(parent.context)
             action, detail, values = self._pass(flow, prepared, parent)
         except _Skipped as skipped:
-            return _decision(flow, prepared, "skipped", skipped.reason, skipped.detail, values=skipped.values)
+            return _decision(
+                flow, prepared, "skipped", skipped.reason, skipped.detail, values=skipped.values
+            )
         except _FailedError as failed:
             return _failure(flow, prepared, failed)
         except TemplateError as error:
             return _failure(flow, prepared, _FailedError("", error))
         except UNFORESEEN as error:
-            return _failure(flow, prepared, _FailedError("", TemplateError(f"{type(error).__name__}: {error}")))
+            return _failure(
+                flow, prepared, _FailedError("", TemplateError(f"{type(error).__name__}: {error}"))
+            )
         finally:
             self._ctx.end_step()
         self._actions.append(action)
@@ -261,7 +306,9 @@ class _Evaluator:
             action_id=action.action_id,
         )
 
-    def _pass(self, flow: CompiledFlow, prepared: CompiledStep, parent: _Parent) -> tuple[NewAction, str, dict[str, str]]:
+    def _pass(
+        self, flow: CompiledFlow, prepared: CompiledStep, parent: _Parent
+    ) -> tuple[NewAction, str, dict[str, str]]:
         if prepared.fault is not None:
             raise _FailedError(*prepared.fault)
         scope = self._scope(parent.context)
@@ -293,12 +340,22 @@ class _Evaluator:
     def _check_labels(self, wanted: Mapping[str, str]) -> None:
         sender = self._event.pack
         if not has_labels(sender.labels, wanted):
-            missing = ", ".join(f"{key}={value}" for key, value in wanted.items() if sender.labels.get(key) != value)
+            missing = ", ".join(
+                f"{key}={value}" for key, value in wanted.items() if sender.labels.get(key) != value
+            )
             values = {f"event.packLabels.{key}": _quoted(value) for key, value in wanted.items()}
-            values |= {f"Event.Pack.Labels.{key}": _quoted(value) for key, value in sender.labels.items()}
-            raise _Skipped("packLabels", f"the event came from pack {sender.id!r}, which does not have {missing}", values)
+            values |= {
+                f"Event.Pack.Labels.{key}": _quoted(value) for key, value in sender.labels.items()
+            }
+            raise _Skipped(
+                "packLabels",
+                f"the event came from pack {sender.id!r}, which does not have {missing}",
+                values,
+            )
 
-    def _check_criteria(self, criteria: Template | None, scope: Mapping[str, object]) -> tuple[str, dict[str, str]]:
+    def _check_criteria(
+        self, criteria: Template | None, scope: Mapping[str, object]
+    ) -> tuple[str, dict[str, str]]:
         if criteria is None:
             return "there are no criteria", {}
         text = self._render("criteria", criteria, scope)
@@ -308,10 +365,14 @@ class _Evaluator:
         if text in FALSE:
             raise _Skipped("criteria", "the criteria are false", values)
         raise _FailedError(
-            "criteria", TemplateError(f"the criteria gave {_quoted(text)}, which is neither true nor false"), values
+            "criteria",
+            TemplateError(f"the criteria gave {_quoted(text)}, which is neither true nor false"),
+            values,
         )
 
-    def _render_input(self, command_input: ValueTemplate | None, scope: Mapping[str, object]) -> bytes:
+    def _render_input(
+        self, command_input: ValueTemplate | None, scope: Mapping[str, object]
+    ) -> bytes:
         if command_input is None:
             return b"null"
         self._ctx.is_input = True
@@ -322,10 +383,15 @@ class _Evaluator:
         finally:
             self._ctx.is_input = False
 
-    def _render_all(self, path: str, templates: Mapping[str, Template], scope: Mapping[str, object]) -> dict[str, str]:
+    def _render_all(
+        self, path: str, templates: Mapping[str, Template], scope: Mapping[str, object]
+    ) -> dict[str, str]:
         if not templates:
             return {}
-        return {key: self._render(f"{path}.{key}", compiled, scope) for key, compiled in templates.items()}
+        return {
+            key: self._render(f"{path}.{key}", compiled, scope)
+            for key, compiled in templates.items()
+        }
 
     def _render(self, path: str, compiled: Template, scope: Mapping[str, object]) -> str:
         try:
@@ -339,7 +405,11 @@ def _check_names(step: Step, labels: Mapping[str, str]) -> None:
 
     So this step fails, and not the event.
     """
-    names = {"id": step.id, "command.name": step.command.name, "command.packName": step.command.pack_name}
+    names = {
+        "id": step.id,
+        "command.name": step.command.name,
+        "command.packName": step.command.pack_name,
+    }
     faults_of_labels = label_problems("command.packLabels", labels) if labels else ()
     for problem in chain(name_problems(names), faults_of_labels):
         raise _FailedError(problem.path, TemplateError(problem.message))
@@ -354,7 +424,14 @@ def _quoted(text: str) -> str:
     return msgspec.json.encode(text[:SHOWN]).decode()
 
 
-def _decision(flow: CompiledFlow, prepared: CompiledStep, outcome: str, reason: str, detail: str, **more: object) -> Decision:
+def _decision(
+    flow: CompiledFlow,
+    prepared: CompiledStep,
+    outcome: str,
+    reason: str,
+    detail: str,
+    **more: object,
+) -> Decision:
     return Decision(
         flow_name=flow.version.flow.name,
         flow_uuid=flow.version.uuid,
@@ -369,4 +446,6 @@ def _decision(flow: CompiledFlow, prepared: CompiledStep, outcome: str, reason: 
 
 def _failure(flow: CompiledFlow, prepared: CompiledStep, failed: _FailedError) -> Decision:
     place = {"path": failed.path, "line": failed.error.line, "column": failed.error.column}
-    return _decision(flow, prepared, "failed", "error", failed.error.message, values=failed.values, **place)
+    return _decision(
+        flow, prepared, "failed", "error", failed.error.message, values=failed.values, **place
+    )

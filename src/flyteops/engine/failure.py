@@ -10,12 +10,13 @@ import msgspec
 from flyteops.model import FATAL, Event, NewEvent, Pack
 
 FAILURES_OF_THE_ORIGINAL = frozenset(
-    """AddEventsFailure AssignFailure BroadcastFailed CommentFailure CreateIncIssueFailure CreateIssueFailure
-    FailedToAddComment FailedToAddLabel FailedToDeleteLabel FailedToEnablePlan FailedToStartStage FailedToTriggerPlan
-    GetChannelInfoFail GetLifeCycleFailed GetTransitionsFailure GroupsRetrievalError InfoFailure JoinRoomFailed
-    LeaveRoomFailed LinkFailure SearchFailure SendEmailFailed SendEventFailed SendMessageFailed SendNotificationFailed
-    SendRichMessageFailed TransitionFailure createRepoFailure
-    """.split()  # noqa: SIM905 - a list takes a line for each
+    """AddEventsFailure AssignFailure BroadcastFailed CommentFailure
+    CreateIncIssueFailure CreateIssueFailure FailedToAddComment FailedToAddLabel
+    FailedToDeleteLabel FailedToEnablePlan FailedToStartStage FailedToTriggerPlan
+    GetChannelInfoFail GetLifeCycleFailed GetTransitionsFailure GroupsRetrievalError
+    InfoFailure JoinRoomFailed LeaveRoomFailed LinkFailure SearchFailure SendEmailFailed
+    SendEventFailed SendMessageFailed SendNotificationFailed SendRichMessageFailed
+    TransitionFailure createRepoFailure""".split()  # noqa: SIM905 - a list takes a line for each
 )
 """Results of the original's packs, which do not declare them as failures."""
 
@@ -28,7 +29,11 @@ def is_failure(result: NewEvent, sender: Pack) -> bool:
 
     By the mark of the result, its name, or the declaration of its pack.
     """
-    return result.failure or _has_failed_by_name(result.name) or any(e.failure and e.name == result.name for e in sender.events)
+    return (
+        result.failure
+        or _has_failed_by_name(result.name)
+        or any(e.failure and e.name == result.name for e in sender.events)
+    )
 
 
 def has_failed(result: Event) -> bool:

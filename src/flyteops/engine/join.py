@@ -1,4 +1,7 @@
-"""The dependencies of steps: whether a step may run yet, and the reasons why a join does not run. Pure."""
+"""The dependencies of steps: whether a step may run yet, and the reasons why a join does not run.
+
+Pure.
+"""
 
 from typing import NamedTuple
 
@@ -24,8 +27,12 @@ class StepStatus(NamedTuple):
         The action that the result belongs to counts as finished.
         """
         ran = frozenset([sibling.step_id for sibling in snapshot.siblings])
-        finished = frozenset([sibling.step_id for sibling in snapshot.siblings if sibling.state.is_finished])
-        siblings = [sibling for sibling in snapshot.siblings if sibling.step_index != snapshot.step_index]
+        finished = frozenset(
+            [sibling.step_id for sibling in snapshot.siblings if sibling.state.is_finished]
+        )
+        siblings = [
+            sibling for sibling in snapshot.siblings if sibling.step_index != snapshot.step_index
+        ]
         is_idle = all(sibling.state.is_finished for sibling in siblings)
         return cls(ran, finished | {snapshot.step_id}, is_idle)
 
@@ -37,24 +44,40 @@ def find_unmet_dependency(step: Step, status: StepStatus) -> tuple[str, str] | N
     wanted = step.dependencies
     unfinished = [step_id for step_id in wanted.all if step_id not in status.finished]
     if unfinished:
-        return "dependsOn", f"it waits for all of {', '.join(wanted.all)}; not finished: {', '.join(unfinished)}"
+        return (
+            "dependsOn",
+            f"it waits for all of {', '.join(wanted.all)}; not finished: {', '.join(unfinished)}",
+        )
     if wanted.any and status.finished.isdisjoint(wanted.any):
-        return "dependsOn", f"it waits for one of {', '.join(wanted.any)}; none of them has finished"
+        return (
+            "dependsOn",
+            f"it waits for one of {', '.join(wanted.any)}; none of them has finished",
+        )
     return None
 
 
-def why_missed(step: Step, step_id: str, event: Event, status: StepStatus, *, is_over: bool) -> str | None:
+def why_missed(
+    step: Step, step_id: str, event: Event, status: StepStatus, *, is_over: bool
+) -> str | None:
     """Return the reason why a join does not run on a result with another event than its own.
 
     None if that is not worth a decision.
     """
-    needed, awaited = step.dependencies.all, f"the step waits for event {step.event.name} of pack {step.event.pack_name}"
+    needed, awaited = (
+        step.dependencies.all,
+        f"the step waits for event {step.event.name} of pack {step.event.pack_name}",
+    )
     reason = find_unmet_dependency(step, status)
     if reason is None and step_id in needed:
-        ending = f"but step {step_id!r}, the last, with event {event.name} of pack {event.pack.name}"
+        ending = (
+            f"but step {step_id!r}, the last, with event {event.name} of pack {event.pack.name}"
+        )
         return f"all of {', '.join(needed)} have finished, {ending}; {awaited}"
     if not is_over or status.finished.isdisjoint(needed):
         return None
     if reason is None:
-        return f"all of {', '.join(needed)} have finished, and none of the last results ran the step; {awaited}"
+        return (
+            f"all of {', '.join(needed)} have finished, and none of the last results ran the step;"
+            f" {awaited}"
+        )
     return f"{reason[1]}; {awaited}" if reason[0] == "dependsOn" else None

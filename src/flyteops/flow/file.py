@@ -64,7 +64,11 @@ def read_flow(document: Document, *, is_lenient: bool = False) -> Flow:
         problems.extend(template_faults(document))
     if problems:
         subject = "The flow has" if len(problems) > 1 else "The flow has a problem:"
-        detail = f"{len(problems)} problems; the first: {problems[0]}" if len(problems) > 1 else str(problems[0])
+        detail = (
+            f"{len(problems)} problems; the first: {problems[0]}"
+            if len(problems) > 1
+            else str(problems[0])
+        )
         raise InputError(f"{subject} {detail}.", problems=problems)
     return flow
 
@@ -100,18 +104,29 @@ def _names(flow: JsonValue) -> Iterator[tuple[Path, str]]:
             value = _get(step, noun)
             found += [((*at, noun, key), _get(value, key)) for key in ("name", "packName")]
             labels = _get(value, "packLabels")
-            found += [((*at, noun, "packLabels"), key) for key in (labels if isinstance(labels, dict) else ())]
+            found += [
+                ((*at, noun, "packLabels"), key)
+                for key in (labels if isinstance(labels, dict) else ())
+            ]
     yield from ((path, name) for path, name in found if isinstance(name, str))
 
 
 def _term_faults(document: Document) -> Iterator[Problem]:
     for index, value in enumerate(_list(_get(document.value, "steps"))):
         if isinstance(value, dict):
-            has_event, has_schedule = _get(value, "event") is not None, _get(value, "schedule") is not None
+            has_event, has_schedule = (
+                _get(value, "event") is not None,
+                _get(value, "schedule") is not None,
+            )
             if not has_event and not has_schedule:
-                yield document.problem(("steps", index), "'event' is missing; a step has an event or a schedule")
+                yield document.problem(
+                    ("steps", index), "'event' is missing; a step has an event or a schedule"
+                )
             elif has_event and has_schedule:
-                yield document.problem(("steps", index, "schedule"), "does not go with an event; a step has one of them")
+                yield document.problem(
+                    ("steps", index, "schedule"),
+                    "does not go with an event; a step has one of them",
+                )
         for path, message in validate_policy(_step_for_terms(value)):
             yield document.problem(("steps", index, *path), message)
 
@@ -155,7 +170,9 @@ def _retry_for_terms(value: JsonValue) -> RetryPolicy | None:
 
 def _schedule_for_terms(value: JsonValue) -> Schedule:
     cron = _text(value, "cron")
-    return Schedule("@daily" if cron is None else cron, _text(value, "timeZone"), _text(value, "catchUp"))
+    return Schedule(
+        "@daily" if cron is None else cron, _text(value, "timeZone"), _text(value, "catchUp")
+    )
 
 
 def _text(value: JsonValue, key: str) -> str | None:
@@ -163,12 +180,15 @@ def _text(value: JsonValue, key: str) -> str | None:
     return found if isinstance(found, str) else None
 
 
-# -------------------------------------------------------------------------------------------------------------- templates
+# ---------------------------------------------------------------------------------------- templates
 
 
 def template_faults(document: Document) -> Sequence[Problem]:
     """Return the templates of a flow that cannot be parsed; each fails its own step only."""
-    return [document.problem(path, f"in the template, {error}") for path, error in _faulty_templates(document.value)]
+    return [
+        document.problem(path, f"in the template, {error}")
+        for path, error in _faulty_templates(document.value)
+    ]
 
 
 def _faulty_templates(flow: JsonValue) -> Iterator[tuple[Path, TemplateError]]:
@@ -206,9 +226,15 @@ def _emptied(value: JsonValue, path: Path) -> JsonValue:
         return ""
     first, rest = path[0], path[1:]
     if isinstance(value, list):
-        return [_emptied(each, rest) if index == first else each for index, each in enumerate(value)]
+        return [
+            _emptied(each, rest) if index == first else each for index, each in enumerate(value)
+        ]
     if isinstance(value, dict):
-        key = first if first in value else next((key for key in value if key.casefold() == str(first).casefold()), first)
+        key = (
+            first
+            if first in value
+            else next((key for key in value if key.casefold() == str(first).casefold()), first)
+        )
         return {name: _emptied(each, rest) if name == key else each for name, each in value.items()}
     return value
 
@@ -237,7 +263,7 @@ def _list(value: JsonValue) -> Sequence[JsonValue]:
     return value if isinstance(value, list) else ()
 
 
-# ------------------------------------------------------------------------------------------------------------------ lint
+# --------------------------------------------------------------------------------------------- lint
 
 
 def lint(document: Document, flow: Flow) -> Sequence[Problem]:
@@ -262,17 +288,27 @@ def lint(document: Document, flow: Flow) -> Sequence[Problem]:
 
 def key_advice(document: Document) -> Sequence[Problem]:
     """Return advice about the keys that are ignored, also in a flow that `read_flow` refuses."""
-    return list(islice(_unknown_keys(document, document.value, inspect.type_info(Flow), ()), MAX_ADVICE))
+    return list(
+        islice(_unknown_keys(document, document.value, inspect.type_info(Flow), ()), MAX_ADVICE)
+    )
 
 
-def _unknown_keys(document: Document, value: JsonValue, kind: inspect.Type, path: Path) -> Iterator[Problem]:
+def _unknown_keys(
+    document: Document, value: JsonValue, kind: inspect.Type, path: Path
+) -> Iterator[Problem]:
     match kind:
         case inspect.StructType() if isinstance(value, dict):
             fields = {field.encode_name: field.type for field in kind.fields}
             for key, item in value.items():
-                name = key if key in fields else next((name for name in fields if name.casefold() == key.casefold()), None)
+                name = (
+                    key
+                    if key in fields
+                    else next((name for name in fields if name.casefold() == key.casefold()), None)
+                )
                 if name is None:
-                    yield document.problem((*path, key), f"the key {key!r} is ignored{_nearest(key, fields)}")
+                    yield document.problem(
+                        (*path, key), f"the key {key!r} is ignored{_nearest(key, fields)}"
+                    )
                 else:
                     yield from _unknown_keys(document, item, fields[name], (*path, key))
         case inspect.VarTupleType() if isinstance(value, list):
@@ -284,7 +320,9 @@ def _nearest(word: str, known: Mapping[str, object] | Sequence[str]) -> str:
     names = list(known)[:MAX_WORDS]
     folded = {name.casefold(): name for name in names}
     inside = [name for name in names if word.casefold() in name.casefold()]
-    near = [folded[match] for match in get_close_matches(word.casefold(), folded, n=1, cutoff=0.6)] or inside[:1]
+    near = [
+        folded[match] for match in get_close_matches(word.casefold(), folded, n=1, cutoff=0.6)
+    ] or inside[:1]
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
@@ -295,9 +333,14 @@ def _dependency_advice(document: Document, flow: Flow) -> Iterator[Problem]:
         wanted = step.dependencies
         for step_id in (*wanted.all, *wanted.any):
             if step_id not in ids:
-                yield document.problem(path, f"there is no step {step_id!r}{_nearest(step_id, ids)}")
+                yield document.problem(
+                    path, f"there is no step {step_id!r}{_nearest(step_id, ids)}"
+                )
     for index in _never_reached(flow):
-        yield document.problem(("steps", index), f"step {flow.steps[index].id!r} can never run: nothing it depends on can finish")
+        yield document.problem(
+            ("steps", index),
+            f"step {flow.steps[index].id!r} can never run: nothing it depends on can finish",
+        )
 
 
 def _never_reached(flow: Flow) -> Sequence[int]:
@@ -321,29 +364,43 @@ def _identity_advice(document: Document, flow: Flow) -> Iterator[Problem]:
     seen: set[str] = set()
     for index, step in enumerate(flow.steps):
         if step.id in seen:
-            what = f"the id {step.id!r} is used twice" if step.id else "a step has no id, like one before it"
-            yield document.problem(("steps", index), f"{what}; in the continuation of an execution only one of them can run")
+            what = (
+                f"the id {step.id!r} is used twice"
+                if step.id
+                else "a step has no id, like one before it"
+            )
+            yield document.problem(
+                ("steps", index),
+                f"{what}; in the continuation of an execution only one of them can run",
+            )
         seen.add(step.id)
 
 
 def _repetition_advice(document: Document, flow: Flow) -> Iterator[Problem]:
     # A flow file does not declare which events are results; an event that a dependent step waits
     # for surely is one.
-    results = {(step.event.pack_name, step.event.name) for step in flow.steps if not step.is_trigger}
+    results = {
+        (step.event.pack_name, step.event.name) for step in flow.steps if not step.is_trigger
+    }
     for index, step in enumerate(flow.steps):
         if step.is_trigger and (step.event.pack_name, step.event.name) in results:
             yield document.problem(
                 ("steps", index),
-                f"step {step.id!r} has no dependsOn, and {step.event.name!r} of pack {step.event.pack_name!r} is also a result"
-                " in this flow: each one runs the step where the result belongs and in a new execution as well;"
-                " add dependsOn or criteria if that is not meant",
+                f"step {step.id!r} has no dependsOn, and {step.event.name!r} of pack"
+                f" {step.event.pack_name!r} is also a result in this flow: each one runs the step"
+                " where the result belongs and in a new execution as well; add dependsOn or"
+                " criteria if that is not meant",
             )
 
 
 def _variable_advice(document: Document, flow: Flow) -> Iterator[Problem]:
     contexts = [step.context or {} for step in flow.steps]
     for path, source in _template_sources(document.value):
-        others = [context for index, context in enumerate(contexts) if index != path[1] or path[2] != "context"]
+        others = [
+            context
+            for index, context in enumerate(contexts)
+            if index != path[1] or path[2] != "context"
+        ]
         defined = sorted({key for context in others for key in context})
         for variable in template.compile(source).variables:
             complaint = _about_variable(variable, defined)
@@ -358,10 +415,14 @@ def _null_advice(document: Document) -> Iterator[Problem]:
         for path in _nulls(_get(command, "input"), ("steps", index, "command", "input")):
             if isinstance(path[-1], int):
                 message = (
-                    "null in a list cannot be rendered: the step fails whenever it should run; leave the item out or write ''"
+                    "null in a list cannot be rendered: the step fails whenever it should run;"
+                    " leave the item out or write ''"
                 )
             else:
-                message = f"null is dropped: the pack gets an input without {path[-1]!r}; leave it out or write ''"
+                message = (
+                    f"null is dropped: the pack gets an input without {path[-1]!r}; leave it out or"
+                    " write ''"
+                )
             yield document.problem(path, message)
 
 
@@ -389,5 +450,8 @@ def _about_variable(variable: str, defined: Sequence[str]) -> str | None:
     if root == "Event" and field and field not in EVENT_FIELDS:
         return f"an event has no {field!r}{_nearest(field, EVENT_FIELDS)}"
     if root == "Context" and field and field not in defined:
-        return f"no step before sets {field!r} in its context, and a context does not see itself{_nearest(field, defined)}"
+        return (
+            f"no step before sets {field!r} in its context, and a context does not see"
+            f" itself{_nearest(field, defined)}"
+        )
     return None

@@ -9,7 +9,16 @@ from datetime import datetime, timedelta
 from difflib import get_close_matches
 from typing import Literal, NamedTuple
 
-from flyteops.flow.schedule import CATCH_UP, NextRun, check_cron, count_until, get_time_zone, last_until, next_after, next_run
+from flyteops.flow.schedule import (
+    CATCH_UP,
+    NextRun,
+    check_cron,
+    count_until,
+    get_time_zone,
+    last_until,
+    next_after,
+    next_run,
+)
 from flyteops.model import Command, RetryPolicy, Schedule, Step
 from flyteops.timeformat import format_duration, parse_duration
 
@@ -49,7 +58,11 @@ class StepPolicy(NamedTuple):
 
         `attempt` counts from 1, `chance` is from 0 to 1.
         """
-        longest = min(self.max_backoff, self.backoff * 2 ** min(attempt - 1, 60)) if self.backoff else self.backoff
+        longest = (
+            min(self.max_backoff, self.backoff * 2 ** min(attempt - 1, 60))
+            if self.backoff
+            else self.backoff
+        )
         return longest * (0.5 + chance / 2)
 
 
@@ -67,7 +80,9 @@ def policy_of(step: Step) -> StepPolicy:
         timeout=parse_duration(command.timeout) if command.timeout else None,
         attempts=1 if retry is None else retry.attempts or ATTEMPTS,
         backoff=parse_duration(retry.backoff) if retry and retry.backoff else BACKOFF,
-        max_backoff=parse_duration(retry.max_backoff) if retry and retry.max_backoff else MAX_BACKOFF,
+        max_backoff=parse_duration(retry.max_backoff)
+        if retry and retry.max_backoff
+        else MAX_BACKOFF,
         asks_operator=command.on_lost == "ask",
     )
 
@@ -78,7 +93,10 @@ def validate_policy(step: Step) -> Iterator[Fault]:
     if step.schedule is not None:
         yield from _faults_of_schedule(step.schedule)
         if step.depends_on is not None:
-            yield ("dependsOn",), "does not go with a schedule: a scheduled step begins an execution"
+            yield (
+                ("dependsOn",),
+                "does not go with a schedule: a scheduled step begins an execution",
+            )
 
 
 def _faults_of_step(step: Step) -> Iterator[Fault]:
@@ -90,10 +108,19 @@ def _faults_of_command(command: Command) -> Iterator[Fault]:
     at = ("command",)
     yield from _about_duration(command.timeout, (*at, "timeout"), MIN_TIMEOUT)
     if command.on_lost is not None and command.on_lost not in ON_LOST:
-        yield (*at, "onLost"), f"must be retry, fail or ask, not {command.on_lost[:40]!r}{_nearest(command.on_lost, ON_LOST)}"
+        yield (
+            (*at, "onLost"),
+            (
+                "must be retry, fail or ask, not"
+                f" {command.on_lost[:40]!r}{_nearest(command.on_lost, ON_LOST)}"
+            ),
+        )
     for key, value in (("retry", command.retry), ("onLost", command.on_lost)):
         if value is not None and command.timeout is None:
-            yield (*at, key), "needs a timeout beside it: without one, a command never counts as lost"
+            yield (
+                (*at, key),
+                "needs a timeout beside it: without one, a command never counts as lost",
+            )
     retry = command.retry
     if retry is None:
         return
@@ -129,7 +156,10 @@ def _faults_of_schedule(schedule: Schedule) -> Iterator[Fault]:
     if schedule.catch_up is not None and schedule.catch_up not in CATCH_UP:
         yield (
             ("schedule", "catchUp"),
-            f"must be all, last or skip, not {schedule.catch_up[:40]!r}{_nearest(schedule.catch_up, CATCH_UP)}",
+            (
+                "must be all, last or skip, not"
+                f" {schedule.catch_up[:40]!r}{_nearest(schedule.catch_up, CATCH_UP)}"
+            ),
         )
 
 
@@ -138,7 +168,7 @@ def _nearest(word: str, known: tuple[str, ...]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-# ------------------------------------------------------------------------------------------------------------- schedules
+# ---------------------------------------------------------------------------------------- schedules
 
 
 def schedule_rule(schedule: Schedule) -> str:
@@ -153,7 +183,9 @@ def first_due_at(schedule: Schedule, now: datetime) -> datetime | None:
 
 def next_run_of(schedule: Schedule, due_at: datetime, now: datetime) -> NextRun:
     """Return the outcome of a schedule that was due at a time."""
-    return next_run(schedule.cron, schedule.time_zone or TIME_ZONE, catch_up_policy(schedule), due_at, now)
+    return next_run(
+        schedule.cron, schedule.time_zone or TIME_ZONE, catch_up_policy(schedule), due_at, now
+    )
 
 
 def catch_up_policy(schedule: Schedule) -> str:

@@ -79,7 +79,11 @@ def get_time_zone(name: str) -> tzinfo:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError) as error:
         near = _near_zone(name)
-        hint = f"did you mean {near!r}? Write that" if near and near != name else "write one such as Europe/Berlin or UTC"
+        hint = (
+            f"did you mean {near!r}? Write that"
+            if near and near != name
+            else "write one such as Europe/Berlin or UTC"
+        )
         raise ValueError(
             f"{name[:60]!r} is not a time zone that this computer knows; {hint},"
             " or install newer time zone data (the Python package tzdata)"
@@ -104,12 +108,22 @@ def _near_zone(name: str) -> str | None:
 def _known_zones() -> tuple[dict[str, str], dict[str, str]]:
     """Return all zones by their names, and by their cities. Reading them is slow."""
     zones = sorted(available_timezones(), key=_is_uncommon, reverse=True)
-    return {each.casefold(): each for each in zones}, {each.casefold().rpartition("/")[2]: each for each in zones}
+    return {each.casefold(): each for each in zones}, {
+        each.casefold().rpartition("/")[2]: each for each in zones
+    }
 
 
 def _is_uncommon(name: str) -> bool:
     """Return whether a name is a legacy one rather than a continent and a city."""
-    return name.partition("/")[0] not in ("Africa", "America", "Asia", "Australia", "Europe", "Pacific", "UTC")
+    return name.partition("/")[0] not in (
+        "Africa",
+        "America",
+        "Asia",
+        "Australia",
+        "Europe",
+        "Pacific",
+        "UTC",
+    )
 
 
 def check_cron(expression: str) -> None:
@@ -139,17 +153,24 @@ def last_until(expression: str, time_zone: str, at: datetime) -> datetime | None
         return None
 
 
-def next_run(expression: str, time_zone: str, catch_up: str, due_at: datetime, now: datetime) -> NextRun:
+def next_run(
+    expression: str, time_zone: str, catch_up: str, due_at: datetime, now: datetime
+) -> NextRun:
     """Return the outcome of a schedule that was due at `due_at`, which is not after `now`."""
     if catch_up == "all":
         return NextRun(due_at, next_after(expression, time_zone, due_at))
     last = last_until(expression, time_zone, now)
     fires_for = due_at if last is None else max(last, due_at)
     is_missed = now - fires_for > ON_TIME
-    return NextRun(None if is_missed and catch_up == "skip" else fires_for, next_after(expression, time_zone, now))
+    return NextRun(
+        None if is_missed and catch_up == "skip" else fires_for,
+        next_after(expression, time_zone, now),
+    )
 
 
-def count_until(expression: str, time_zone: str, first: datetime, last: datetime, *, at_most: int) -> int:
+def count_until(
+    expression: str, time_zone: str, first: datetime, last: datetime, *, at_most: int
+) -> int:
     """Count the times that a cron expression names from `first`, one of them, to `last`."""
     count, at = 1, next_after(expression, time_zone, first)
     while count < at_most and at is not None and at <= last:
@@ -157,7 +178,7 @@ def count_until(expression: str, time_zone: str, first: datetime, last: datetime
     return count
 
 
-# ----------------------------------------------------------------------------------------------------------- local times
+# -------------------------------------------------------------------------------------- local times
 
 
 class _Rule:
@@ -171,10 +192,13 @@ class _Rule:
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(TAGS)}"
             raise ValueError(f"the cron expression {expression[:60]!r} is not known; {hint}")
         if len(expression) > MAX_EXPRESSION_LENGTH:
-            raise ValueError(f"the cron expression is longer than {MAX_EXPRESSION_LENGTH} characters")
+            raise ValueError(
+                f"the cron expression is longer than {MAX_EXPRESSION_LENGTH} characters"
+            )
         if len(fields) != 5:
             raise ValueError(
-                f"the cron expression {expression[:60]!r} has {len(fields)} fields; it needs 5: minute, hour, day, month, weekday"
+                f"the cron expression {expression[:60]!r} has {len(fields)} fields; it needs 5:"
+                " minute, hour, day, month, weekday"
             )
         self._expression = expression
         self._fields = " ".join(fields)
@@ -192,7 +216,10 @@ class _Rule:
         try:
             return CronSim(self._fields, local.replace(microsecond=0), reverse=is_back)
         except CronSimError as error:
-            raise ValueError(f"the cron expression {self._expression[:60]!r} is not valid: {self._about(str(error))}") from error
+            raise ValueError(
+                f"the cron expression {self._expression[:60]!r} is not valid:"
+                f" {self._about(str(error))}"
+            ) from error
 
     def _about(self, complaint: str) -> str:
         """Return the name of the faulty field, and its valid values."""
@@ -218,7 +245,7 @@ def _at(local: datetime, offset: timedelta) -> datetime:
     return (local - offset).replace(tzinfo=UTC)
 
 
-# ----------------------------------------------------------------------------------------------------------- fixed times
+# -------------------------------------------------------------------------------------- fixed times
 
 
 def _shown_first(place: tzinfo, local: datetime) -> datetime:
@@ -238,13 +265,15 @@ def _next_fixed(rule: _Rule, place: tzinfo, at: datetime) -> datetime | None:
 
 def _last_fixed(rule: _Rule, place: tzinfo, at: datetime) -> datetime | None:
     local = at.astimezone(place).replace(tzinfo=None)
-    first, again = (local.replace(tzinfo=place, fold=fold).utcoffset() or timedelta(0) for fold in (0, 1))
+    first, again = (
+        local.replace(tzinfo=place, fold=fold).utcoffset() or timedelta(0) for fold in (0, 1)
+    )
     # In an hour that is repeated, the clocks have shown later times before.
     times = (_shown_first(place, each) for each in rule.until(local + abs(first - again)))
     return next((due_at for due_at in times if due_at <= at), None)
 
 
-# ------------------------------------------------------------------------------------------------- times that follow real time
+# ---------------------------------------------------------------------- times that follow real time
 
 
 def _next_running(rule: _Rule, place: tzinfo, at: datetime) -> datetime | None:

@@ -34,7 +34,10 @@ def list_packs() -> list[InstalledPack]:
 
     Each is imported, and one that fails does not hide the others.
     """
-    return [InstalledPack(point.name, point.value, distribution_of(point), _fault(point)) for point in find_entry_points(GROUP)]
+    return [
+        InstalledPack(point.name, point.value, distribution_of(point), _fault(point))
+        for point in find_entry_points(GROUP)
+    ]
 
 
 def load_pack(name: str, environ: Mapping[str, str]) -> Pack:
@@ -64,7 +67,9 @@ def manifest(name: str) -> str:
     """
     spec = find_spec(_entry_point(name).module)
     folders = [] if spec is None else spec.submodule_search_locations or []
-    file = next((file for folder in folders if (file := Path(folder) / "manifest.yaml").is_file()), None)
+    file = next(
+        (file for folder in folders if (file := Path(folder) / "manifest.yaml").is_file()), None
+    )
     if file is None:
         message = f"the pack {name} has no manifest and needs none"
         raise NotFoundError(message)
@@ -91,8 +96,13 @@ def prepare(name: str, environ: Mapping[str, str]) -> tuple[Pack, Environment]:
     return pack, environment
 
 
-def prepare_all(environs: Sequence[tuple[str, Mapping[str, str]]]) -> list[tuple[Pack, Environment]]:
-    """Prepare several packs, each with its own environment; one error reports all of their faults."""
+def prepare_all(
+    environs: Sequence[tuple[str, Mapping[str, str]]],
+) -> list[tuple[Pack, Environment]]:
+    """Prepare several packs, each with its own environment.
+
+    One error reports all of their faults.
+    """
     found: list[tuple[Pack, Environment]] = []
     problems: dict[Problem, None] = {}
     for name, environ in environs:

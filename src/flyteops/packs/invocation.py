@@ -15,11 +15,18 @@ from flyteops.sdk.environment import positive_seconds
 KEYS = ("script", "argv", "env", "stdin", "cwd", "timeout")
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
-_KINDS = {dict: "an object", list: "an array", bool: "a boolean", int: "a number", float: "a number", type(None): "null"}
+_KINDS = {
+    dict: "an object",
+    list: "an array",
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+    type(None): "null",
+}
 
 
 class Invocation(msgspec.Struct, frozen=True):
-    """A program to run: the text of a script, or else the arguments of a program, with its name first.
+    """A program to run: the text of a script, or the name and the arguments of a program.
 
     `env` is added to the environment of the pack; `stdin` is empty and `cwd` the folder of the pack
     unless they are given.
@@ -103,7 +110,9 @@ class _Reader:
         if len(given) > 1:
             self._complain("argv", "does not go with script; give one of them")
         elif not given:
-            self._complain("", "an input that is an object needs 'script' (text) or 'argv' (a list of texts)")
+            self._complain(
+                "", "an input that is an object needs 'script' (text) or 'argv' (a list of texts)"
+            )
 
     def _complain(self, path: str, message: str) -> None:
         self._problems.append(Problem(path, message))
@@ -142,7 +151,10 @@ class _Reader:
             return {}
         for name in env:
             if not _NAME.fullmatch(name):
-                self._complain("env", f"{name!r} is not the name of a variable: letters, digits and underscores")
+                self._complain(
+                    "env",
+                    f"{name!r} is not the name of a variable: letters, digits and underscores",
+                )
         return {name: self._passed(f"env.{name}", text) for name, text in env.items()}
 
     def timeout(self) -> float | None:
@@ -160,7 +172,9 @@ class _Reader:
 
     def finish(self) -> None:
         if self._problems:
-            raise InputError("; ".join(str(problem) for problem in self._problems), problems=self._problems)
+            raise InputError(
+                "; ".join(str(problem) for problem in self._problems), problems=self._problems
+            )
 
 
 def _nearest(key: str) -> str:

@@ -16,4 +16,6 @@ def read_input(raw: object, kind: type[T]) -> T:
     if not isinstance(raw, dict):
         return msgspec.convert({} if raw is None else raw, kind)
     names = {field.encode_name.lower(): field.encode_name for field in msgspec.structs.fields(kind)}
-    return msgspec.convert({names.get(key.lower(), key): value for key, value in raw.items()}, kind, strict=False)
+    return msgspec.convert(
+        {names.get(key.lower(), key): value for key, value in raw.items()}, kind, strict=False
+    )

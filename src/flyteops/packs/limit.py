@@ -1,4 +1,4 @@
-"""The size of results: packs keep as much of an output or answer as the server accepts in a body."""
+"""The size of results: packs keep as much of an output as the server accepts in a body."""
 
 import msgspec
 
@@ -39,4 +39,8 @@ def check_payload_size(pack: Pack, event: Event) -> str:
     """Return the reason why an event is too large for the server; "" if it is not."""
     longest = max_payload_bytes(pack)
     length = 0 if longest is None else len(msgspec.json.encode(event.payload))
-    return "" if longest is None or length <= longest else f"it takes {length} bytes as JSON, and the server accepts {longest}"
+    return (
+        ""
+        if longest is None or length <= longest
+        else f"it takes {length} bytes as JSON, and the server accepts {longest}"
+    )

@@ -47,7 +47,10 @@ def find_announced(place: str) -> Announced:
         return as_announced(found, place)
     packs = _packs(module)
     if len(packs) > 1:
-        message = f"{where} has several packs; choose one: {' or '.join(f'{where}:{each}' for each in packs)}"
+        message = (
+            f"{where} has several packs; choose one:"
+            f" {' or '.join(f'{where}:{each}' for each in packs)}"
+        )
         raise FlyteError(message)
     found = next(iter(packs.values()), None) or getattr(module, "create", None)
     if found is None:

@@ -14,7 +14,9 @@ from flyteops.errors import ConflictError, InputError
 
 MAX_NAME_LENGTH = 60
 
-_TAKEN = frozenset({*keyword.kwlist, *sys.stdlib_module_names, "click", "flyteops", "httpx2", "msgspec", "pytest"})
+_TAKEN = frozenset(
+    {*keyword.kwlist, *sys.stdlib_module_names, "click", "flyteops", "httpx2", "msgspec", "pytest"}
+)
 
 _MODULE = '''\
 """The pack {name}: what it can do, and what it tells."""
@@ -148,16 +150,23 @@ class Project(msgspec.Struct, frozen=True):
         odd = sorted({letter for letter in name if not (letter.isalnum() or letter in " -_")})
         if odd:
             held = " ".join(map(repr, odd))
-            message = f"{name!r} cannot be the name of a pack: it holds {held}, not only letters, digits, blanks, - and _"
+            message = (
+                f"{name!r} cannot be the name of a pack: it holds {held}, not only letters, digits,"
+                " blanks, - and _"
+            )
             raise InputError(message)
         if len(name) > MAX_NAME_LENGTH:
-            message = f"the name of a pack has {MAX_NAME_LENGTH} letters at most; this one has {len(name)}"
+            message = (
+                f"the name of a pack has {MAX_NAME_LENGTH} letters at most; this one has"
+                f" {len(name)}"
+            )
             raise InputError(message)
         plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
         words = re.findall(r"[a-z0-9]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", plain).lower())
         if all(map(str.isdecimal, words)):
             message = (
-                f"{name!r} has no letters from a to z, which a module name needs; choose such a name, and change it in `Pack(…)`"
+                f"{name!r} has no letters from a to z, which a module name needs; choose such a"
+                " name, and change it in `Pack(…)`"
             )
             raise InputError(message)
         return cls(name, "-".join(words), _module("_".join(words)))
@@ -170,7 +179,9 @@ class Project(msgspec.Struct, frozen=True):
             "shown": f"'{self.name}'" if " " in self.name else self.name,
             "folder": self.folder,
             "module": self.module,
-            "distribution": self.folder if self.folder.startswith("flyte-") else f"flyte-{self.folder}",
+            "distribution": self.folder
+            if self.folder.startswith("flyte-")
+            else f"flyte-{self.folder}",
             "version": __version__,
         }
         return {

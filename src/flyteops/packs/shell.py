@@ -86,7 +86,9 @@ def _for_results(limits: ShellLimits, longest: int | None, pack: Pack) -> ShellL
     if longest is not None:
         return msgspec.structs.replace(limits, output=longest, room=max_payload_bytes(pack))
     usual = default_length(pack)
-    return msgspec.structs.replace(limits, output=usual, room=None if pack.body_limit() is None else usual)
+    return msgspec.structs.replace(
+        limits, output=usual, room=None if pack.body_limit() is None else usual
+    )
 
 
 async def run_script(script: str, limits: ShellLimits) -> Output:
@@ -106,11 +108,16 @@ async def run_program(invocation: Invocation, limits: ShellLimits) -> Output:
     except FileNotFoundError as error:
         return Output("", str(error), NOT_FOUND_EXIT_CODE)
     timeout = min(limits.timeout, invocation.timeout or limits.timeout)
-    async with _stream(limits.output) as (stdout, stdout_end), _stream(limits.output) as (stderr, stderr_end):
+    async with (
+        _stream(limits.output) as (stdout, stdout_end),
+        _stream(limits.output) as (stderr, stderr_end),
+    ):
         try:
             process = await _start(command, invocation, stdout_end, stderr_end)
         except (OSError, ValueError) as error:
-            return Output("", f"the {noun} cannot be run: {error}", _exit_code_of(error, invocation))
+            return Output(
+                "", f"the {noun} cannot be run: {error}", _exit_code_of(error, invocation)
+            )
         finally:
             os.close(stdout_end)
             os.close(stderr_end)
@@ -131,7 +138,9 @@ async def run_program(invocation: Invocation, limits: ShellLimits) -> Output:
         )
 
 
-async def _start(command: Sequence[str], invocation: Invocation, stdout: int, stderr: int) -> Process:
+async def _start(
+    command: Sequence[str], invocation: Invocation, stdout: int, stderr: int
+) -> Process:
     with contextlib.ExitStack() as files:
         stdin: int | IO[bytes] = DEVNULL
         if invocation.stdin:
@@ -152,7 +161,9 @@ async def _start(command: Sequence[str], invocation: Invocation, stdout: int, st
 
 def _exit_code_of(error: Exception, invocation: Invocation) -> int:
     """Return the exit code that shells have for a program that cannot be run."""
-    if not invocation.argv or (invocation.cwd is not None and getattr(error, "filename", None) == invocation.cwd):
+    if not invocation.argv or (
+        invocation.cwd is not None and getattr(error, "filename", None) == invocation.cwd
+    ):
         return INPUT_EXIT_CODE
     if isinstance(error, PermissionError):
         return NOT_EXECUTABLE_EXIT_CODE
@@ -176,7 +187,9 @@ class _Stream:
     def text(self, length: int | None = None) -> str:
         """Return the kept bytes, or their beginning, as text; invalid UTF-8 becomes U+FFFD."""
         kept = bytes(self._kept[:length])
-        return codecs.getincrementaldecoder("utf-8")("replace").decode(kept, final=len(kept) == self._size)
+        return codecs.getincrementaldecoder("utf-8")("replace").decode(
+            kept, final=len(kept) == self._size
+        )
 
     @property
     def json_length(self) -> int:
@@ -186,7 +199,9 @@ class _Stream:
         """Keep only as much as takes so many bytes as JSON text."""
         if self.json_length > room:
             lengths = range(min(len(self._kept), room) + 1)
-            fitting = bisect_right(lengths, room, key=lambda length: _json_length(self.text(length))) - 1
+            fitting = (
+                bisect_right(lengths, room, key=lambda length: _json_length(self.text(length))) - 1
+            )
             del self._kept[max(fitting, 0) :]
 
     def notes(self, name: str) -> list[str]:

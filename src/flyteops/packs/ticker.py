@@ -27,7 +27,8 @@ def create(environ: Mapping[str, str]) -> Pack:
 
     @pack.source(every=interval, at_once=False)
     async def ticker() -> None:
-        with suppress(UnavailableError):  # the outage is logged already, and a late tick is of no use
+        # The outage is logged already, and a late tick is of no use.
+        with suppress(UnavailableError):
             await pack.send(tick(Tick(_rfc3339(pack.clock().now().astimezone()))), within=interval)
 
     return pack

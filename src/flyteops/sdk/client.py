@@ -130,7 +130,9 @@ class Client:
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         headers = {"User-Agent": f"flyte-sdk/{__version__}", "Accept": "application/json"}
-        self._token = token if isinstance(token, TokenSource) else TokenSource(token or None, token_file)
+        self._token = (
+            token if isinstance(token, TokenSource) else TokenSource(token or None, token_file)
+        )
         self._trust = None if transport is not None else trusted or create_ssl_context(ca_cert_file)
         self.api = api.rstrip("/")
         self._pause = pause
@@ -147,7 +149,9 @@ class Client:
         )
 
     @classmethod
-    def of(cls, environment: Environment, *, transport: httpx2.AsyncBaseTransport | None = None) -> Self:
+    def of(
+        cls, environment: Environment, *, transport: httpx2.AsyncBaseTransport | None = None
+    ) -> Self:
         """Return a client of the server in the environment."""
         return cls(
             environment.api,
@@ -170,7 +174,12 @@ class Client:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         await self.close()
 
     async def close(self) -> None:
@@ -247,7 +256,9 @@ class Client:
         links = _decode(answer, _Links)
         take_url, event_url = links.href("takeAction"), links.href("event")
         if take_url is None or event_url is None:
-            message = "the server registered the pack without links to take actions and to send events"
+            message = (
+                "the server registered the pack without links to take actions and to send events"
+            )
             raise UnavailableError(message)
         base = str(answer.url)
         presence = answer.links.get("presence", {}).get("url")
@@ -256,11 +267,16 @@ class Client:
             event_url=urljoin(base, event_url),
             self_url=urljoin(base, answer.headers.get("Location", "")),
             presence_url=None if presence is None else urljoin(base, presence),
-            item_urls={unquote(href.rpartition("/")[2]): urljoin(base, href) for href in links.hrefs("pack/item")},
+            item_urls={
+                unquote(href.rpartition("/")[2]): urljoin(base, href)
+                for href in links.hrefs("pack/item")
+            },
             body_limit=_body_limit(answer),
         )
 
-    async def take(self, registration: Registration, *, wait: float = 0, most: int = 1) -> list[ClaimedAction]:
+    async def take(
+        self, registration: Registration, *, wait: float = 0, most: int = 1
+    ) -> list[ClaimedAction]:
         """Take up to `most` of the oldest actions that wait for the pack.
 
         A server that supports long polling holds the response until there is an action, for `wait`
@@ -268,13 +284,19 @@ class Client:
         out only once.
         """
         params = {"wait": f"{wait:g}"} if wait else {}
-        params["max"] = str(most)  # also for one: an action in a list comes with the link to give it back
+        # Also for one: an action in a list comes with the link to give it back.
+        params["max"] = str(most)
         url = str(httpx2.URL(registration.take_url).copy_merge_params(params))
-        answer = await self.request("POST", url, content=b"null", content_type="application/json", patience=wait)
+        answer = await self.request(
+            "POST", url, content=b"null", content_type="application/json", patience=wait
+        )
         if answer.status_code == 204 or not answer.content:
             return []
         taken = _decode(answer, _TakenAction)
-        return [_action(each, str(answer.url)) for each in (taken.actions if taken.actions is not None else [taken])]
+        return [
+            _action(each, str(answer.url))
+            for each in (taken.actions if taken.actions is not None else [taken])
+        ]
 
     async def heartbeat(self, action: ClaimedAction) -> None:
         """Report that an action with a time limit is still in progress.
@@ -299,8 +321,8 @@ class Client:
     async def give_back(self, action: ClaimedAction) -> None:
         """Give back an action that was not started.
 
-        Raise `NotFoundError` if the server does not support this, and `ConflictError` if the pack no
-        longer has the action, as after a return whose response was lost.
+        Raise `NotFoundError` if the server does not support this, and `ConflictError` if the pack
+        no longer has the action, as after a return whose response was lost.
         """
         if action.return_url is None:
             message = "the server has no link to give an action back"
@@ -311,15 +333,23 @@ class Client:
         """Send the result of an action; sending the same one again has no effect."""
         await self._post(action.result_url, event)
 
-    async def send(self, registration: Registration, event: bytes, *, key: str | None = None) -> None:
+    async def send(
+        self, registration: Registration, event: bytes, *, key: str | None = None
+    ) -> None:
         """Post an event; it is durable when this returns.
 
         With the same `key`, it is the same event.
         """
-        await self._post(registration.event_url, event, headers=None if key is None else {"Idempotency-Key": key})
+        await self._post(
+            registration.event_url, event, headers=None if key is None else {"Idempotency-Key": key}
+        )
 
-    async def _post(self, url: str, content: bytes, headers: Mapping[str, str] | None = None) -> httpx2.Response:
-        return await self.request("POST", url, content=content, content_type="application/json", headers=headers)
+    async def _post(
+        self, url: str, content: bytes, headers: Mapping[str, str] | None = None
+    ) -> httpx2.Response:
+        return await self.request(
+            "POST", url, content=content, content_type="application/json", headers=headers
+        )
 
     def _trace(self) -> Callable[[str, dict[str, Any]], Awaitable[None]]:
         """Return a callback for the connection pool that keeps its sockets from forked children.
@@ -341,7 +371,9 @@ class Client:
         self._sockets = [each for each in self._sockets if not each.is_closed]
         self._sockets.append(sock)
         if forks.since(begun):
-            sock.hang_up()  # a child may have a copy already: the request fails, and the next try gets another connection
+            # A child may have a copy already: the request fails, and the next try gets another
+            # connection.
+            sock.hang_up()
 
     def _absolute(self, url: str) -> str:
         if url.startswith(("http://", "https://")):
@@ -351,24 +383,35 @@ class Client:
     async def _send(self, method: str, url: str, **options: Any) -> httpx2.Response:
         shown = self._token.value
         answer = await self._exchange(method, url, shown, **options)
-        if answer.status_code == 401 and self._token.replaces(shown) and not options.get("files"):  # files are read only once
+        # Files are read only once.
+        if answer.status_code == 401 and self._token.replaces(shown) and not options.get("files"):
             answer = await self._exchange(method, url, self._token.value, **options)
         if answer.is_success:
             return answer
         raise _refusal(answer)
 
     async def _exchange(
-        self, method: str, url: str, token: str | None, *, headers: Mapping[str, str], **options: Any
+        self,
+        method: str,
+        url: str,
+        token: str | None,
+        *,
+        headers: Mapping[str, str],
+        **options: Any,
     ) -> httpx2.Response:
         shown = {} if token is None else {"Authorization": f"Bearer {token}"}
         extensions = {"trace": self._trace()}
         try:
-            return await self._http.request(method, url, headers={**shown, **headers}, extensions=extensions, **options)
+            return await self._http.request(
+                method, url, headers={**shown, **headers}, extensions=extensions, **options
+            )
         except httpx2.TimeoutException as error:
             message = f"{method} {url}: timed out"
             raise UnavailableError(message) from error
         except (httpx2.TransportError, httpx2.DecodingError, ssl.SSLError) as error:
-            message = f"{method} {url}: {tls_fault(error, url) or str(error) or type(error).__name__}"
+            message = (
+                f"{method} {url}: {tls_fault(error, url) or str(error) or type(error).__name__}"
+            )
             raise UnavailableError(message) from error
         except (httpx2.InvalidURL, ValueError) as error:
             message = f"{url!r} is not a valid URL: {error}"
@@ -381,7 +424,9 @@ def _action(taken: _TakenAction, base: str) -> ClaimedAction:
         message = f"the server handed out {taken.command!r} without a link for its result"
         raise UnavailableError(message)
     heartbeat, give_back = (None if href is None else urljoin(base, href) for href in others)
-    return ClaimedAction(taken.command, taken.input, urljoin(base, result), heartbeat, give_back, taken.lease_seconds)
+    return ClaimedAction(
+        taken.command, taken.input, urljoin(base, result), heartbeat, give_back, taken.lease_seconds
+    )
 
 
 def _body_limit(answer: httpx2.Response) -> int | None:
@@ -393,22 +438,32 @@ def _decode(answer: httpx2.Response, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(answer.content, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        message = f"{answer.request.method} {answer.url}: unexpected response; is this a Flyte server? {error}"
+        message = (
+            f"{answer.request.method} {answer.url}: unexpected response; is this a Flyte server?"
+            f" {error}"
+        )
         raise UnavailableError(message) from error
 
 
 def _refusal(answer: httpx2.Response) -> FlyteError:
     status = answer.status_code
     fault = _fault(answer)
-    message = fault.detail or fault.title or f"{status} {httpx2.codes.get_reason_phrase(status)}".strip()
+    message = (
+        fault.detail or fault.title or f"{status} {httpx2.codes.get_reason_phrase(status)}".strip()
+    )
     if status in (429, 503):
-        later = RetryLaterError(message, retry_after=retry_after(answer.headers.get("Retry-After", "")))
+        later = RetryLaterError(
+            message, retry_after=retry_after(answer.headers.get("Retry-After", ""))
+        )
         later.problems = tuple(fault.problems)
         return later
     if status >= 500 or status in (408, 425):
         return UnavailableError(message, problems=fault.problems)
     if 300 <= status < 400:
-        message = f"{message}: the server redirects to {answer.headers.get('Location')!r}; use its final address"
+        message = (
+            f"{message}: the server redirects to {answer.headers.get('Location')!r}; use its final"
+            " address"
+        )
     return _REFUSALS.get(status, InputError)(message, problems=fault.problems)
 
 

@@ -55,7 +55,8 @@ class _Field(msgspec.Struct, frozen=True):
     required: bool
 
 
-def read(value: object, kind: Any) -> Any:  # noqa: ANN401 - a value of the type, which may be any annotation
+# A value of the type, which may be any annotation.
+def read(value: object, kind: Any) -> Any:  # noqa: ANN401
     """Convert a value to a type, or raise one `InputError` with a problem for each fault."""
     try:
         return convert(value, kind)
@@ -72,7 +73,7 @@ def read(value: object, kind: Any) -> Any:  # noqa: ANN401 - a value of the type
 
 
 class _Reader:
-    """Walk through a value and its type in parallel, fix known differences, and collect the faults."""
+    """Walk through a value and its type in parallel, fix known differences, collect the faults."""
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []
@@ -87,10 +88,16 @@ class _Reader:
             return self._object(_parsed(value, dict), kind, fields, path)
         element = _element(kind)
         if element is not None and isinstance(items := _parsed(value, list), list):
-            return self._whole([self.read(each, element(at), f"{path}[{at}]") for at, each in enumerate(items)], kind, path)
+            return self._whole(
+                [self.read(each, element(at), f"{path}[{at}]") for at, each in enumerate(items)],
+                kind,
+                path,
+            )
         member = _value(kind)
         if member is not None and isinstance(items := _parsed(value, dict), dict):
-            read = {key: self.read(each, member(key), _below(path, key)) for key, each in items.items()}
+            read = {
+                key: self.read(each, member(key), _below(path, key)) for key, each in items.items()
+            }
             return self._whole(read, kind, path)
         return self._plain(value, kind, path, may_be_null=may_be_null)
 
@@ -114,14 +121,21 @@ class _Reader:
     def _object(self, value: object, kind: object, fields: list[_Field], path: str) -> object:
         if not isinstance(value, dict):
             known = ", ".join(each.key if each.required else f"{each.key}?" for each in fields)
-            self.problems.append(Problem(path, f"must be an object with {known or 'any keys'}, not {_named(value)}"))
+            self.problems.append(
+                Problem(path, f"must be an object with {known or 'any keys'}, not {_named(value)}")
+            )
             return value
         read = dict(value)
         for field in fields:
             place = _below(path, field.key)
             if field.key not in value:
                 if field.required:
-                    self.problems.append(Problem(place, _missing(field, [key for key in value if key not in _keys(fields)])))
+                    self.problems.append(
+                        Problem(
+                            place,
+                            _missing(field, [key for key in value if key not in _keys(fields)]),
+                        )
+                    )
             elif value[field.key] == "" and not field.required and not _fits("", field.kind):
                 del read[field.key]  # the rendered text of an absent value
             else:
@@ -148,14 +162,23 @@ def _fields(kind: object) -> list[_Field] | None:
     None for others, and for models, which read themselves.
     """
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        return [_Field(each.encode_name, each.type, each.required) for each in msgspec.structs.fields(kind)]
+        return [
+            _Field(each.encode_name, each.type, each.required)
+            for each in msgspec.structs.fields(kind)
+        ]
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         hints = type_hints(kind)
-        return [_Field(each.name, hints[each.name], _is_required(each)) for each in dataclasses.fields(kind) if each.init]
+        return [
+            _Field(each.name, hints[each.name], _is_required(each))
+            for each in dataclasses.fields(kind)
+            if each.init
+        ]
     required = getattr(kind, "__required_keys__", None)
     if required is None:
         return None
-    return [_Field(key, _without_mark(hint), key in required) for key, hint in type_hints(kind).items()]
+    return [
+        _Field(key, _without_mark(hint), key in required) for key, hint in type_hints(kind).items()
+    ]
 
 
 def _without_mark(hint: object) -> object:
@@ -296,7 +319,9 @@ def _said(message: str) -> str:
         return message
     expected, got, rest = match.groups()
     wanted = " or ".join(_WORDS.get(each, each) for each in expected.split(" | "))
-    return f"must be {wanted}{rest}" if got is None else f"must be {wanted}, not {_GOT.get(got, got)}"
+    return (
+        f"must be {wanted}{rest}" if got is None else f"must be {wanted}, not {_GOT.get(got, got)}"
+    )
 
 
 def _named(value: object) -> str:

@@ -68,12 +68,15 @@ def check_type(kind: object) -> None:
         found = msgspec.inspect.type_info(kind)
         msgspec.json.Decoder(kind, dec_hook=_read_other)
     except NameError as error:
-        raise TypeError(unknown_name(f"{getattr(kind, '__name__', kind)} has a field", error)) from error
+        raise TypeError(
+            unknown_name(f"{getattr(kind, '__name__', kind)} has a field", error)
+        ) from error
     for each in _custom_types(found, set()):
         if not is_model(each) and _text_type(each) is None:
             message = (
-                f"{getattr(each, '__name__', each)} cannot be read from JSON; use a type that msgspec knows, a dataclass, "
-                "Struct, TypedDict or pydantic model, or Any for plain JSON"
+                f"{getattr(each, '__name__', each)} cannot be read from JSON; use a type that"
+                " msgspec knows, a dataclass, Struct, TypedDict or pydantic model, or Any for"
+                " plain JSON"
             )
             raise TypeError(message)
 

@@ -56,7 +56,10 @@ class CommandHandler(msgspec.Struct, frozen=True, eq=False):
             message = f"the command {self.name} returned {type(result).__name__}, not an event"
             raise InputError(message)
         if result.name not in (*names, FATAL):
-            message = f"the command {self.name} returned {result.name}, but declares {', '.join(names) or 'no events'}"
+            message = (
+                f"the command {self.name} returned {result.name}, but declares"
+                f" {', '.join(names) or 'no events'}"
+            )
             raise InputError(message)
         return result
 
@@ -135,12 +138,14 @@ def results(handler: Handler) -> list[type]:
     wrong = next((each for each in found if not _is_record(each)), None)
     if wrong is not None:
         message = (
-            f"{full_name(handler)} returns {getattr(wrong, '__name__', wrong)}; a command returns an Event, "
-            "or a Struct, dataclass or pydantic model of the event's name"
+            f"{full_name(handler)} returns {getattr(wrong, '__name__', wrong)}; a command returns"
+            " an Event, or a Struct, dataclass or pydantic model of the event's name"
         )
         raise TypeError(message)
     return found
 
 
 def _is_record(kind: object) -> bool:
-    return isinstance(kind, type) and (issubclass(kind, msgspec.Struct) or dataclasses.is_dataclass(kind) or is_model(kind))
+    return isinstance(kind, type) and (
+        issubclass(kind, msgspec.Struct) or dataclasses.is_dataclass(kind) or is_model(kind)
+    )

@@ -5,7 +5,14 @@ from datetime import datetime
 
 import msgspec
 
-from flyteops.errors import ConflictError, FlyteError, InputError, NotFoundError, UnauthorizedError, UnavailableError
+from flyteops.errors import (
+    ConflictError,
+    FlyteError,
+    InputError,
+    NotFoundError,
+    UnauthorizedError,
+    UnavailableError,
+)
 from flyteops.retry import FailureLog, describe, retry_call
 from flyteops.sdk.client import ClaimedAction, Client
 from flyteops.sdk.clock import Clock
@@ -36,8 +43,12 @@ class Delivery:
             return await self._complete(action, event)
         except InputError as error:
             reason = describe(error).removesuffix(".")
-            LOGGER.error("the result of %s was refused: %s; sending FATAL instead", action.command, reason)
-            return await self._submit_refused(action, f"the server refused the result of {action.command}: {describe(error)}")
+            LOGGER.error(
+                "the result of %s was refused: %s; sending FATAL instead", action.command, reason
+            )
+            return await self._submit_refused(
+                action, f"the server refused the result of {action.command}: {describe(error)}"
+            )
 
     async def _submit_refused(self, action: ClaimedAction, reason: str) -> bool:
         """Deliver FATAL with a reason, or without if that is refused, as for a tiny body limit."""
@@ -45,19 +56,25 @@ class Delivery:
             try:
                 return await self._complete(action, event)
             except InputError as error:
-                LOGGER.error("FATAL as the result of %s was refused: %s", action.command, describe(error))
+                LOGGER.error(
+                    "FATAL as the result of %s was refused: %s", action.command, describe(error)
+                )
         return True
 
     async def _complete(self, action: ClaimedAction, event: Event) -> bool:
         body, outage = encode_event(event, self._clock.now()), self.results
         try:
-            await retry_call(lambda: self._post_result(action, body), pause=self._clock.back_off, outage=outage)
+            await retry_call(
+                lambda: self._post_result(action, body), pause=self._clock.back_off, outage=outage
+            )
         except InputError:
             outage.reset()
             raise
         except FlyteError as error:
             outage.reset()
-            LOGGER.error("the result of %s was rejected and is dropped: %s", action.command, describe(error))
+            LOGGER.error(
+                "the result of %s was rejected and is dropped: %s", action.command, describe(error)
+            )
             return not isinstance(error, ConflictError)
         return True
 
@@ -83,13 +100,17 @@ class Delivery:
         """Deliver an event until it is accepted or refused; repetitions have the same key."""
         outage = self.events  # the response may get lost after the event was stored, hence the key
         try:
-            await retry_call(lambda: self._post_event(body, key), pause=self._clock.back_off, outage=outage)
+            await retry_call(
+                lambda: self._post_event(body, key), pause=self._clock.back_off, outage=outage
+            )
         finally:
             outage.reset()
 
     async def _post_event(self, body: bytes, key: str) -> None:
         try:
-            await self._registrar.call(lambda registration: self._client.send(registration, body, key=key))
+            await self._registrar.call(
+                lambda registration: self._client.send(registration, body, key=key)
+            )
         except UnauthorizedError as error:
             raise _token_refused(error) from error
 
@@ -102,8 +123,13 @@ def _token_refused(error: UnauthorizedError) -> UnavailableError:
 def encode_event(event: Event, created_at: datetime) -> bytes:
     """Return the body of an event or a result."""
     try:
-        body = {"event": event.name, "payload": event.payload, "createdAt": format_timestamp(created_at)}
+        body = {
+            "event": event.name,
+            "payload": event.payload,
+            "createdAt": format_timestamp(created_at),
+        }
         return msgspec.json.encode(body | {"failure": True} if event.failure else body)
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:  # the payload was changed afterwards
+    # The payload was changed afterwards.
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         message = f"the payload of {event.name} cannot be written as JSON: {error}"
         raise InputError(message) from error

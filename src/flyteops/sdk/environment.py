@@ -91,12 +91,16 @@ class Reader:
         if not path:
             return self.read(name, parse, default)
         if self.environ.get(name, "").strip():
-            self.problems.append(Problem(f"{name}_FILE", f"{name} is set as well; unset one of them"))
+            self.problems.append(
+                Problem(f"{name}_FILE", f"{name} is set as well; unset one of them")
+            )
             return default
         try:
             return parse(Path(path).read_text(encoding="utf-8").rstrip("\r\n"))
         except OSError as error:
-            self.problems.append(Problem(f"{name}_FILE", f"cannot read {path!r}: {error.strerror or error}"))
+            self.problems.append(
+                Problem(f"{name}_FILE", f"cannot read {path!r}: {error.strerror or error}")
+            )
         except UnicodeDecodeError:
             self.problems.append(Problem(f"{name}_FILE", f"{path!r} is not text"))
         except ValueError as error:
@@ -176,8 +180,13 @@ def labels(text: str) -> dict[str, str]:
 
 
 def _read_api(reader: Reader) -> str:
-    name = next((name for name in ("FLYTE_API", "FLYTE_API_URL") if reader.environ.get(name, "").strip()), None)
-    return reader.require(name or "FLYTE_API", api_url, "the server's address, such as http://localhost:8080", "")
+    name = next(
+        (name for name in ("FLYTE_API", "FLYTE_API_URL") if reader.environ.get(name, "").strip()),
+        None,
+    )
+    return reader.require(
+        name or "FLYTE_API", api_url, "the server's address, such as http://localhost:8080", ""
+    )
 
 
 def api_url(text: str) -> str:
@@ -225,7 +234,10 @@ def _port(text: str) -> int | None:
 def _host(text: str) -> str:
     host = text.strip().removeprefix("[").removesuffix("]")
     if not re.fullmatch(r"[A-Za-z0-9._-]+", host) and not _is_address(host):
-        message = f"{text!r} is not an address of this machine: 127.0.0.1, 0.0.0.0 for all of them, or a name without a port"
+        message = (
+            f"{text!r} is not an address of this machine: 127.0.0.1, 0.0.0.0 for all of them, or a"
+            " name without a port"
+        )
         raise ValueError(message)
     return host
 
@@ -260,7 +272,9 @@ def _log_level(text: str) -> str:
 def configure_logging(level: str) -> None:
     """Send log lines to standard error, unless the program has configured logging already."""
     logging.basicConfig(
-        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%Y-%m-%dT%H:%M:%S%z"
+        level=level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        datefmt="%Y-%m-%dT%H:%M:%S%z",
     )
     if level != "debug":
         logging.getLogger("httpx2").setLevel(logging.WARNING)

@@ -36,7 +36,14 @@ class Event(msgspec.Struct, frozen=True):
 class EventType(Generic[T]):
     """A kind of event that a pack declares; call it with a payload to make an event."""
 
-    def __init__(self, name: str, payload: object = Any, *, help_url: str | None = None, failure: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        payload: object = Any,
+        *,
+        help_url: str | None = None,
+        failure: bool = False,
+    ) -> None:
         try:
             check_type(payload)
         except TypeError as error:

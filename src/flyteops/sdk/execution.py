@@ -34,7 +34,8 @@ class CommandExecution:
     ) -> None:
         self.command = command
         self.is_settled = False  # whether its result came in time
-        self.is_given_back = False  # whether others may have the action: its event is not the result then
+        # Whether others may have the action: its event is not the result then.
+        self.is_given_back = False
         self._work = work
         self._progress = progress
         self._earlier = earlier
@@ -78,12 +79,17 @@ class CommandExecution:
 
     def _give_up(self) -> None:
         if not self._outcome.done():
-            LOGGER.warning("%s continues although it was cancelled; its result is FATAL: %s", self.command, self._broken_off)
+            LOGGER.warning(
+                "%s continues although it was cancelled; its result is FATAL: %s",
+                self.command,
+                self._broken_off,
+            )
             self._outcome.set_result(failure_event(self._broken_off or ""))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
-        if error is not None:  # for example a GeneratorExit of an awaited generator: no `except` in between catches it
+        # For example a GeneratorExit of an awaited generator: no `except` in between catches it.
+        if error is not None:
             LOGGER.error("%s failed", self.command, exc_info=error)
         if self._outcome.done():
             return
@@ -131,7 +137,8 @@ class CommandExecution:
         if self._earlier is not None:
             if not self._earlier.is_over:
                 LOGGER.warning(
-                    "%s was handed out again while an earlier attempt still runs in this pack; waiting for its end",
+                    "%s was handed out again while an earlier attempt still runs in this pack;"
+                    " waiting for its end",
                     self.command,
                 )
             event = await self._earlier._settled()  # noqa: SLF001 - another of this class
@@ -147,7 +154,9 @@ class CommandExecution:
         """
         if isinstance(error, Exception):
             return False
-        return _current_task() is not self._task or (self._broken_off is None and self._task.cancelling() > 0)
+        return _current_task() is not self._task or (
+            self._broken_off is None and self._task.cancelling() > 0
+        )
 
     def _failure(self, error: BaseException) -> Event:
         if not isinstance(error, asyncio.CancelledError):

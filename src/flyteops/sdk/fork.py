@@ -89,7 +89,7 @@ forks = Forks()
 
 
 def end_if_forked(pid: int, *, failed: bool) -> None:
-    """End a child that returns from a command to the pack's own code, which belongs to its parent."""
+    """End a child that returns from a command to the code of the pack, its parent's."""
     if os.getpid() != pid:
         os._exit(1 if failed else 0)
 
@@ -112,11 +112,18 @@ def _reset_signals() -> None:
     interrupts = signal.SIGINT not in signal.sigpending()
     for number in _signals_of_event_loop():
         signal.set_wakeup_fd(-1)
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT and interrupts else signal.SIG_DFL)
+        signal.signal(
+            number,
+            signal.default_int_handler
+            if number == signal.SIGINT and interrupts
+            else signal.SIG_DFL,
+        )
 
 
 def _signals_of_event_loop() -> set[int]:
-    return {number for number in signal.valid_signals() if _is_of_event_loop(signal.getsignal(number))}
+    return {
+        number for number in signal.valid_signals() if _is_of_event_loop(signal.getsignal(number))
+    }
 
 
 def _is_of_event_loop(handler: object) -> bool:
@@ -124,4 +131,6 @@ def _is_of_event_loop(handler: object) -> bool:
     return isinstance(module, str) and module.partition(".")[0] in ("asyncio", "uvloop")
 
 
-os.register_at_fork(before=forks.begin, after_in_parent=forks.end, after_in_child=forks.end_in_child)
+os.register_at_fork(
+    before=forks.begin, after_in_parent=forks.end, after_in_child=forks.end_in_child
+)

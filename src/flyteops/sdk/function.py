@@ -30,12 +30,19 @@ def is_async(function: Callable[..., Any]) -> bool:
 
 def wraps_async(function: Callable[..., Any]) -> bool:
     """Return whether a function is an `async def`, or was made from one with `functools.wraps`."""
-    return _is(inspect.iscoroutinefunction, function) or _is(inspect.iscoroutinefunction, _innermost(function))
+    return _is(inspect.iscoroutinefunction, function) or _is(
+        inspect.iscoroutinefunction, _innermost(function)
+    )
 
 
 def wraps_async_generator(function: Callable[..., Any]) -> bool:
-    """Return whether a function is an async generator function, or was made from one with `functools.wraps`."""
-    return _is(inspect.isasyncgenfunction, function) or _is(inspect.isasyncgenfunction, _innermost(function))
+    """Return whether a function is an async generator function.
+
+    One made from such a function with `functools.wraps` counts as well.
+    """
+    return _is(inspect.isasyncgenfunction, function) or _is(
+        inspect.isasyncgenfunction, _innermost(function)
+    )
 
 
 def is_generator(function: Callable[..., Any]) -> bool:
@@ -70,7 +77,9 @@ def signature(function: Callable[..., Any]) -> inspect.Signature:
         message = f"the parameters of {full_name(function)} cannot be read: {error}"
         raise TypeError(message) from error
     bound = _bound(function)
-    return found.replace(parameters=[each for each in found.parameters.values() if each.name not in bound])
+    return found.replace(
+        parameters=[each for each in found.parameters.values() if each.name not in bound]
+    )
 
 
 def type_hints(kind: object) -> dict[str, Any]:
@@ -81,14 +90,16 @@ def type_hints(kind: object) -> dict[str, Any]:
     try:
         return get_type_hints(kind, include_extras=True)
     except NameError as error:
-        raise TypeError(unknown_name(f"{getattr(kind, '__name__', kind)} is annotated", error)) from error
+        raise TypeError(
+            unknown_name(f"{getattr(kind, '__name__', kind)} is annotated", error)
+        ) from error
 
 
 def unknown_name(what: str, error: NameError) -> str:
     """Return the message for a name that is missing when an annotation is read."""
     return (
-        f"{what} with a name that its module does not know ({error}): define it at the top of the module, or import it "
-        "there, and not under `if TYPE_CHECKING:`"
+        f"{what} with a name that its module does not know ({error}): define it at the top of the"
+        " module, or import it there, and not under `if TYPE_CHECKING:`"
     )
 
 
@@ -103,7 +114,8 @@ def _innermost(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _is(test: Callable[[Any], bool], function: Callable[..., Any]) -> bool:
     inner = function.func if isinstance(function, functools.partial) else function
-    return test(function) or test(getattr(inner, "__call__", None))  # noqa: B004 - the method, for callable instances
+    # The method, for callable instances.
+    return test(function) or test(getattr(inner, "__call__", None))  # noqa: B004
 
 
 def _bound(function: Callable[..., Any]) -> set[str]:

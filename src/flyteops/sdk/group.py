@@ -42,7 +42,13 @@ class PackGroup:
     checks is another.
     """
 
-    def __init__(self, members: Sequence[tuple[Pack, Environment]], *, health: Endpoint, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        members: Sequence[tuple[Pack, Environment]],
+        *,
+        health: Endpoint,
+        clock: Clock | None = None,
+    ) -> None:
         self._members = [_Member(pack, environment, Clock()) for pack, environment in members]
         self._health = health
         self.name = ", ".join(member.name for member in self._members)
@@ -54,7 +60,11 @@ class PackGroup:
         """
         async with health_endpoint(self._health, self.health):
             await asyncio.gather(*(member.keep(stop) for member in self._members))
-        faults = [f"{member.name}: {describe(member.fault)}" for member in self._members if member.fault is not None]
+        faults = [
+            f"{member.name}: {describe(member.fault)}"
+            for member in self._members
+            if member.fault is not None
+        ]
         if faults:
             raise FlyteError("; ".join(faults))
 
@@ -64,7 +74,9 @@ class PackGroup:
         entries = {name: health for outcome in outcomes for name, health in outcome.items()}
         bad = ", ".join(name for name, health in entries.items() if not health.healthy)
         return {
-            "DefaultCheck": Health(healthy=not bad, status=f"not well: {bad}" if bad else "All packs are running."),
+            "DefaultCheck": Health(
+                healthy=not bad, status=f"not well: {bad}" if bad else "All packs are running."
+            ),
             **entries,
         }
 
@@ -102,7 +114,9 @@ class _Member:
         delay = _BACKOFF.delay(failures, random.random())  # noqa: S311 - no secret
         trace = None if isinstance(self.fault, FlyteError) else self.fault
         reason = "it ended" if self.fault is None else describe(self.fault)
-        LOGGER.error("%s failed: %s; restarting in %.1f s", self.name, reason, delay, exc_info=trace)
+        LOGGER.error(
+            "%s failed: %s; restarting in %.1f s", self.name, reason, delay, exc_info=trace
+        )
         with suppress(TimeoutError):
             async with asyncio.timeout(delay):
                 await stop.wait()
@@ -113,7 +127,10 @@ class _Member:
             return {self.name: Health(healthy=False, status=reason)}
         outcomes = await self._session.health()
         own = outcomes.pop("DefaultCheck")
-        return {self.name: own, **{f"{self.name}/{name}": health for name, health in outcomes.items()}}
+        return {
+            self.name: own,
+            **{f"{self.name}/{name}": health for name, health in outcomes.items()},
+        }
 
 
 def _name_pack(record: logging.LogRecord) -> bool:

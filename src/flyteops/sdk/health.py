@@ -36,9 +36,13 @@ class Health(msgspec.Struct, frozen=True):
 Report = Callable[[], Awaitable[dict[str, Health]]]
 
 
-async def run_checks(checks: Mapping[str, Callable[[], Awaitable[str]]], within: float) -> dict[str, Health]:
+async def run_checks(
+    checks: Mapping[str, Callable[[], Awaitable[str]]], within: float
+) -> dict[str, Health]:
     """Run the checks of a pack concurrently, each for so many seconds at most."""
-    outcomes = await asyncio.gather(*(_run_check(check, within) for check in checks.values()), return_exceptions=True)
+    outcomes = await asyncio.gather(
+        *(_run_check(check, within) for check in checks.values()), return_exceptions=True
+    )
     return {name: _outcome(outcome) for name, outcome in zip(checks, outcomes, strict=True)}
 
 
@@ -122,7 +126,12 @@ async def _listen(endpoint: Endpoint, report: Report) -> asyncio.Server | None:
         else:
             _log_place(endpoint, port)
             return server
-    LOGGER.warning("no health endpoint on port %s of %s: %s; continuing without", endpoint.port, endpoint.host, fault)
+    LOGGER.warning(
+        "no health endpoint on port %s of %s: %s; continuing without",
+        endpoint.port,
+        endpoint.host,
+        fault,
+    )
     return None
 
 
@@ -132,7 +141,10 @@ def _log_place(endpoint: Endpoint, port: int) -> None:
         LOGGER.info("health is at %s", place)
     else:
         LOGGER.warning(
-            "port %s is in use, so health is at %s; FLYTE_PACK_HEALTH_PORT sets another port, or off", endpoint.port, place
+            "port %s is in use, so health is at %s; FLYTE_PACK_HEALTH_PORT sets another port, or"
+            " off",
+            endpoint.port,
+            place,
         )
 
 
@@ -141,7 +153,11 @@ async def _reported(report: Report) -> dict[str, Health]:
         return await report()
     except Exception as error:  # any response is better than none: probes would wait for it
         LOGGER.exception("health cannot be reported")
-        return {DEFAULT_CHECK: Health(healthy=False, status=f"health cannot be reported: {describe(error)}")}
+        return {
+            DEFAULT_CHECK: Health(
+                healthy=False, status=f"health cannot be reported: {describe(error)}"
+            )
+        }
 
 
 def _sendable_health(health: Health) -> Health:
@@ -156,14 +172,18 @@ def _sendable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, report: Report) -> None:
+async def _answer(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, report: Report
+) -> None:
     connection = h11.Connection(h11.SERVER)
     while not isinstance(event := connection.next_event(), h11.Request):
         if event is not h11.NEED_DATA:
             return
         connection.receive_data(await reader.read(_READ_SIZE))
     health = await _reported(report)
-    body = msgspec.json.encode({_sendable(name): _sendable_health(each) for name, each in health.items()})
+    body = msgspec.json.encode(
+        {_sendable(name): _sendable_health(each) for name, each in health.items()}
+    )
     status = 200 if all(check.healthy for check in health.values()) else 500
     headers = [
         ("Content-Type", "application/json; charset=utf-8"),

@@ -39,13 +39,18 @@ class Input(msgspec.Struct, frozen=True, eq=False):
             return cls()
         wrong = next((each for each in parameters if each.kind in _VARIABLE), None)
         if wrong is not None:
-            message = f"{full_name(handler)} takes {wrong}; a command's input needs parameters with names"
+            message = (
+                f"{full_name(handler)} takes {wrong}; a command's input needs parameters with names"
+            )
             raise TypeError(message)
         for each in parameters:
             _check_parameter(handler, each)
         only = parameters[0]
         if len(parameters) == 1 and only.kind in _BY_PLACE:
-            found = cls(_annotation(only), default=msgspec.UNSET if only.default is only.empty else only.default)
+            found = cls(
+                _annotation(only),
+                default=msgspec.UNSET if only.default is only.empty else only.default,
+            )
         else:
             found = cls(_fields(function_name(handler), parameters), is_fields=True)
         check_type(found.kind)
@@ -83,7 +88,9 @@ def _fields(name: str, parameters: list[inspect.Parameter]) -> type[msgspec.Stru
     fields = []
     for each in parameters:
         if each.kind is inspect.Parameter.POSITIONAL_ONLY:
-            message = f"{name} takes {each.name} by its place only; a field of an object needs a name"
+            message = (
+                f"{name} takes {each.name} by its place only; a field of an object needs a name"
+            )
             raise TypeError(message)
         fields.append((each.name, _annotation(each), _field(each)))
     title = "".join(word[:1].upper() + word[1:] for word in name.split("_")) + "Input"

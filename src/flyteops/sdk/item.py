@@ -21,13 +21,17 @@ class ItemReader:
     """
 
     def __init__(
-        self, client: Client, declaration: Declaration, register_again: Callable[[Registration], Awaitable[None]]
+        self,
+        client: Client,
+        declaration: Declaration,
+        register_again: Callable[[Registration], Awaitable[None]],
     ) -> None:
         self._client = client
         self._declaration = declaration
         self._register_again = register_again
 
-    async def read(self, key: str, registration: Registration | None) -> Any:  # noqa: ANN401 - JSON of any form
+    # JSON of any form.
+    async def read(self, key: str, registration: Registration | None) -> Any:  # noqa: ANN401
         """Return an item as templates see it."""
         answer = await self._get(key, registration)
         if answer.headers.get("Content-Type", "").partition(";")[0].strip() not in _JSON_TYPES:
@@ -53,7 +57,10 @@ class ItemReader:
             name = self._declaration.name
             if key in self._declaration.items:
                 raise
-            message = f"{error.message} The pack must declare the items it reads: Pack({name!r}, items=[{key!r}])."
+            message = (
+                f"{error.message} The pack must declare the items it reads: Pack({name!r},"
+                f" items=[{key!r}])."
+            )
             raise UnauthorizedError(message, error=error.error) from error
 
     async def _get_own(self, url: str, registration: Registration) -> httpx2.Response:

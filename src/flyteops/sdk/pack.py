@@ -18,7 +18,13 @@ from flyteops.sdk.conversion import check_type
 from flyteops.sdk.declaration import Check, CommandHandler, Declaration, Handler, Task, results
 from flyteops.sdk.environment import Environment, configure_logging
 from flyteops.sdk.event import Event, EventType
-from flyteops.sdk.function import as_coroutine_function, full_name, function_name, is_generator, wraps_async
+from flyteops.sdk.function import (
+    as_coroutine_function,
+    full_name,
+    function_name,
+    is_generator,
+    wraps_async,
+)
 from flyteops.sdk.health import DEFAULT_CHECK, DEFAULT_HEALTH_PORT, Endpoint
 from flyteops.sdk.input import Input
 from flyteops.sdk.program import Program
@@ -86,17 +92,33 @@ class Pack:
     def __repr__(self) -> str:
         return f"Pack({self.name!r})"
 
-    # -------------------------------------------------------------------------------------------------- declarations
+    # --------------------------------------------------------------------------------- declarations
 
     @overload
-    def event(self, name: str, payload: type[T], *, help_url: str | None = None, failure: bool = False) -> EventType[T]: ...
-    @overload
-    def event(self, name: str, payload: None, *, help_url: str | None = None, failure: bool = False) -> EventType[None]: ...
+    def event(
+        self, name: str, payload: type[T], *, help_url: str | None = None, failure: bool = False
+    ) -> EventType[T]: ...
     @overload
     def event(
-        self, name: str, payload: object = Any, *, help_url: str | None = None, failure: bool = False
+        self, name: str, payload: None, *, help_url: str | None = None, failure: bool = False
+    ) -> EventType[None]: ...
+    @overload
+    def event(
+        self,
+        name: str,
+        payload: object = Any,
+        *,
+        help_url: str | None = None,
+        failure: bool = False,
     ) -> EventType[Any]: ...
-    def event(self, name: str, payload: object = Any, *, help_url: str | None = None, failure: bool = False) -> EventType[Any]:
+    def event(
+        self,
+        name: str,
+        payload: object = Any,
+        *,
+        help_url: str | None = None,
+        failure: bool = False,
+    ) -> EventType[Any]:
         """Declare an event.
 
         `payload` is any type that msgspec knows, None for an event without a payload. `failure`
@@ -132,12 +154,17 @@ class Pack:
         """
 
         def declare(handler: H) -> H:
-            command_name = name or "".join(word[:1].upper() + word[1:] for word in function_name(handler).split("_"))
+            command_name = name or "".join(
+                word[:1].upper() + word[1:] for word in function_name(handler).split("_")
+            )
             if command_name in self._commands:
                 message = f"the command {command_name} is declared already"
                 raise InputError(message)
             if is_generator(handler):
-                message = f"{full_name(handler)} yields; a command returns one event, and sends others with pack.progress"
+                message = (
+                    f"{full_name(handler)} yields; a command returns one event, and sends others"
+                    " with pack.progress"
+                )
                 raise TypeError(message)
             check_type(takes)
             declared = tuple(events)
@@ -162,7 +189,11 @@ class Pack:
         """Declare the events of a command that are new."""
         for event in command.events:
             known = self._events.get(event.name, event)
-            if known is not event and known.payload is not event.payload and known.payload != event.payload:
+            if (
+                known is not event
+                and known.payload is not event.payload
+                and known.payload != event.payload
+            ):
                 message = f"the event {event.name} is declared already, with another payload"
                 raise InputError(message)
         for event in command.events:
@@ -178,7 +209,12 @@ class Pack:
         return found or EventType(kind.__name__, kind)
 
     def source(
-        self, *, every: float | None = None, at_once: bool = True, timeout: float | None = None, name: str | None = None
+        self,
+        *,
+        every: float | None = None,
+        at_once: bool = True,
+        timeout: float | None = None,
+        name: str | None = None,
     ) -> Callable[[S], S]:
         """Declare a source of events: a function that is kept running until the pack stops.
 
@@ -230,14 +266,23 @@ class Pack:
 
         Sources and checks share the names of entries.
         """
-        taken = {DEFAULT_CHECK: "check", **dict.fromkeys(self._sources, "source"), **dict.fromkeys(self._checks, "check")}
+        taken = {
+            DEFAULT_CHECK: "check",
+            **dict.fromkeys(self._sources, "source"),
+            **dict.fromkeys(self._checks, "check"),
+        }
         if name in taken:
-            message = f"the {noun} {name} needs another name: the {taken[name]} {name} is declared already"
+            message = (
+                f"the {noun} {name} needs another name: the {taken[name]} {name} is declared"
+                " already"
+            )
             raise InputError(message)
 
-    # ----------------------------------------------------------------------------------- from handlers and tasks only
+    # ----------------------------------------------------------------- from handlers and tasks only
 
-    async def send(self, event: Event, *, within: float | None = None, key: str | None = None) -> None:
+    async def send(
+        self, event: Event, *, within: float | None = None, key: str | None = None
+    ) -> None:
         """Send an event that is not a result; it is durable when this returns.
 
         Retries while the server cannot be reached, without a limit or for `within` seconds, and
@@ -290,7 +335,8 @@ class Pack:
             raise
         return session.wait_for(work)
 
-    async def data(self, key: str) -> Any:  # noqa: ANN401 - JSON of any form, which its reader knows
+    # JSON of any form, which its reader knows.
+    async def data(self, key: str) -> Any:  # noqa: ANN401
         """Read a datastore item as templates see it: JSON for JSON content types, else text.
 
         It is requested once: raise `NotFoundError` if there is none, `UnavailableError` if the
@@ -327,13 +373,14 @@ class Pack:
             raise RuntimeError(message)
         if len(sessions) > 1:
             message = (
-                f"{self.name} runs {len(sessions)} times in this process, and this thread belongs to none of them: "
-                "begin it with contextvars.copy_context().run in a command, source or task"
+                f"{self.name} runs {len(sessions)} times in this process, and this thread belongs"
+                " to none of them: begin it with contextvars.copy_context().run in a command,"
+                " source or task"
             )
             raise RuntimeError(message)
         return sessions[0]
 
-    # ----------------------------------------------------------------------------------------------------------- runs
+    # ----------------------------------------------------------------------------------------- runs
 
     def declaration(self, environment: Environment | None = None) -> Declaration:
         """Return the pack as it runs in an environment.
@@ -376,7 +423,9 @@ class Pack:
         async with Client.of(environment, transport=transport) as client:
             await Session(self.declaration(environment), client, clock or Clock()).run(stop)
 
-    def run(self, environ: Mapping[str, str] | None = None, *, environment: Environment | None = None) -> None:
+    def run(
+        self, environ: Mapping[str, str] | None = None, *, environment: Environment | None = None
+    ) -> None:
         """Run the pack as a program: read the environment, work until SIGTERM or SIGINT, and exit.
 
         The first signal lets running commands finish, the second cancels them. Exit codes: 0
@@ -384,7 +433,10 @@ class Pack:
         n.
         """
         if is_loading.get():
-            message = f'{self.name} runs as soon as its module is imported; put `pack.run()` below `if __name__ == "__main__":`'
+            message = (
+                f"{self.name} runs as soon as its module is imported; put `pack.run()` below `if"
+                ' __name__ == "__main__":`'
+            )
             raise InputError(message)
         try:
             settings = environment or Environment.read(os.environ if environ is None else environ)

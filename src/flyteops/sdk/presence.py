@@ -1,4 +1,4 @@
-"""Presence reports of an instance of a pack: periodic ones while it is connected, and a last one."""
+"""Presence reports of an instance of a pack: periodic while it is connected, and a last one."""
 
 import asyncio
 import logging
@@ -40,7 +40,9 @@ class PresenceReporter:
         """Report that this instance is connected, until cancelled."""
         while True:
             with _best_effort("presence could not be reported: %s"):
-                self.others = await self._registered(lambda registration: self._report(registration, "live"))
+                self.others = await self._registered(
+                    lambda registration: self._report(registration, "live")
+                )
             self.reported.set()
             await self._clock.sleep(EVERY)
 
@@ -63,5 +65,6 @@ class PresenceReporter:
 def _best_effort(message: str) -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # noqa: BLE001 - also of the client's libraries: the pack works without its reports
+    # Also of the client's libraries: the pack works without its reports.
+    except Exception as error:  # noqa: BLE001
         LOGGER.debug(message, error)

@@ -47,13 +47,19 @@ class Program:
     def _check_place(self) -> None:
         instead = "use `await pack.serve(Environment.read(os.environ))`"
         if threading.current_thread() is not threading.main_thread():
-            message = f"{self._name} can run as a program in the main thread only; elsewhere {instead} in an event loop"
+            message = (
+                f"{self._name} can run as a program in the main thread only; elsewhere {instead} in"
+                " an event loop"
+            )
             raise RuntimeError(message)
         try:
             asyncio.get_running_loop()
         except RuntimeError:
             return
-        message = f"{self._name} cannot run as a program inside of a running event loop, such as that of a notebook: {instead}"
+        message = (
+            f"{self._name} cannot run as a program inside of a running event loop, such as that of"
+            f" a notebook: {instead}"
+        )
         raise RuntimeError(message)
 
     async def _run(self) -> int:
@@ -69,7 +75,9 @@ class Program:
         self._exit.start()
         return code
 
-    def _on_signal(self, number: signal.Signals, stop: asyncio.Event, serving: asyncio.Future[None]) -> None:
+    def _on_signal(
+        self, number: signal.Signals, stop: asyncio.Event, serving: asyncio.Future[None]
+    ) -> None:
         if not stop.is_set():
             LOGGER.info("%s: finishing work in progress; press again to abort", number.name)
             stop.set()

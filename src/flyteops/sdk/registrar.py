@@ -34,7 +34,9 @@ class Registrar:
         async with self._lock:
             if self.current is not lost:
                 return
-            LOGGER.warning("the server no longer knows %s; registering again", self._declaration.name)
+            LOGGER.warning(
+                "the server no longer knows %s; registering again", self._declaration.name
+            )
             try:
                 self.current = await self._client.register(self._declaration.registration())
             except FlyteError as error:
@@ -57,5 +59,7 @@ class Registrar:
         try:
             return await call(self.current or registration)
         except NotFoundError as error:
-            message = f"the server does not know the pack, although it was just registered again: {error}"
+            message = (
+                f"the server does not know the pack, although it was just registered again: {error}"
+            )
             raise UnavailableError(message) from error

@@ -1,4 +1,4 @@
-"""Returns: actions that a pack gives back unstarted, with a bound on how often each one circulates."""
+"""Returns: actions that a pack gives back unstarted, each a limited number of times."""
 
 import logging
 

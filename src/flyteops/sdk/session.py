@@ -56,7 +56,9 @@ class _StoppedError(Exception):
 class Session:
     """Run one pack until it is stopped."""
 
-    def __init__(self, declaration: Declaration, client: Client, clock: Clock, *, report_timeout: float = 5.0) -> None:
+    def __init__(
+        self, declaration: Declaration, client: Client, clock: Clock, *, report_timeout: float = 5.0
+    ) -> None:
         self.declaration = declaration
         self.clock = clock
         self._client = client
@@ -79,7 +81,9 @@ class Session:
         self._returns = ActionReturns(client, clock)
         self._watch: LoopWatchdog | None = None
         self._background: set[asyncio.Task[None]] = set()
-        self._sources = {source.name: SourceRunner(source, clock, self._send) for source in declaration.sources}
+        self._sources = {
+            source.name: SourceRunner(source, clock, self._send) for source in declaration.sources
+        }
         self._failure: Exception | None = None
         self._undelivered = 0
         self._final_reports = False
@@ -114,7 +118,10 @@ class Session:
         watch = asyncio.create_task(self._stop_with(stop or asyncio.Event()))
         try:
             async with health_endpoint(self.declaration.health, self.health):
-                with suppress(_StoppedError), LoopWatchdog(self._client, self._actions.values, self._owns) as self._watch:
+                with (
+                    suppress(_StoppedError),
+                    LoopWatchdog(self._client, self._actions.values, self._owns) as self._watch,
+                ):
                     await self._register_first()
                     await self._work()
         finally:
@@ -125,7 +132,10 @@ class Session:
         if self._failure is not None:
             raise self._failure
         if self._undelivered:
-            message = f"{self._undelivered} results or events could not be delivered before the pack stopped"
+            message = (
+                f"{self._undelivered} results or events could not be delivered before the pack"
+                " stopped"
+            )
             raise UnavailableError(message)
 
     async def _stop_with(self, stop: asyncio.Event) -> None:
@@ -186,10 +196,15 @@ class Session:
             await self._send_within(event, within, key)
 
     async def _send_within(self, event: Event, within: float | None, key: str | None) -> None:
-        sending = self._begin(self._delivery.deliver_event(encode_event(event, self.clock.now()), key or uuid4().hex))
+        sending = self._begin(
+            self._delivery.deliver_event(encode_event(event, self.clock.now()), key or uuid4().hex)
+        )
         timer = None if within is None else asyncio.create_task(self.clock.sleep(within))
         try:
-            await asyncio.wait({sending} if timer is None else {sending, timer}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                {sending} if timer is None else {sending, timer},
+                return_when=asyncio.FIRST_COMPLETED,
+            )
         except asyncio.CancelledError:
             if not self._stop.is_set():
                 sending.cancel()
@@ -224,22 +239,31 @@ class Session:
         """Read a datastore item as templates see it."""
         return await self._items.read(key, self._registrar.current)
 
-    # -------------------------------------------------------------------------------------------------- registration
+    # --------------------------------------------------------------------------------- registration
 
     async def _register_first(self) -> None:
         registrar = self._registrar
-        await self._unless_stopped(retry_call(registrar.first, pause=self.clock.back_off, outage=registrar.outage))
+        await self._unless_stopped(
+            retry_call(registrar.first, pause=self.clock.back_off, outage=registrar.outage)
+        )
         LOGGER.info("%s is registered at %s", self.declaration.name, self._client.api)
 
-    # --------------------------------------------------------------------------------------------------------- work
+    # ----------------------------------------------------------------------------------------- work
 
     async def _work(self) -> None:
-        work = {f"the background task {getattr(task, '__qualname__', task)}": task for task in self.declaration.tasks}
+        work = {
+            f"the background task {getattr(task, '__qualname__', task)}": task
+            for task in self.declaration.tasks
+        }
         work |= {f"the source {name}": keeper.run for name, keeper in self._sources.items()}
         if self._registrar.current is not None and self._registrar.current.presence_url is not None:
             work["reporting that the pack is connected"] = self.presence.keep
         tasks = {self._begin_background(name, task) for name, task in work.items()}
-        polls = {self._begin_background("polling for actions", self._poll)} if self.declaration.commands else set()
+        polls = (
+            {self._begin_background("polling for actions", self._poll)}
+            if self.declaration.commands
+            else set()
+        )
         self._background = tasks | polls
         try:
             await self._stop.wait()
@@ -262,7 +286,8 @@ class Session:
         """
         try:
             await task()
-        except FlyteError as error:  # raised on purpose, and reported again by the runner of the pack
+        # Raised on purpose, and reported again by the runner of the pack.
+        except FlyteError as error:
             self._failure = error
             self.stop()
         except (asyncio.CancelledError, GeneratorExit):
@@ -273,7 +298,11 @@ class Session:
             self.stop()
         except BaseException as error:  # third-party code
             LOGGER.exception("%s failed; the pack stops", name)
-            self._failure = error if isinstance(error, Exception) else FlyteError(f"{name} failed: {describe(error)}")
+            self._failure = (
+                error
+                if isinstance(error, Exception)
+                else FlyteError(f"{name} failed: {describe(error)}")
+            )
             self.stop()
 
     async def _finish(self) -> None:
@@ -291,7 +320,9 @@ class Session:
     async def _settle(self, within: float) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(within):
-                while tasks := {task for task in self._background | self._in_flight if not task.done()}:
+                while tasks := {
+                    task for task in self._background | self._in_flight if not task.done()
+                }:
                     await asyncio.wait(tasks)
 
     async def _poll(self) -> None:
@@ -323,7 +354,9 @@ class Session:
     async def _take(self, most: int) -> list[ClaimedAction]:
         async def attempt() -> list[ClaimedAction]:
             try:
-                return await self._registrar.call(lambda registration: self._client.take(registration, wait=_WAIT, most=most))
+                return await self._registrar.call(
+                    lambda registration: self._client.take(registration, wait=_WAIT, most=most)
+                )
             except UnavailableError:
                 raise
             except FlyteError as error:
@@ -343,7 +376,9 @@ class Session:
                 # A server without long polling responds soon, and its response may hold an action
                 # that is handed out only once. One that is still waiting after that has none, and
                 # hands it to other instances if one comes just now.
-                await asyncio.wait({taking}, timeout=max(0, began + _LAST_TAKE - self.clock.monotonic()))
+                await asyncio.wait(
+                    {taking}, timeout=max(0, began + _LAST_TAKE - self.clock.monotonic())
+                )
             if taking.done():
                 return taking.result()
             taking.cancel()
@@ -366,7 +401,11 @@ class Session:
             event = await execution.outcome()
             progress.close()
             is_given_back = progress not in self._taken
-            if is_given_back or await self._delivery.submit_result(action, event) or action.lease_seconds is None:
+            if (
+                is_given_back
+                or await self._delivery.submit_result(action, event)
+                or action.lease_seconds is None
+            ):
                 execution.is_settled = True
         finally:
             self._slots.release()
@@ -393,12 +432,17 @@ class Session:
 
     def _execute(self, action: ClaimedAction, progress: ProgressSender) -> CommandExecution:
         """Start an action, but not before an earlier attempt at it that still runs here ends."""
-        command, key = self.declaration.commands.get(action.command), action.result_url.partition("?")[0]
+        command, key = (
+            self.declaration.commands.get(action.command),
+            action.result_url.partition("?")[0],
+        )
 
         async def work() -> Event:
             if command is None:
                 known = ", ".join(self.declaration.commands) or "none"
-                return failure_event(f"{self.declaration.name} has no command {action.command!r}; it has: {known}")
+                return failure_event(
+                    f"{self.declaration.name} has no command {action.command!r}; it has: {known}"
+                )
             return await command.answer(action.input)
 
         self._forget_executions()
@@ -408,7 +452,9 @@ class Session:
 
     def _owns(self, task: asyncio.Task[Any]) -> bool:
         """Return whether a task belongs to this pack; called from another thread."""
-        return task in self._background or any(each.runs_in(task) for each in list(self._executions.values()))
+        return task in self._background or any(
+            each.runs_in(task) for each in list(self._executions.values())
+        )
 
     def _forget_executions(self) -> None:
         """Forget finished executions; keep late results a while, in case the action comes again."""
@@ -426,12 +472,16 @@ class Session:
                 await self._client.heartbeat(action)
             except ConflictError as error:
                 LOGGER.warning("%s was lost and is cancelled: %s", action.command, error)
-                execution.break_off(f"{action.command} was cancelled because the server had given it to another pack")
+                execution.break_off(
+                    f"{action.command} was cancelled because the server had given it to another"
+                    " pack"
+                )
                 return
-            except Exception as error:  # noqa: BLE001 - also of the client's libraries: the next one may arrive
+            # Also of the client's libraries: the next one may arrive.
+            except Exception as error:  # noqa: BLE001
                 LOGGER.debug("the heartbeat of %s failed: %s", action.command, describe(error))
 
-    # ------------------------------------------------------------------------------------------------------ plumbing
+    # ------------------------------------------------------------------------------------- plumbing
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -454,7 +504,11 @@ class Session:
     async def health(self) -> dict[str, Health]:
         """Return the health of the pack: its server connection, its sources, and its checks."""
         sources = {name: keeper.health() for name, keeper in self._sources.items()}
-        return {"DefaultCheck": self._own_health(), **sources, **await run_checks(self.declaration.checks, _CHECK_TIMEOUT)}
+        return {
+            "DefaultCheck": self._own_health(),
+            **sources,
+            **await run_checks(self.declaration.checks, _CHECK_TIMEOUT),
+        }
 
     def _own_health(self) -> Health:
         delivery = self._delivery

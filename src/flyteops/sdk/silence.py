@@ -32,7 +32,10 @@ class SilenceDetector:
         """The reason why it does not count as working."""
         if not self._is_too_long:
             return None
-        return f"silent for {self._clock.monotonic() - self._heard_at:.0f} s: it hangs, or the input that it waits for is missing"
+        return (
+            f"silent for {self._clock.monotonic() - self._heard_at:.0f} s: it hangs, or the input"
+            " that it waits for is missing"
+        )
 
     def end(self) -> None:
         """Record a sign of life."""
@@ -67,12 +70,18 @@ class SilenceDetector:
 
     async def _watch(self, limit: float) -> None:
         while True:
-            left = limit if self._interruptions else self._heard_at + limit - self._clock.monotonic()
+            left = (
+                limit if self._interruptions else self._heard_at + limit - self._clock.monotonic()
+            )
             if left > 0:
                 await self._clock.sleep(left)
                 continue
             self._is_too_long = True
-            LOGGER.warning("the source %s has been silent for %g s; health reports it until it is active", self._name, limit)
+            LOGGER.warning(
+                "the source %s has been silent for %g s; health reports it until it is active",
+                self._name,
+                limit,
+            )
             self._heard.clear()
             await self._heard.wait()
 

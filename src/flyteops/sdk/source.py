@@ -14,7 +14,13 @@ from flyteops.errors import FlyteError, ForbiddenError, InputError, UnavailableE
 from flyteops.retry import Backoff, FailureLog, being_cancelled, describe, shorten, sole_cause
 from flyteops.sdk.clock import Clock
 from flyteops.sdk.event import Event
-from flyteops.sdk.function import as_coroutine_function, full_name, function_name, wraps_async, wraps_async_generator
+from flyteops.sdk.function import (
+    as_coroutine_function,
+    full_name,
+    function_name,
+    wraps_async,
+    wraps_async_generator,
+)
 from flyteops.sdk.health import Health
 from flyteops.sdk.silence import SilenceDetector, current_silence
 from flyteops.sdk.thread import in_thread
@@ -42,21 +48,29 @@ class Source(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def limit(self) -> float | None:
-        """The maximum silence in seconds: one call of a poller, or a listener between two events."""
+        """The maximum silence in seconds: a call of a poller, or the gap between two events."""
         if self.timeout is not None or self.every is None:
             return self.timeout
         return max(_MIN_LIMIT, 2 * self.every)
 
 
 def make_source(
-    function: Callable[[], Any], *, name: str | None, every: float | None, at_once: bool, timeout: float | None = None
+    function: Callable[[], Any],
+    *,
+    name: str | None,
+    every: float | None,
+    at_once: bool,
+    timeout: float | None = None,
 ) -> Source:
     """Return a source for any function of a suitable kind; raise `TypeError` for others."""
     if every is not None and every <= 0:
         message = f"{full_name(function)} cannot be polled every {every} s"
         raise TypeError(message)
     if timeout is not None and timeout <= 0:
-        message = f"{full_name(function)} cannot have the timeout {timeout}; it must be more than 0 seconds"
+        message = (
+            f"{full_name(function)} cannot have the timeout {timeout}; it must be more than 0"
+            " seconds"
+        )
         raise TypeError(message)
     return Source(name or function_name(function), _round(function, every), every, at_once, timeout)
 
@@ -66,7 +80,10 @@ def _round(function: Callable[[], Any], every: float | None) -> Round:
         return function
     if not wraps_async(function):
         if every is None:
-            message = f"{full_name(function)} must be declared with `async def`: a listener that blocks cannot be stopped"
+            message = (
+                f"{full_name(function)} must be declared with `async def`: a listener that blocks"
+                " cannot be stopped"
+            )
             raise TypeError(message)
         return _told_by(lambda: in_thread(lambda: _listed(function())))
     return _told_by(as_coroutine_function(function))
@@ -109,7 +126,9 @@ class SourceRunner:
         reason = self._outage.reason or self._silence.reason
         status = reason or "working"
         if self._refused:
-            status = f"{status}; refused events: {self._refused}, the last of them {self._last_refusal}"
+            status = (
+                f"{status}; refused events: {self._refused}, the last of them {self._last_refusal}"
+            )
         return Health(healthy=reason is None, status=status)
 
     async def run(self) -> None:
@@ -118,7 +137,9 @@ class SourceRunner:
         Raise an error that an operator must fix, if it comes before the source ever worked.
         """
         current_silence.set(self._silence)
-        schedule = None if self._source.every is None else _Schedule(self._source.every, self._clock)
+        schedule = (
+            None if self._source.every is None else _Schedule(self._source.every, self._clock)
+        )
         if schedule is not None and not self._source.at_once:
             await schedule.due()
         while True:
@@ -139,13 +160,18 @@ class SourceRunner:
         if not isinstance(error, Exception):
             return being_cancelled()
         cause = sole_cause(error)
-        return not self._has_worked and isinstance(cause, FlyteError) and not isinstance(cause, UnavailableError)
+        return (
+            not self._has_worked
+            and isinstance(cause, FlyteError)
+            and not isinstance(cause, UnavailableError)
+        )
 
     async def _round(self, *, is_endless: bool) -> None:
         steady = asyncio.create_task(self._steady()) if is_endless else None
         try:
             with self._silence.watched():
-                async with aclosing(self._source.tell()) as events:  # type: ignore[type-var] # generators, all of them
+                # Generators, all of them.
+                async with aclosing(self._source.tell()) as events:  # type: ignore[type-var]
                     async for event in events:
                         with self._silence.interrupted():
                             await self._deliver(event)
@@ -163,7 +189,9 @@ class SourceRunner:
         Drop one that the server will never accept, so that it does not block later ones.
         """
         if not isinstance(event, Event):
-            message = f"the source {self._source.name} returned {type(event).__name__}, not an event"
+            message = (
+                f"the source {self._source.name} returned {type(event).__name__}, not an event"
+            )
             raise InputError(message)
         try:
             await self._send(event)
@@ -224,4 +252,6 @@ class _Schedule:
         """Wait for the next turn; one that is late by more than a tenth is skipped."""
         passed = (self._clock.monotonic() - self._started_at) / self._every
         self._turn = max(self._turn + 1, math.ceil(passed - _LATE))
-        await self._clock.sleep(max(0.0, self._started_at + self._turn * self._every - self._clock.monotonic()))
+        await self._clock.sleep(
+            max(0.0, self._started_at + self._turn * self._every - self._clock.monotonic())
+        )

@@ -47,7 +47,9 @@ class Threads:
         outcome.set_running_or_notify_cancel()
         outcome.add_done_callback(self._release)
         _begun.get([]).append(outcome)
-        threading.Thread(target=_run, args=(function, outcome), name="flyte-pack", daemon=True).start()
+        threading.Thread(
+            target=_run, args=(function, outcome), name="flyte-pack", daemon=True
+        ).start()
         return await asyncio.wrap_future(outcome)
 
     def _release(self, _: Future[Any]) -> None:
@@ -152,7 +154,10 @@ def wait_for(work: Coroutine[Any, Any, T]) -> T:
     call = _call.get(None)
     if call is None:
         work.close()
-        message = "wait_for works in plain functions of a running pack only, and in threads; elsewhere use await"
+        message = (
+            "wait_for works in plain functions of a running pack only, and in threads; elsewhere"
+            " use await"
+        )
         raise RuntimeError(message)
     return call.wait_for(work, _threads.get().loop)
 

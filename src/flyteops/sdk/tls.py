@@ -44,21 +44,36 @@ def tls_fault(error: BaseException, url: str) -> str | None:
     if fault is None:
         return None
     if fault.reason in _NO_TLS:
-        return "TLS failed: the server does not use TLS there; an address without TLS begins with http://"
+        return (
+            "TLS failed: the server does not use TLS there; an address without TLS begins with"
+            " http://"
+        )
     return f"TLS failed: {fault}"
 
 
 def _about_certificate(error: ssl.SSLCertVerificationError) -> str:
-    code, message = getattr(error, "verify_code", 0), str(getattr(error, "verify_message", error)).rstrip(".")
+    code, message = (
+        getattr(error, "verify_code", 0),
+        str(getattr(error, "verify_message", error)).rstrip("."),
+    )
     if code == _EXPIRED:
-        return "the certificate of the server has expired; renew it there, or correct the clock of this computer"
+        return (
+            "the certificate of the server has expired; renew it there, or correct the clock of"
+            " this computer"
+        )
     if code == _NOT_YET_VALID:
-        return "the certificate of the server is not valid yet; correct the clock of this computer, or wait"
+        return (
+            "the certificate of the server is not valid yet; correct the clock of this computer, or"
+            " wait"
+        )
     if code in _OTHER_NAME:
-        return f"the certificate of the server is for another name ({message}); use a name from it, or get one for this name"
+        return (
+            f"the certificate of the server is for another name ({message}); use a name from it, or"
+            " get one for this name"
+        )
     if code in _UNKNOWN_AUTHORITY:
         return (
-            f"the certificate of the server is not from an authority that this computer trusts ({message}); "
-            "FLYTE_CA_CERT_FILE names a file with further certificates to trust"
+            "the certificate of the server is not from an authority that this computer trusts"
+            f" ({message}); FLYTE_CA_CERT_FILE names a file with further certificates to trust"
         )
     return f"the certificate of the server is not accepted ({message})"

@@ -31,14 +31,17 @@ _SDK = Path(__file__).parent
 
 
 class LoopWatchdog:
-    """Report the command that blocks the event loop, and extend the leases of its actions meanwhile.
+    """Report the command that blocks the event loop, and extend its leases meanwhile.
 
     An `async def` that blocks keeps heartbeats from being sent. Without this its action would count
     as lost although it is in progress, and would be repeated again and again.
     """
 
     def __init__(
-        self, client: Client, in_hand: Callable[[], Iterable[ClaimedAction]], owns: Callable[[asyncio.Task[Any]], bool]
+        self,
+        client: Client,
+        in_hand: Callable[[], Iterable[ClaimedAction]],
+        owns: Callable[[asyncio.Task[Any]], bool],
     ) -> None:
         self._client = client
         self._owns = owns
@@ -55,7 +58,12 @@ class LoopWatchdog:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._over.set()
         self._news.set()
 
@@ -98,7 +106,11 @@ class LoopWatchdog:
             if client is not None:
                 runner.run(client.close())
         if not answered.is_set() and not self._over.is_set():
-            LOGGER.error("%s has blocked the event loop for %g s; the leases of its pack end now", name, GIVE_UP_AFTER)
+            LOGGER.error(
+                "%s has blocked the event loop for %g s; the leases of its pack end now",
+                name,
+                GIVE_UP_AFTER,
+            )
             answered.wait()
         if name in self._hinted:
             LOGGER.info("%s blocked the event loop for %.1f s", name, time.monotonic() - began)
@@ -118,13 +130,15 @@ class LoopWatchdog:
         """
         task = asyncio.current_task(self._loop)
         name = "something" if task is None else task.get_name()
-        is_of_another_pack = task is not None and not name.startswith("Task-") and not self._owns(task)
+        is_of_another_pack = (
+            task is not None and not name.startswith("Task-") and not self._owns(task)
+        )
         if name not in self._hinted and not is_of_another_pack:
             self._hinted.add(name)
             LOGGER.warning(
-                "%s has blocked the event loop for %.1f s: meanwhile the pack takes no actions, sends no results and "
-                "reports no health. Use `def` instead of `async def`, so that it runs in a thread, or await the blocking "
-                "call. It is at:\n%s",
+                "%s has blocked the event loop for %.1f s: meanwhile the pack takes no actions,"
+                " sends no results and reports no health. Use `def` instead of `async def`, so that"
+                " it runs in a thread, or await the blocking call. It is at:\n%s",
                 name,
                 passed,
                 self._place(),
@@ -133,7 +147,8 @@ class LoopWatchdog:
 
     def _place(self) -> str:
         """Return the lines that the loop's thread is executing, except those of the SDK."""
-        frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - there is no other way to see a thread at work
+        # There is no other way to see a thread at work.
+        frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001
         frames = [] if frame is None else traceback.extract_stack(frame)
         own = [place for place, each in enumerate(frames) if Path(each.filename).parent == _SDK]
         foreign = frames[own[-1] + 1 if own else 0 :][-_SHOWN_FRAMES:]

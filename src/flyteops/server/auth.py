@@ -79,7 +79,10 @@ class SecretFile:
                 os.fsync(file.fileno())
         except OSError as error:
             where = f"{str(self.path)!r}: {error.strerror}"
-            raise StoreError(f"Cannot write an admin's token to {where}. Name another file in FLYTE_ADMIN_TOKEN_PATH.") from error
+            raise StoreError(
+                f"Cannot write an admin's token to {where}. Name another file in"
+                " FLYTE_ADMIN_TOKEN_PATH."
+            ) from error
 
     def keep(self) -> None:
         """Rename the temporary file over the target."""
@@ -100,14 +103,22 @@ class AccessControl:
     Without an OpenID provider there are neither.
     """
 
-    def __init__(self, settings: Settings, tokens: TokenRegistry, loops: BackgroundLoops, find_pack: Find) -> None:
+    def __init__(
+        self, settings: Settings, tokens: TokenRegistry, loops: BackgroundLoops, find_pack: Find
+    ) -> None:
         self._loops = loops
         self._settings = settings
         self._tokens = tokens
-        self._issuer = None if settings.oidc_issuer_url is None else Issuer(settings.oidc_issuer_url)
+        self._issuer = (
+            None if settings.oidc_issuer_url is None else Issuer(settings.oidc_issuer_url)
+        )
         self._path = settings.auth_policy_path
         self._secret = SecretFile(Path(settings.admin_token_path or default_path(settings.store)))
-        guests = TrustedPacks(settings.packs_without_token, find_pack) if settings.packs_without_token else None
+        guests = (
+            TrustedPacks(settings.packs_without_token, find_pack)
+            if settings.packs_without_token
+            else None
+        )
         self.gate = Authenticator(tokens, guests=guests)
         if self._issuer is not None and self._path is not None:
             self._watch = FileWatch(self._path)
@@ -118,9 +129,15 @@ class AccessControl:
         """Write an admin's token to the configured path if auth is by tokens without an admin."""
         if self._settings.auth is None or self._tokens.has_admin():
             tokens = self._tokens.list()
-            LOGGER.info("This server has %d tokens, %d of them for admins", len(tokens), sum(each.is_admin for each in tokens))
+            LOGGER.info(
+                "This server has %d tokens, %d of them for admins",
+                len(tokens),
+                sum(each.is_admin for each in tokens),
+            )
             return
-        token, text = self._tokens.make(TokenRequest(is_admin=True, description="made at a start without an admin"), FIRST)
+        token, text = self._tokens.make(
+            TokenRequest(is_admin=True, description="made at a start without an admin"), FIRST
+        )
         # The file comes first: a stored token that is written nowhere would lock everybody out for
         # good.
         self._secret.write(f"{text}\n")
@@ -128,12 +145,16 @@ class AccessControl:
             await self._tokens.add(token)
         except ConflictError:
             self._secret.drop()
-            LOGGER.info("Another server is creating the first admin token; its log says where it is")
+            LOGGER.info(
+                "Another server is creating the first admin token; its log says where it is"
+            )
             return
         self._secret.keep()
         LOGGER.warning(
-            "No admin token existed, so one was written to %s, readable by this user only. To use it:"
-            ' export FLYTE_JWT="$(cat %s)". Then make one for each person with `flyte tokens create --admin`, and revoke %r.',
+            "No admin token existed, so one was written to %s, readable by this user only. To use"
+            " it:"
+            ' export FLYTE_JWT="$(cat %s)". Then make one for each person with `flyte tokens create'
+            " --admin`, and revoke %r.",
             self._secret.path,
             shlex.quote(str(self._secret.path)),
             FIRST,
@@ -176,28 +197,43 @@ class AccessControl:
 def announce_access(settings: Settings, *, is_local: bool) -> None:
     """Log the ways of access, and warnings about them."""
     if not is_local and not settings.has_tls:
-        LOGGER.warning("Tokens are sent unencrypted: set FLYTE_TLS_CERT_PATH, or put a proxy with TLS in front.")
+        LOGGER.warning(
+            "Tokens are sent unencrypted: set FLYTE_TLS_CERT_PATH, or put a proxy with TLS in"
+            " front."
+        )
     if settings.auth is not None:
-        LOGGER.info("Requests are authorized by tokens of this server: `flyte tokens` creates, lists and revokes them")
+        LOGGER.info(
+            "Requests are authorized by tokens of this server: `flyte tokens` creates, lists and"
+            " revokes them"
+        )
     warn_of_guests(settings)
     if settings.oidc_issuer_url is None or settings.auth_policy_path is None:
         return
     LOGGER.info(
-        "Requests are authorized by the policy in %r and tokens of %s", settings.auth_policy_path, settings.oidc_issuer_url
+        "Requests are authorized by the policy in %r and tokens of %s",
+        settings.auth_policy_path,
+        settings.oidc_issuer_url,
     )
     issuer = urlsplit(settings.oidc_issuer_url)
     if issuer.scheme == "http" and issuer.hostname not in LOCAL:
-        LOGGER.warning("The keys of the issuer are fetched unencrypted, so tokens can be forged on the way; use https.")
+        LOGGER.warning(
+            "The keys of the issuer are fetched unencrypted, so tokens can be forged on the way;"
+            " use https."
+        )
     warn_of_gaps(load_policy(settings.auth_policy_path))
 
 
 def warn_of_guests(settings: Settings) -> None:
     """Log the packs that are admitted without a token, with the networks of their addresses."""
     for pack in settings.packs_without_token:
-        reach = "everybody" if pack.network.prefixlen == 0 else f"any client with an address in {pack.network}"
+        reach = (
+            "everybody"
+            if pack.network.prefixlen == 0
+            else f"any client with an address in {pack.network}"
+        )
         LOGGER.warning(
-            "FLYTE_PACKS_WITHOUT_TOKEN: %s may work as the pack %s without a token: take its commands, with the secrets in"
-            " them, and send its events.",
+            "FLYTE_PACKS_WITHOUT_TOKEN: %s may work as the pack %s without a token: take its"
+            " commands, with the secrets in them, and send its events.",
             reach,
             str(pack).rpartition("@")[0],
         )
@@ -217,4 +253,7 @@ def warn_of_gaps(policy: Policy) -> None:
         )
     maker = policy.find("POST", "/v1/tokens")
     if maker is not None and maker.is_open:
-        LOGGER.warning("The auth policy lets anyone create admin tokens (POST /v1/tokens); add claims to that entry.")
+        LOGGER.warning(
+            "The auth policy lets anyone create admin tokens (POST /v1/tokens); add claims to that"
+            " entry."
+        )

@@ -22,7 +22,9 @@ def checked_settings(environ: Mapping[str, str], overrides: Mapping[str, str]) -
     # An unreadable setting has its default now, which was not asked for: no faults of it are
     # reported.
     told = {problem.path for problem in problems}
-    options = {setting.variable: option_of(field) for field, setting in table() if field in overrides}
+    options = {
+        setting.variable: option_of(field) for field, setting in table() if field in overrides
+    }
     faults = (_tls_faults, _auth_faults, _log_faults, _store_faults, _key_faults, _worker_faults)
     for problem in [problem for find in faults for problem in find(settings)]:
         name = options.get(problem.path, problem.path)
@@ -47,16 +49,25 @@ def _store_faults(settings: Settings) -> Iterator[Problem]:
 
 def _worker_faults(settings: Settings) -> Iterator[Problem]:
     if settings.workers > 1 and not is_shared(settings.store):
-        fault = f"{settings.workers} server processes cannot share {shown(settings.store)!r}, because SQLite is for one server"
-        yield Problem("FLYTE_WORKERS", f"{fault}; name a PostgreSQL or MongoDB database by FLYTE_STORE, or leave this at 1")
+        fault = (
+            f"{settings.workers} server processes cannot share {shown(settings.store)!r}, because"
+            " SQLite is for one server"
+        )
+        yield Problem(
+            "FLYTE_WORKERS",
+            f"{fault}; name a PostgreSQL or MongoDB database by FLYTE_STORE, or leave this at 1",
+        )
 
 
 def _tls_faults(settings: Settings) -> Iterator[Problem]:
     if settings.tls_cert_path is None or settings.tls_key_path is None:
         return
-    from flyteops.server.tls import CertificateFiles, certificate_faults  # noqa: PLC0415 - takes long to load, and few need it
+    # Takes long to load, and few need it.
+    from flyteops.server.tls import CertificateFiles, certificate_faults  # noqa: PLC0415
 
-    yield from certificate_faults(CertificateFiles(settings.tls_cert_path, settings.tls_key_path), utc_now())
+    yield from certificate_faults(
+        CertificateFiles(settings.tls_cert_path, settings.tls_key_path), utc_now()
+    )
 
 
 def _key_faults(settings: Settings) -> Iterator[Problem]:
@@ -66,7 +77,8 @@ def _key_faults(settings: Settings) -> Iterator[Problem]:
 
 def _auth_faults(settings: Settings) -> Iterator[Problem]:
     if settings.auth_policy_path is not None:
-        from flyteops.server.auth import policy_faults  # noqa: PLC0415 - takes long to load, and not all need it
+        # Takes long to load, and not all need it.
+        from flyteops.server.auth import policy_faults  # noqa: PLC0415
 
         yield from policy_faults(settings.auth_policy_path)
 
@@ -78,4 +90,7 @@ def _log_faults(settings: Settings) -> Iterator[Problem]:
     path = Path(settings.log_file)
     target = path if path.exists() else path.parent
     if path.is_dir() or not target.exists() or not os.access(target, os.W_OK):
-        yield Problem("LOGFILE", f"{settings.log_file!r} cannot be written; give a file in a directory that exists")
+        yield Problem(
+            "LOGFILE",
+            f"{settings.log_file!r} cannot be written; give a file in a directory that exists",
+        )

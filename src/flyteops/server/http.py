@@ -1,4 +1,4 @@
-"""The HTTP server: uvicorn's, with our connections, our bounds on TLS, and no signal handling of its own."""
+"""The HTTP server: uvicorn's, with our connections and bounds on TLS, without signal handling."""
 
 import asyncio
 import contextlib
@@ -54,7 +54,9 @@ class UvicornServer(uvicorn.Server):
         super().__init__(config)
         self.traffic = traffic
         # The bounds of connections are attributes of the class, as each connection has slots only.
-        self._connection = type("Connection", (Connection,), {"idle_seconds": idle_seconds, "__slots__": ()})
+        self._connection = type(
+            "Connection", (Connection,), {"idle_seconds": idle_seconds, "__slots__": ()}
+        )
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen on the sockets."""
@@ -123,7 +125,13 @@ def make_server(
     return UvicornServer(config, app.traffic, settings.idle_timeout.total_seconds())
 
 
-async def stop_server(server: UvicornServer, service: Service, stop: asyncio.Event, hurried: asyncio.Event, delay: float) -> None:
+async def stop_server(
+    server: UvicornServer,
+    service: Service,
+    stop: asyncio.Event,
+    hurried: asyncio.Event,
+    delay: float,
+) -> None:
     """Stop the server on request: not ready, it still serves for the delay.
 
     During the delay, clients learn to go elsewhere. Then waiting callers are released. A second
@@ -132,7 +140,9 @@ async def stop_server(server: UvicornServer, service: Service, stop: asyncio.Eve
     await stop.wait()
     service.announce_stop()
     if delay:
-        LOGGER.info("stopping in %g s; until then requests are served, and /health/ready answers 503", delay)
+        LOGGER.info(
+            "stopping in %g s; until then requests are served, and /health/ready answers 503", delay
+        )
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(delay):
                 await hurried.wait()

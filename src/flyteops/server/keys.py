@@ -21,4 +21,7 @@ def keys_of(settings: Settings) -> tuple[str, ...]:
     """Return the keys, the newest first; raise `OSError` or `ValueError`."""
     if settings.secrets_key_file is None:
         return settings.secrets_keys
-    return (*settings.secrets_keys, *parse_keys(Path(settings.secrets_key_file).read_text("ascii", "replace")))
+    return (
+        *settings.secrets_keys,
+        *parse_keys(Path(settings.secrets_key_file).read_text("ascii", "replace")),
+    )

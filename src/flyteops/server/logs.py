@@ -23,7 +23,8 @@ class Formatter(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
         self.converter = time.gmtime
 
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 - the name is logging's
+    # The name is logging's.
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
         at = time.strftime("%Y-%m-%dT%H:%M:%S", self.converter(record.created))
         return f"{at}.{int(record.msecs):03d}Z"
 
@@ -64,7 +65,10 @@ def configure(settings: Settings) -> None:
         try:
             handler = PrivateFileHandler(settings.log_file, encoding="utf-8")
         except OSError as error:
-            fault = f"{settings.log_file!r} cannot be written: {error.strerror}; give a file in a directory that exists"
+            fault = (
+                f"{settings.log_file!r} cannot be written: {error.strerror}; give a file in a"
+                " directory that exists"
+            )
             raise SettingsError(problems=[Problem("LOGFILE", fault)]) from error
     handler.setFormatter(Formatter())
     root = logging.getLogger()

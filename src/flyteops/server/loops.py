@@ -52,11 +52,16 @@ async def load_certificate(tls: "TlsContexts", now: datetime, loop: BackgroundLo
         loop.failed(SettingsError(reason), is_logged=True)
     else:
         loop.succeeded()
-        LOGGER.info("New connections get the new TLS certificate; it ends on %s", f"{tls.ends_at:%Y-%m-%d}")
+        LOGGER.info(
+            "New connections get the new TLS certificate; it ends on %s", f"{tls.ends_at:%Y-%m-%d}"
+        )
 
 
 async def reload_on_signal(
-    reload: asyncio.Event, tls: "TlsContexts | None", access: "AccessControl | None", loops: BackgroundLoops
+    reload: asyncio.Event,
+    tls: "TlsContexts | None",
+    access: "AccessControl | None",
+    loops: BackgroundLoops,
 ) -> None:
     """Load certificates, the policy and the issuer's keys again each time `reload` is set."""
     while True:
@@ -81,7 +86,8 @@ async def run_maintenance(service: Service, stop: asyncio.Event) -> None:
         try:
             await service.run_maintenance()
             loop.succeeded()
-        except Exception as error:  # noqa: BLE001 - the housekeeping goes on after any failure; the loop reports it
+        # The housekeeping goes on after any failure; the loop reports it.
+        except Exception as error:  # noqa: BLE001
             loop.failed(error)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(MAINTENANCE_INTERVAL):
@@ -96,7 +102,8 @@ async def refresh_service(service: Service) -> None:
         try:
             await service.refresh()
             loop.succeeded()
-        except Exception as error:  # noqa: BLE001 - it goes on after any failure; the loop reports it
+        # It goes on after any failure; the loop reports it.
+        except Exception as error:  # noqa: BLE001
             loop.failed(error)
 
 

@@ -20,7 +20,13 @@ from flyteops.server.descriptors import watch_descriptors
 from flyteops.server.http import UvicornServer, make_server, stop_server
 from flyteops.server.keys import keys_of
 from flyteops.server.logs import reopen
-from flyteops.server.loops import background, refresh_service, reload_certificate, reload_on_signal, run_maintenance
+from flyteops.server.loops import (
+    background,
+    refresh_service,
+    reload_certificate,
+    reload_on_signal,
+    run_maintenance,
+)
 from flyteops.server.signals import ignore_usr2, stop_at_end_of_input, stop_on_signal
 from flyteops.server.socket import BACKLOG, address_of, is_loopback, reserve_port
 from flyteops.server.workers import AT_WORK, WorkerGroup, report_to_parent
@@ -64,7 +70,9 @@ def run_workers(settings: Settings, environ: Mapping[str, str]) -> int:
         return asyncio.run(WorkerGroup(settings, reserved, environ).run())
 
 
-async def run_server(settings: Settings, listener: socket.socket, *, attached: bool = False, worker: bool = False) -> None:
+async def run_server(
+    settings: Settings, listener: socket.socket, *, attached: bool = False, worker: bool = False
+) -> None:
     """Serve on a socket until a signal to stop; then let requests end, and close the store.
 
     A store for several servers may be unavailable at first: until then, requests are answered with
@@ -88,7 +96,10 @@ async def run_server(settings: Settings, listener: socket.socket, *, attached: b
     )
     service = make_service(settings, store)
     reactions = {signal.SIGHUP: reload.set, signal.SIGUSR1: reopen, signal.SIGUSR2: ignore_usr2}
-    async with stop_on_signal(force_exit, reactions) as stop, background(*([report_to_parent()] if worker else [])):
+    async with (
+        stop_on_signal(force_exit, reactions) as stop,
+        background(*([report_to_parent()] if worker else [])),
+    ):
         try:
             tls, access = make_tls(settings), make_access(settings, service)
             away = await start_or_wait(store, service, access)
@@ -104,7 +115,9 @@ async def run_server(settings: Settings, listener: socket.socket, *, attached: b
                 *([] if tls is None else [reload_certificate(tls, service.loops)]),
                 *([] if access is None else access.work()),
                 reload_on_signal(reload, tls, access, service.loops),
-                stop_server(server, service, stop, hurried, settings.shutdown_delay.total_seconds()),
+                stop_server(
+                    server, service, stop, hurried, settings.shutdown_delay.total_seconds()
+                ),
                 watch_descriptors(server.traffic),
                 *([stop_at_end_of_input(stop)] if attached else []),
             ):
@@ -152,7 +165,11 @@ async def start(store: Store, service: Service, access: "AccessControl | None") 
 
 
 async def run_background_work(
-    settings: Settings, store: Store, service: Service, access: "AccessControl | None", stop: asyncio.Event
+    settings: Settings,
+    store: Store,
+    service: Service,
+    access: "AccessControl | None",
+    stop: asyncio.Event,
 ) -> None:
     """Run the server's background work as soon as its store is available.
 
@@ -160,13 +177,17 @@ async def run_background_work(
     """
     try:
         if not service.is_started:
-            await retry_call(partial(start, store, service, access), pause=asyncio.sleep, backoff=COMING)
+            await retry_call(
+                partial(start, store, service, access), pause=asyncio.sleep, backoff=COMING
+            )
             LOGGER.info("The store is available now: %s", describe_contents(settings, service))
     except BaseException:  # on any failure, requests could never be served
         stop.set()
         raise
     await asyncio.gather(
-        run_maintenance(service, stop), service.run_scheduler(), *([refresh_service(service)] if service.is_shared else [])
+        run_maintenance(service, stop),
+        service.run_scheduler(),
+        *([refresh_service(service)] if service.is_shared else []),
     )
 
 
@@ -209,7 +230,8 @@ def make_encryptor(settings: Settings) -> "Encryptor | None":
     keys = keys_of(settings)
     if not keys:
         return None
-    from flyteops.service.encryption import Encryptor  # noqa: PLC0415 - takes long to load, and few need it
+    # Takes long to load, and few need it.
+    from flyteops.service.encryption import Encryptor  # noqa: PLC0415
 
     return Encryptor(keys)
 
@@ -218,7 +240,8 @@ def make_tls(settings: Settings) -> "TlsContexts | None":
     """Return the TLS contexts of connections, None without TLS."""
     if settings.tls_cert_path is None or settings.tls_key_path is None:
         return None
-    from flyteops.server.tls import CertificateFiles, TlsContexts  # noqa: PLC0415 - takes long to load, and few need it
+    # Takes long to load, and few need it.
+    from flyteops.server.tls import CertificateFiles, TlsContexts  # noqa: PLC0415
 
     return TlsContexts(CertificateFiles(settings.tls_cert_path, settings.tls_key_path))
 
@@ -227,7 +250,8 @@ def make_access(settings: Settings, service: Service) -> "AccessControl | None":
     """Return the access control, None if everybody has access."""
     if not settings.has_auth:
         return None
-    from flyteops.server.auth import AccessControl  # noqa: PLC0415 - takes long to load, and not all need it
+    # Takes long to load, and not all need it.
+    from flyteops.server.auth import AccessControl  # noqa: PLC0415
 
     async def get_pack(pack_id: str) -> Pack:
         service.check_started()  # the gate calls this before any other request does
@@ -243,15 +267,30 @@ def describe_contents(settings: Settings, service: Service) -> str:
 
 def announce(settings: Settings, listener: socket.socket, service: Service, away: str) -> None:
     """Log the server's address, and its contents or the reason why its store is `away`."""
-    store = f"store {describe_contents(settings, service)}" if not away else "its store is not available yet"
-    LOGGER.info("Flyte %s listens on %s (process %d); %s", __version__, address_of(listener, settings), os.getpid(), store)
+    store = (
+        f"store {describe_contents(settings, service)}"
+        if not away
+        else "its store is not available yet"
+    )
+    LOGGER.info(
+        "Flyte %s listens on %s (process %d); %s",
+        __version__,
+        address_of(listener, settings),
+        os.getpid(),
+        store,
+    )
     warn_of(away)
 
 
 def announce_worker(listener: socket.socket, service: Service, away: str) -> None:
     """Listen from now on, and report that to the parent and the log."""
     listener.listen(BACKLOG)
-    LOGGER.info("worker (process %d) is ready with %d flows and %d packs", os.getpid(), len(service.flows), len(service.packs))
+    LOGGER.info(
+        "worker (process %d) is ready with %d flows and %d packs",
+        os.getpid(),
+        len(service.flows),
+        len(service.packs),
+    )
     warn_of(away)
     os.write(1, AT_WORK)
 
@@ -265,16 +304,20 @@ def warn_of(away: str) -> None:
 def log_warnings(settings: Settings, listener: socket.socket) -> None:
     """Log the ways of access, and warnings about the settings."""
     if settings.has_auth:
-        from flyteops.server.auth import announce_access  # noqa: PLC0415 - takes long to load, and not all need it
+        # Takes long to load, and not all need it.
+        from flyteops.server.auth import announce_access  # noqa: PLC0415
 
         announce_access(settings, is_local=is_loopback(listener))
     elif not is_loopback(listener):
         LOGGER.warning(
-            "Auth is off and %s is reachable from other computers: anyone who can connect can run commands in the packs."
-            " Enable auth, set FLYTE_HOST=127.0.0.1, or restrict network access to trusted people and packs.",
+            "Auth is off and %s is reachable from other computers: anyone who can connect can run"
+            " commands in the packs. Enable auth, set FLYTE_HOST=127.0.0.1, or restrict network"
+            " access to trusted people and packs.",
             listener.getsockname()[0],
         )
     if settings.packs_without_token and not settings.has_auth:
-        LOGGER.warning("FLYTE_PACKS_WITHOUT_TOKEN has no effect: auth is off, so no token is required.")
+        LOGGER.warning(
+            "FLYTE_PACKS_WITHOUT_TOKEN has no effect: auth is off, so no token is required."
+        )
     for problem in unknown_variables(os.environ):
         LOGGER.warning("%s", problem)

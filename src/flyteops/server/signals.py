@@ -24,7 +24,8 @@ async def stop_on_signal(
     stops.
     """
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
-    had_terminal = has_terminal() and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN  # otherwise `nohup` is in use
+    # Otherwise `nohup` is in use.
+    had_terminal = has_terminal() and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
 
     def on_stop() -> None:
         if stop.is_set() and again is not None:

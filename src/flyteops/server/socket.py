@@ -26,7 +26,10 @@ def open_listener(host: str, port: int, *, shares: bool = False) -> socket.socke
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_ADDRCONFIG
         )[0]
     except socket.gaierror as error:
-        fault = f"{host!r} is not known: {error.strerror}; give an address of this computer such as 127.0.0.1 or 0.0.0.0"
+        fault = (
+            f"{host!r} is not known: {error.strerror}; give an address of this computer such as"
+            " 127.0.0.1 or 0.0.0.0"
+        )
         raise SettingsError(problems=[Problem("FLYTE_HOST", fault)]) from error
     listener = socket.socket(family, kind, protocol)
     try:
@@ -47,7 +50,8 @@ def reserve_port(host: str, port: int) -> socket.socket:
 
     Raise as `open_listener` does.
     """
-    with open_listener(host, port) as probe:  # no other program listens on it, not even servers that share ports
+    # No other program listens on it, not even servers that share ports.
+    with open_listener(host, port) as probe:
         port = probe.getsockname()[1]
     return open_listener(host, port, shares=True)
 
@@ -61,7 +65,10 @@ def _refusal(host: str, port: int, error: OSError) -> FlyteError:
             fault = f"{port} cannot be opened by this user; choose a port above 1023"
             return SettingsError(problems=[Problem("FLYTE_PORT", fault)])
         case errno.EADDRNOTAVAIL:
-            fault = f"{host!r} is not an address of this computer; give one such as 127.0.0.1 or 0.0.0.0"
+            fault = (
+                f"{host!r} is not an address of this computer; give one such as 127.0.0.1 or"
+                " 0.0.0.0"
+            )
             return SettingsError(problems=[Problem("FLYTE_HOST", fault)])
         case _:
             return FlyteError(f"Cannot listen on {host}, port {port}: {error.strerror}.")

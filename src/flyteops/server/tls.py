@@ -12,7 +12,11 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+)
 
 from flyteops.errors import Problem, SettingsError
 from flyteops.server.watch import FileWatch
@@ -48,7 +52,10 @@ def certificate_faults(pair: CertificateFiles, now: datetime) -> Iterator[Proble
         yield Problem(KEY, f"{pair.key!r} {fault}")
     if chain is None:
         return
-    faults = [*_chain_faults(chain), *(fault for each in enumerate(chain, 1) for fault in _certificate_faults(*each, now))]
+    faults = [
+        *_chain_faults(chain),
+        *(fault for each in enumerate(chain, 1) for fault in _certificate_faults(*each, now)),
+    ]
     for text in faults:
         yield Problem(CERTIFICATE, f"{pair.certificate!r} {text}")
     if key is not None:
@@ -64,7 +71,9 @@ def read_chain(path: str) -> list[x509.Certificate]:
     except UnsupportedAlgorithm as error:
         raise ValueError(f"holds a certificate that is not supported: {error}") from error
     except ValueError as error:
-        raise ValueError("holds no certificate in PEM format; give the server's own, then those that issued it") from error
+        raise ValueError(
+            "holds no certificate in PEM format; give the server's own, then those that issued it"
+        ) from error
 
 
 def _read(path: str) -> bytes:
@@ -80,7 +89,8 @@ def _read_key(path: str) -> PrivateKeyTypes:
         return load_pem_private_key(data, password=None)
     except TypeError as error:
         raise ValueError(
-            "is encrypted; decrypt it with `openssl pkey -in FILE -out NEW`, and make it readable by the server only"
+            "is encrypted; decrypt it with `openssl pkey -in FILE -out NEW`, and make it readable"
+            " by the server only"
         ) from error
     except (ValueError, UnsupportedAlgorithm) as error:
         raise ValueError("holds no private key in PEM format") from error
@@ -92,21 +102,32 @@ def _chain_faults(chain: Sequence[x509.Certificate]) -> Iterator[str]:
             issued.verify_directly_issued_by(issuer)
         except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
             yield (
-                f"has its certificates in the wrong order: number {number + 1} ({_name(issuer)}) did not issue number {number}"
-                f" ({_name(issued)}); the server's own comes first, each further one is the issuer of the one before"
+                f"has its certificates in the wrong order: number {number + 1} ({_name(issuer)})"
+                f" did not issue number {number} ({_name(issued)}); the server's own comes first,"
+                " each further one is the issuer of the one before"
             )
 
 
 def _certificate_faults(number: int, certificate: x509.Certificate, now: datetime) -> Iterator[str]:
     which = f"({_name(certificate)}, number {number})"
     if certificate.not_valid_after_utc < now:
-        yield f"has expired {which}, on {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC; get a new one"
+        yield (
+            f"has expired {which}, on {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC; get a"
+            " new one"
+        )
     if certificate.not_valid_before_utc > now:
-        yield f"is not valid yet {which}, but from {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC on"
+        yield (
+            f"is not valid yet {which}, but from {certificate.not_valid_before_utc:%Y-%m-%d %H:%M}"
+            " UTC on"
+        )
     is_root = number > 1 and certificate.issuer == certificate.subject
     algorithm = _hash_of(certificate)
-    if isinstance(algorithm, hashes.SHA1 | hashes.MD5) and not is_root:  # the signature of a root is never checked
-        yield f"is signed with {algorithm.name.upper()} {which}, which clients refuse; get one that is signed with SHA-256"
+    # The signature of a root is never checked.
+    if isinstance(algorithm, hashes.SHA1 | hashes.MD5) and not is_root:
+        yield (
+            f"is signed with {algorithm.name.upper()} {which}, which clients refuse; get one that"
+            " is signed with SHA-256"
+        )
     yield from _key_faults(certificate, which)
 
 
@@ -125,16 +146,28 @@ def _key_faults(certificate: x509.Certificate, which: str) -> Iterator[str]:
         return
     least = MIN_RSA_BITS if isinstance(key, rsa.RSAPublicKey) else MIN_EC_BITS
     if isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey) and key.key_size < least:
-        yield f"has a key of {key.key_size} bits {which}, which is too weak; get one with at least {least}"
+        yield (
+            f"has a key of {key.key_size} bits {which}, which is too weak; get one with at least"
+            f" {least}"
+        )
 
 
 def _match_faults(chain: Sequence[x509.Certificate], key: PrivateKeyTypes) -> Iterator[str]:
     own = _encoded(key.public_key())
-    matching = [number for number, certificate in enumerate(chain, 1) if _encoded(certificate.public_key()) == own]
+    matching = [
+        number
+        for number, certificate in enumerate(chain, 1)
+        if _encoded(certificate.public_key()) == own
+    ]
     if not matching:
-        yield f"is not the key of the certificate ({_name(chain[0])}); the two must be made together"
+        yield (
+            f"is not the key of the certificate ({_name(chain[0])}); the two must be made together"
+        )
     elif matching[0] != 1:
-        yield f"is the key of certificate number {matching[0]}; the server's own certificate must be the first in its file"
+        yield (
+            f"is the key of certificate number {matching[0]}; the server's own certificate must be"
+            " the first in its file"
+        )
 
 
 def _encoded(key: PublicKeyTypes) -> bytes:
@@ -160,7 +193,9 @@ class TlsContexts:
         # sent.
         self.context.sni_callback = self._choose
 
-    def _choose(self, connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _context: ssl.SSLContext) -> None:
+    def _choose(
+        self, connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _context: ssl.SSLContext
+    ) -> None:
         connection.context = self._current
 
     def load(self, now: datetime) -> None:
@@ -173,7 +208,8 @@ class TlsContexts:
             raise SettingsError(problems=problems)
         try:
             self._current, self.ends_at = self._read()
-        except (OSError, ValueError) as error:  # the files have changed in between, or OpenSSL is stricter
+        # The files have changed in between, or OpenSSL is stricter.
+        except (OSError, ValueError) as error:
             raise SettingsError(problems=[Problem(CERTIFICATE, str(error))]) from error
 
     def _read(self) -> tuple[ssl.SSLContext, datetime]:
@@ -181,7 +217,9 @@ class TlsContexts:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols(["http/1.1"])
         context.load_cert_chain(*self._pair, password="")
-        return context, min(certificate.not_valid_after_utc for certificate in read_chain(self._pair.certificate))
+        return context, min(
+            certificate.not_valid_after_utc for certificate in read_chain(self._pair.certificate)
+        )
 
     def ending_soon(self, now: datetime) -> str | None:
         """Return a warning when a certificate ends within two weeks."""

@@ -56,7 +56,9 @@ class WorkerGroup:
     it is killed. Another one, its standard output, carries its heartbeats.
     """
 
-    def __init__(self, settings: Settings, reserved: socket.socket, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, settings: Settings, reserved: socket.socket, environ: Mapping[str, str]
+    ) -> None:
         self._settings = settings
         self._address = address_of(reserved, settings)
         self._environ = {**environ, "FLYTE_PORT": str(reserved.getsockname()[1])}
@@ -70,7 +72,11 @@ class WorkerGroup:
         The first worker starts alone, so that an error that prevents the start is reported once;
         its exit code is returned then.
         """
-        reactions = {signal.SIGHUP: self._reload, signal.SIGUSR1: self._reopen, signal.SIGUSR2: ignore_usr2}
+        reactions = {
+            signal.SIGHUP: self._reload,
+            signal.SIGUSR1: self._reopen,
+            signal.SIGUSR2: ignore_usr2,
+        }
         async with stop_on_signal(self._terminate, reactions) as self._stop:
             stopping = asyncio.create_task(self._pass_on())
             first = await self._start()
@@ -107,7 +113,9 @@ class WorkerGroup:
                 process.terminate()
 
     def _reload(self) -> None:
-        LOGGER.info("SIGHUP: %d workers reload their certificates, policies and keys", len(self._heard))
+        LOGGER.info(
+            "SIGHUP: %d workers reload their certificates, policies and keys", len(self._heard)
+        )
         self._signal(signal.SIGHUP)
 
     def _reopen(self) -> None:
@@ -115,7 +123,8 @@ class WorkerGroup:
         self._signal(signal.SIGUSR1)
 
     def _signal(self, number: signal.Signals) -> None:
-        for process in self._heard:  # others are about to read everything for the first time, and would be ended by the signal
+        # Others are about to read everything for the first time, and would be ended by the signal.
+        for process in self._heard:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(number)
 
@@ -144,8 +153,12 @@ class WorkerGroup:
             self._heard.discard(process)
             if self._stop.is_set():
                 return
-            delay = MIN_DELAY if clock() - began >= SOON else min(max(2 * delay, MIN_DELAY), MAX_DELAY)
-            LOGGER.error("worker (process %d) exited %s; restarting in %g s", process.pid, _how(code), delay)
+            delay = (
+                MIN_DELAY if clock() - began >= SOON else min(max(2 * delay, MIN_DELAY), MAX_DELAY)
+            )
+            LOGGER.error(
+                "worker (process %d) exited %s; restarting in %g s", process.pid, _how(code), delay
+            )
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(delay):
                     await self._stop.wait()
@@ -183,7 +196,9 @@ class WorkerGroup:
             # If this process itself was stopped meanwhile, there may be lines that it had no time
             # to read.
             if clock() < began + limit + BEAT:
-                LOGGER.error("worker (process %d) has not responded for %g s; killing it", process.pid, limit)
+                LOGGER.error(
+                    "worker (process %d) has not responded for %g s; killing it", process.pid, limit
+                )
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
                 return b""
@@ -194,7 +209,9 @@ class WorkerGroup:
             async with asyncio.timeout(deadline):
                 await asyncio.gather(*keeping)
         except TimeoutError:
-            LOGGER.error("%d workers did not stop within %g s; killing them", len(self._processes), deadline)
+            LOGGER.error(
+                "%d workers did not stop within %g s; killing them", len(self._processes), deadline
+            )
             for process in self._processes:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()

@@ -18,7 +18,14 @@ LOGGER = logging.getLogger("flyte.service")
 
 T = TypeVar("T")
 
-FLOW, VERSION, PACK, ITEM, TOKEN, HOOK = "flow", "flow version", "pack", "datastore", "token", "hook"
+FLOW, VERSION, PACK, ITEM, TOKEN, HOOK = (
+    "flow",
+    "flow version",
+    "pack",
+    "datastore",
+    "token",
+    "hook",
+)
 ACTION, SCHEDULE = "action", "schedule"
 READ = (FLOW, VERSION, PACK, ITEM, TOKEN, HOOK)
 """The kinds of data that are read and kept in memory."""
@@ -97,9 +104,17 @@ class SetAsideEntries:
             )
         for key, reason, error in fresh[:MAX_LOGGED]:
             trace = None if isinstance(error, (FlyteError, ValueError)) else error
-            LOGGER.error("The %s %r is set aside and tried again later: %s", key.kind, key.name, reason, exc_info=trace)
+            LOGGER.error(
+                "The %s %r is set aside and tried again later: %s",
+                key.kind,
+                key.name,
+                reason,
+                exc_info=trace,
+            )
         if len(fresh) > MAX_LOGGED:
-            LOGGER.error("%d more are set aside; GET /v1/health/problems lists them", len(fresh) - MAX_LOGGED)
+            LOGGER.error(
+                "%d more are set aside; GET /v1/health/problems lists them", len(fresh) - MAX_LOGGED
+            )
 
     def resolve(self, keys: Iterable[SetAsideKey]) -> None:
         """Record that these are in order, or gone."""
@@ -114,7 +129,13 @@ class SetAsideEntries:
         All others can be read.
         """
         keys = {SetAsideKey(kind, name, place): error for name, error in failures.items()}
-        self.resolve([key for key in self._problems if (key.kind, key.place) == (kind, place) and key not in keys])
+        self.resolve(
+            [
+                key
+                for key in self._problems
+                if (key.kind, key.place) == (kind, place) and key not in keys
+            ]
+        )
         self.report(keys)
 
     def reason_of(self, key: SetAsideKey) -> str:
@@ -127,7 +148,9 @@ class SetAsideEntries:
         problem = self._problems.get(key)
         return problem is not None and problem.retry_at > self._monotonic()
 
-    def decode(self, notes: Iterable[Note], type_: type[T], kind: str, place: str = "") -> list[tuple[str, T]]:
+    def decode(
+        self, notes: Iterable[Note], type_: type[T], kind: str, place: str = ""
+    ) -> list[tuple[str, T]]:
         """Return the decoded values of notes, with their keys.
 
         Set aside those that cannot be read.
@@ -154,7 +177,9 @@ class SetAsideEntries:
     @property
     def problems(self) -> Sequence[HealthProblem]:
         """All set-aside entries, the longest first."""
-        return sorted(self._problems.values(), key=lambda problem: (problem.since, problem.kind, problem.name))
+        return sorted(
+            self._problems.values(), key=lambda problem: (problem.since, problem.kind, problem.name)
+        )
 
     @property
     def summary(self) -> list[str]:
@@ -167,7 +192,12 @@ class SetAsideEntries:
     def warnings(self) -> list[str]:
         """A summary of the problems: the first with their reasons, and the number of others."""
         found = self.problems
-        said = [f"The {each.kind} {each.name!r} is set aside: {each.reason}" for each in found[:MAX_NAMED]]
+        said = [
+            f"The {each.kind} {each.name!r} is set aside: {each.reason}"
+            for each in found[:MAX_NAMED]
+        ]
         if len(found) > MAX_NAMED:
-            said.append(f"{len(found) - MAX_NAMED} more are set aside; GET /v1/health/problems lists them.")
+            said.append(
+                f"{len(found) - MAX_NAMED} more are set aside; GET /v1/health/problems lists them."
+            )
         return said

@@ -7,7 +7,14 @@ from flyteops.service import redaction
 from flyteops.service.auditlog.entry import AuditEntry
 from flyteops.service.auditlog.log import AuditFilter, AuditLog
 from flyteops.service.vault import Vault
-from flyteops.storage.base import ActionFilter, ActionStatus, EventFilter, ExecutionFilter, Page, Store
+from flyteops.storage.base import (
+    ActionFilter,
+    ActionStatus,
+    EventFilter,
+    ExecutionFilter,
+    Page,
+    Store,
+)
 
 
 class Audit:
@@ -18,7 +25,9 @@ class Audit:
         self._log = log
         self._vault = vault
 
-    async def list_changes(self, which: AuditFilter, start: int = 0, limit: int = 50) -> Page[AuditEntry]:
+    async def list_changes(
+        self, which: AuditFilter, start: int = 0, limit: int = 50
+    ) -> Page[AuditEntry]:
         """Return entries of the audit log, newest first."""
         return redaction.mask_entries(self._vault, await self._log.find(which, start, limit))
 
@@ -26,22 +35,34 @@ class Audit:
         """Return an entry of the audit log; raise `NotFoundError`."""
         return redaction.mask_entry(self._vault, await self._log.get(seq))
 
-    async def list_executions(self, which: ExecutionFilter, start: int = 0, limit: int = 50) -> Page[Execution]:
+    async def list_executions(
+        self, which: ExecutionFilter, start: int = 0, limit: int = 50
+    ) -> Page[Execution]:
         """Return executions in which one action matches the whole filter, latest activity first."""
-        return redaction.mask_executions(self._vault, await self._store.list_executions(which, start, limit))
+        return redaction.mask_executions(
+            self._vault, await self._store.list_executions(which, start, limit)
+        )
 
     async def get_execution(self, correlation_id: str) -> Execution:
         """Return an execution with all its actions; raise `NotFoundError`."""
-        return redaction.mask_execution(self._vault, await self._store.get_execution(correlation_id))
+        return redaction.mask_execution(
+            self._vault, await self._store.get_execution(correlation_id)
+        )
 
-    async def list_events(self, which: EventFilter, start: int = 0, limit: int = 50) -> Page[EventRecord]:
+    async def list_events(
+        self, which: EventFilter, start: int = 0, limit: int = 50
+    ) -> Page[EventRecord]:
         """Return events with the decisions on each step, newest first."""
-        return redaction.mask_event_records(self._vault, await self._store.list_events(which, start, limit))
+        return redaction.mask_event_records(
+            self._vault, await self._store.list_events(which, start, limit)
+        )
 
     async def get_event(self, event_id: str) -> EventRecord:
         """Return an event with the decisions on each step; raise `NotFoundError`."""
         return redaction.mask_event_record(self._vault, await self._store.get_event(event_id))
 
-    async def list_actions(self, which: ActionFilter, start: int = 0, limit: int = 50) -> Sequence[ActionStatus]:
+    async def list_actions(
+        self, which: ActionFilter, start: int = 0, limit: int = 50
+    ) -> Sequence[ActionStatus]:
         """Return actions, oldest first."""
         return await self._store.list_actions(which, start, limit)

@@ -9,7 +9,14 @@ from flyteops.errors import ConflictError, ForbiddenError, InputError, NotFoundE
 from flyteops.model import DataItem
 from flyteops.name import check, fault_of_text, name_problems
 from flyteops.service.aside import ITEM, SetAsideEntries, SetAsideKey
-from flyteops.service.auditlog.entry import SERVER, UNREADABLE, Author, ResourceKey, ResourceState, resource_key
+from flyteops.service.auditlog.entry import (
+    SERVER,
+    UNREADABLE,
+    Author,
+    ResourceKey,
+    ResourceState,
+    resource_key,
+)
 from flyteops.service.auditlog.log import AuditLog
 from flyteops.service.auditlog.snapshot import item_state
 from flyteops.service.vault import Vault
@@ -19,7 +26,9 @@ from flyteops.storage.base import Store
 class DataRegistry:
     """All datastore items; `snapshot` is the view for templates."""
 
-    def __init__(self, store: Store, vault: Vault, changes: AuditLog, aside: SetAsideEntries) -> None:
+    def __init__(
+        self, store: Store, vault: Vault, changes: AuditLog, aside: SetAsideEntries
+    ) -> None:
         self._store = store
         self._aside = aside
         self._vault = vault
@@ -43,19 +52,27 @@ class DataRegistry:
     @property
     def states(self) -> Mapping[ResourceKey, ResourceState]:
         """The states of all items except secrets, as entries of the audit log record them."""
-        return {resource_key("datastore", key): item_state(item) for key, item in self._items.items()}
+        return {
+            resource_key("datastore", key): item_state(item) for key, item in self._items.items()
+        }
 
-    async def save(self, item: DataItem, by: Author = SERVER, *, keeps_description: bool = False) -> bool:
+    async def save(
+        self, item: DataItem, by: Author = SERVER, *, keeps_description: bool = False
+    ) -> bool:
         """Create or replace a datastore item; return True if it is new.
 
         It may keep its present description. An item that would not change is not written again.
         """
         if not item.value:
-            raise InputError("A datastore item needs a value.", problems=[Problem("value", "must not be empty")])
+            raise InputError(
+                "A datastore item needs a value.", problems=[Problem("value", "must not be empty")]
+            )
         check("The datastore item", _faults(item))
         async with self._changes.exclusive():
             if item.key in (self._items if item.is_secret else self._vault):
-                raise ConflictError(f"Delete {item.key!r} first: an item cannot change between secret and readable.")
+                raise ConflictError(
+                    f"Delete {item.key!r} first: an item cannot change between secret and readable."
+                )
             if item.is_secret:
                 return await self._vault.save(item, by, keeps_description=keeps_description)
             known = self._items.get(item.key)
@@ -64,7 +81,9 @@ class DataRegistry:
             if item == known:
                 return False
             before = None if known is None else item_state(known)
-            async with self._changes.record_change(by, resource_key("datastore", item.key), before, item_state(item)):
+            async with self._changes.record_change(
+                by, resource_key("datastore", item.key), before, item_state(item)
+            ):
                 is_new = await self._store.save_item(item)
                 self._put([*self._items.values(), item])
         return is_new
@@ -76,7 +95,9 @@ class DataRegistry:
     def get(self, key: str) -> DataItem:
         """Return an item; raise `ForbiddenError` for a secret, and `NotFoundError`."""
         if key in self._vault:
-            raise ForbiddenError(f"The datastore item {key!r} is a secret: only packs receive its value, in inputs.")
+            raise ForbiddenError(
+                f"The datastore item {key!r} is a secret: only packs receive its value, in inputs."
+            )
         if key not in self._items:
             raise NotFoundError(f"There is no datastore item {key!r}.")
         return self._items[key]
@@ -89,7 +110,9 @@ class DataRegistry:
                 return
             unreadable = SetAsideKey(ITEM, key)
             before = UNREADABLE if unreadable in self._aside else item_state(self.get(key))
-            async with self._changes.record_change(by, resource_key("datastore", key), before, None):
+            async with self._changes.record_change(
+                by, resource_key("datastore", key), before, None
+            ):
                 await self._store.delete_item(key)
                 self._aside.resolve([unreadable])
                 self._put([item for item in self._items.values() if item.key != key])

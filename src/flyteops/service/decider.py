@@ -9,7 +9,14 @@ from flyteops.model import ActionSnapshot, Evaluation, Event
 from flyteops.service.flow import FlowRegistry
 from flyteops.service.missedrun import MissedRuns
 from flyteops.storage.base import Decide
-from flyteops.transition import DueSchedule, FailAction, LateResult, NeedsOperator, RetryAction, ScheduledRun
+from flyteops.transition import (
+    DueSchedule,
+    FailAction,
+    LateResult,
+    NeedsOperator,
+    RetryAction,
+    ScheduledRun,
+)
 
 
 class Decider:
@@ -25,7 +32,12 @@ class Decider:
         self._new_moment = new_moment
         self.missed = MissedRuns()
 
-    def on_result(self, event: Event, ctx: EvaluationContext, rule: Callable[[ActionSnapshot], LateResult | bool]) -> Decide:
+    def on_result(
+        self,
+        event: Event,
+        ctx: EvaluationContext,
+        rule: Callable[[ActionSnapshot], LateResult | bool],
+    ) -> Decide:
         """Return the function that decides on a result which `rule` accepts, keeps or ignores."""
 
         def decide(snapshot: ActionSnapshot) -> Evaluation | LateResult | None:

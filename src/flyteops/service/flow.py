@@ -13,7 +13,14 @@ from flyteops.engine import CompiledFlow, FlowIndex, compile_flow, schedule_entr
 from flyteops.errors import NotFoundError, UnavailableError, UnreadableError
 from flyteops.model import Flow, FlowVersion
 from flyteops.service.aside import FLOW, VERSION, SetAsideEntries, SetAsideKey
-from flyteops.service.auditlog.entry import SERVER, UNREADABLE, Author, ResourceKey, ResourceState, resource_key
+from flyteops.service.auditlog.entry import (
+    SERVER,
+    UNREADABLE,
+    Author,
+    ResourceKey,
+    ResourceState,
+    resource_key,
+)
 from flyteops.service.auditlog.log import AuditLog
 from flyteops.service.auditlog.snapshot import flow_state
 from flyteops.storage.base import NotLoadedError, Store
@@ -71,9 +78,11 @@ def is_same(current: CompiledFlow, saved: CompiledFlow) -> bool:
     """
     # Compared as text: to Python, 1, 1.0 and True are equal, and so are objects with another order
     # of keys.
-    return msgspec.json.encode(current.version.flow) == msgspec.json.encode(saved.version.flow) and [
-        step.fault is None for step in current.steps
-    ] == [step.fault is None for step in saved.steps]
+    return msgspec.json.encode(current.version.flow) == msgspec.json.encode(
+        saved.version.flow
+    ) and [step.fault is None for step in current.steps] == [
+        step.fault is None for step in saved.steps
+    ]
 
 
 class FlowRegistry:
@@ -113,7 +122,8 @@ class FlowRegistry:
         for version in versions:
             try:
                 self._current[version.flow.name] = compile_flow(version)
-            except Exception as error:  # noqa: BLE001 - a fault of any kind in one flow must not affect the others
+            # A fault of any kind in one flow must not affect the others.
+            except Exception as error:  # noqa: BLE001
                 failures[version.flow.name] = error
         self.index = FlowIndex(self._current.values())
         self._aside.replace(FLOW, failures)
@@ -135,7 +145,8 @@ class FlowRegistry:
             self.put(compile_flow(await self._store.get_flow_version(uuid)))
         except UnavailableError:
             raise
-        except Exception as error:  # noqa: BLE001 - a fault of any kind in one flow must not affect the others
+        # A fault of any kind in one flow must not affect the others.
+        except Exception as error:  # noqa: BLE001
             self.discard(name)
             failures[name] = error
 
@@ -146,7 +157,10 @@ class FlowRegistry:
     @property
     def states(self) -> Mapping[ResourceKey, ResourceState]:
         """The states of all flows, as entries of the audit log record them."""
-        return {resource_key("flow", name): flow_state(prepared.version.flow) for name, prepared in self._current.items()}
+        return {
+            resource_key("flow", name): flow_state(prepared.version.flow)
+            for name, prepared in self._current.items()
+        }
 
     def state(self, name: str) -> ResourceState | None:
         """Return the state of a flow, None if it does not exist."""
@@ -176,7 +190,9 @@ class FlowRegistry:
             current = self.find_current(flow.name)
             if current is not None and is_same(current, prepared):
                 return current.version
-            async with self._changes.record_change(by, resource_key("flow", flow.name), self.state(flow.name), flow_state(flow)):
+            async with self._changes.record_change(
+                by, resource_key("flow", flow.name), self.state(flow.name), flow_state(flow)
+            ):
                 await self._store.save_flow(prepared.version, tables)
                 self.put(prepared)
         self._expect(table.next_at for table in tables if table.next_at is not None)
@@ -232,7 +248,10 @@ class FlowRegistry:
         if old is None and uuid not in self._gone:
             key = SetAsideKey(VERSION, uuid)
             if self._aside.is_waiting(key):
-                raise UnreadableError(f"The version {uuid!r} of the flow {name!r} cannot be read: {self._aside.reason_of(key)}")
+                raise UnreadableError(
+                    f"The version {uuid!r} of the flow {name!r} cannot be read:"
+                    f" {self._aside.reason_of(key)}"
+                )
             raise NotLoadedError(uuid)
         return old
 
@@ -252,11 +271,16 @@ class FlowRegistry:
         try:
             self._old.add(compile_flow(await self._store.get_flow_version(uuid)))
         except NotFoundError:
-            LOGGER.warning("There is no version %r of a flow that an execution began with; it cannot continue.", uuid)
+            LOGGER.warning(
+                "There is no version %r of a flow that an execution began with; it cannot"
+                " continue.",
+                uuid,
+            )
             self._gone.add(uuid)
         except UnavailableError:
             raise
-        except Exception as error:  # noqa: BLE001 - a fault of any kind in one version must not affect executions of others
+        # A fault of any kind in one version must not affect executions of others.
+        except Exception as error:  # noqa: BLE001
             self._aside.report({key: error})
             return
         self._aside.resolve([key])

@@ -18,7 +18,12 @@ class Health:
     """Readiness, warnings and problems. `awaits` is the reason why the service has not started."""
 
     def __init__(
-        self, store: Store, loops: BackgroundLoops, scheduler: Scheduler, retention: RetentionTask, aside: SetAsideEntries
+        self,
+        store: Store,
+        loops: BackgroundLoops,
+        scheduler: Scheduler,
+        retention: RetentionTask,
+        aside: SetAsideEntries,
     ) -> None:
         self._store = store
         self._loops = loops
@@ -40,7 +45,9 @@ class Health:
             async with asyncio.timeout(HEALTH_SECONDS):
                 await self._store.ping()
         except TimeoutError as error:
-            raise UnavailableError(f"The store has not answered within {HEALTH_SECONDS:g} s.") from error
+            raise UnavailableError(
+                f"The store has not answered within {HEALTH_SECONDS:g} s."
+            ) from error
 
     async def list_readiness_problems(self, *, details: bool = True) -> Sequence[str]:
         """Return the reasons why the server is not ready, in general terms without `details`."""

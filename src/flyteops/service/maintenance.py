@@ -51,7 +51,8 @@ async def run_all(*parts: Callable[[], Awaitable[None]]) -> None:
     for part in parts:
         try:
             await part()
-        except Exception as error:  # noqa: BLE001 - a part that always fails must not keep the others from running
+        # A part that always fails must not keep the others from running.
+        except Exception as error:  # noqa: BLE001
             failed = failed or error
     if failed is not None:
         raise failed

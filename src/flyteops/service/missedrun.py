@@ -37,13 +37,20 @@ class _Missed:
 
     def __str__(self) -> str:
         catch_up = catch_up_policy(self.schedule)
-        count = self.ran if catch_up == "all" else count_runs(self.schedule, self.first, self.until, at_most=MAX_COUNTED)
+        count = (
+            self.ran
+            if catch_up == "all"
+            else count_runs(self.schedule, self.first, self.until, at_most=MAX_COUNTED)
+        )
         last = last_run_of(self.schedule, self.until) or self.until
         number = f"{count} or more" if count == MAX_COUNTED and catch_up != "all" else str(count)
         noun, period = ("runs", f"{format_timestamp(self.first)} to {format_timestamp(last)}")
         if count == 1:
             noun, period = "run", format_timestamp(self.first)
-        return f"Schedule {self.label} missed {number} {noun} ({period}); catchUp is {catch_up}: {self._outcome()}"
+        return (
+            f"Schedule {self.label} missed {number} {noun} ({period}); catchUp is {catch_up}:"
+            f" {self._outcome()}"
+        )
 
     def _outcome(self) -> str:
         if self.ran_for is None:

@@ -10,7 +10,14 @@ from flyteops.errors import ConflictError, InputError, NotFoundError, Problem, U
 from flyteops.model import Pack, PackDeclaration, PackRef
 from flyteops.name import check, label_problems, name_problems
 from flyteops.service.aside import PACK, SetAsideEntries, SetAsideKey
-from flyteops.service.auditlog.entry import SERVER, UNREADABLE, Author, ResourceKey, ResourceState, resource_key
+from flyteops.service.auditlog.entry import (
+    SERVER,
+    UNREADABLE,
+    Author,
+    ResourceKey,
+    ResourceState,
+    resource_key,
+)
 from flyteops.service.auditlog.log import AuditLog
 from flyteops.service.auditlog.snapshot import pack_state
 from flyteops.service.maintenance import MaintenanceSettings
@@ -27,7 +34,9 @@ Before that, none counts as dead, as none could be seen while the server was dow
 class PackRegistry:
     """All packs. Their last-seen times are kept in memory, and stored periodically."""
 
-    def __init__(self, store: Store, clock: Callable[[], datetime], changes: AuditLog, aside: SetAsideEntries) -> None:
+    def __init__(
+        self, store: Store, clock: Callable[[], datetime], changes: AuditLog, aside: SetAsideEntries
+    ) -> None:
         self._store = store
         self._clock = clock
         self._aside = aside
@@ -59,18 +68,33 @@ class PackRegistry:
         """
         self._aside.replace(PACK, {each.name: each.error for each in packs.unreadable})
         self._packs = {pack.id: pack for pack in packs}
-        self._senders = {pack_id: sender for pack_id, sender in self._senders.items() if pack_id in self._packs}
+        self._senders = {
+            pack_id: sender for pack_id, sender in self._senders.items() if pack_id in self._packs
+        }
 
-    async def register(self, declaration: PackDeclaration, by: Author = SERVER, *, takes_over: bool = True) -> Pack:
+    async def register(
+        self, declaration: PackDeclaration, by: Author = SERVER, *, takes_over: bool = True
+    ) -> Pack:
         """Create the pack, or replace the one with the same id.
 
         Different names and labels can make the same id. Unless it `takes_over`, raise
         `ConflictError` for such a pack.
         """
         if not declaration.name.strip():
-            raise InputError("A pack needs a name.", problems=[Problem("name", "must not be empty")])
-        items = name_problems({f"items[{index}]": key for index, key in enumerate(declaration.items)})
-        check("The pack", (*name_problems({"name": declaration.name}), *label_problems("labels", declaration.labels), *items))
+            raise InputError(
+                "A pack needs a name.", problems=[Problem("name", "must not be empty")]
+            )
+        items = name_problems(
+            {f"items[{index}]": key for index, key in enumerate(declaration.items)}
+        )
+        check(
+            "The pack",
+            (
+                *name_problems({"name": declaration.name}),
+                *label_problems("labels", declaration.labels),
+                *items,
+            ),
+        )
         now = self._clock()
         pack = declaration.seen(now)
         async with self._changes.exclusive():
@@ -81,7 +105,9 @@ class PackRegistry:
                 self._seen[pack.id] = now  # many do this at once after a restart of the server
                 return pack
             before = None if known is None else pack_state(known)
-            async with self._changes.record_change(by, resource_key("pack", pack.id), before, pack_state(pack)):
+            async with self._changes.record_change(
+                by, resource_key("pack", pack.id), before, pack_state(pack)
+            ):
                 await self._store.save_pack(pack)
                 self._forget(pack.id)
                 self._packs[pack.id] = pack
@@ -90,13 +116,18 @@ class PackRegistry:
     async def _expect_same(self, pack: Pack) -> None:
         known = await self._store.find_pack(pack.id)
         if known is not None and known.ref != pack.ref:
-            raise ConflictError(f"Another pack, whose name and labels are others, has the id {pack.id!r}.")
+            raise ConflictError(
+                f"Another pack, whose name and labels are others, has the id {pack.id!r}."
+            )
 
     async def list(self) -> Sequence[Pack]:
         """Return all packs by name and then id, each with the latest time at which it was seen."""
         if self._store.is_shared:
             await self.refresh()
-        return sorted((self._fresh(pack) for pack in self._packs.values()), key=lambda pack: (pack.name, pack.id))
+        return sorted(
+            (self._fresh(pack) for pack in self._packs.values()),
+            key=lambda pack: (pack.name, pack.id),
+        )
 
     async def get(self, pack_id: str) -> Pack:
         """Return a pack; raise `NotFoundError`."""
@@ -124,7 +155,9 @@ class PackRegistry:
         """
         async with self._changes.exclusive():
             unreadable = SetAsideKey(PACK, pack_id)
-            before = UNREADABLE if unreadable in self._aside else pack_state(await self._pack(pack_id))
+            before = (
+                UNREADABLE if unreadable in self._aside else pack_state(await self._pack(pack_id))
+            )
             async with self._changes.record_change(by, resource_key("pack", pack_id), before, None):
                 await self._store.delete_pack(pack_id)
                 self._forget(pack_id)
@@ -160,7 +193,10 @@ class PackRegistry:
         if pack is None:
             pack = await self._store.find_pack(pack_id)
             if pack is None:
-                raise NotFoundError(f"There is no pack {pack_id!r}; a pack must register before it does anything else.")
+                raise NotFoundError(
+                    f"There is no pack {pack_id!r}; a pack must register before it does anything"
+                    " else."
+                )
             self._packs[pack_id] = pack
         return pack
 
@@ -169,7 +205,9 @@ class PackRegistry:
             known.pop(pack_id, None)
 
     def _fresh(self, pack: Pack) -> Pack:
-        return self._presence.of(pack.seen(max(pack.last_seen_at, self._seen.get(pack.id, pack.last_seen_at))))
+        return self._presence.of(
+            pack.seen(max(pack.last_seen_at, self._seen.get(pack.id, pack.last_seen_at)))
+        )
 
     async def store_seen(self) -> None:
         """Store the last-seen times of packs."""
@@ -198,13 +236,20 @@ class PackRegistry:
         async with self._changes.exclusive():
             if self._store.is_shared:
                 await self.refresh()
-            for pack in [pack for pack in self._packs.values() if self._fresh(pack).last_seen_at < alive_since]:
-                with suppress(NotFoundError, ConflictError):  # another server was faster, or has seen it
+            for pack in [
+                pack
+                for pack in self._packs.values()
+                if self._fresh(pack).last_seen_at < alive_since
+            ]:
+                # Another server was faster, or has seen it.
+                with suppress(NotFoundError, ConflictError):
                     await self._delete_dead(pack, alive_since)
                 self._forget(pack.id)
 
     async def _delete_dead(self, pack: Pack, alive_since: datetime) -> None:
-        async with self._changes.record_change(SERVER, resource_key("pack", pack.id), pack_state(pack), None):
+        async with self._changes.record_change(
+            SERVER, resource_key("pack", pack.id), pack_state(pack), None
+        ):
             await self._store.delete_pack(pack.id, unless_seen_since=alive_since)
             await self._presence.forget(pack.id)
             if self._store.is_shared and await self._store.find_pack(pack.id) is not None:

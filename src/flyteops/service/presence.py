@@ -35,7 +35,8 @@ class PresenceTracker:
         """Load the times when these packs stopped from the store."""
         stopped: dict[str, datetime] = {}
         for note in await self._store.list_notes(STOPPED):
-            with suppress(msgspec.MsgspecError, UnicodeDecodeError):  # damaged: the pack counts as silent
+            # Damaged: the pack counts as silent.
+            with suppress(msgspec.MsgspecError, UnicodeDecodeError):
                 if note.key in pack_ids:
                     stopped[note.key] = msgspec.json.decode(note.value, type=datetime)
         self._stopped = stopped

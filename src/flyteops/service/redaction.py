@@ -27,7 +27,9 @@ def mask_event_records(vault: Vault, page: Page[EventRecord]) -> Page[EventRecor
 
 def mask_event_record(vault: Vault, whole: EventRecord) -> EventRecord:
     """Return an event without secrets."""
-    return replace(whole, event=_event(vault, whole.event), decisions=tuple(_decisions(vault, whole.decisions)))
+    return replace(
+        whole, event=_event(vault, whole.event), decisions=tuple(_decisions(vault, whole.decisions))
+    )
 
 
 def mask_entries(vault: Vault, page: Page[AuditEntry]) -> Page[AuditEntry]:

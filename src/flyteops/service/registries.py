@@ -55,7 +55,8 @@ class Registries:
         self._counters = await self._store.read_change_counters()
         if self._counters.is_loading:
             raise StoreError(
-                "The store is only partly loaded. Wait for `flyte move` or `flyte restore` to finish, or run it again."
+                "The store is only partly loaded. Wait for `flyte move` or `flyte restore` to"
+                " finish, or run it again."
             )
         await self.packs.load()
         await self.flows.load()
@@ -76,7 +77,9 @@ class Registries:
 
     async def retry_reading(self) -> None:
         """Read unreadable data again if its next try is due."""
-        if any(not self._aside.is_waiting(key) for key in self._aside.keys(READ) if key.kind != VERSION):
+        if any(
+            not self._aside.is_waiting(key) for key in self._aside.keys(READ) if key.kind != VERSION
+        ):
             async with self.log.lock:
                 self._counters = UNKNOWN
                 await self._catch_up()

@@ -15,7 +15,12 @@ class ClaimReleaser:
     Those that the store does not take now are kept for `retry`.
     """
 
-    def __init__(self, store: Store, clock: Callable[[], datetime], notify: Callable[[Sequence[RoutingKey]], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Callable[[], datetime],
+        notify: Callable[[Sequence[RoutingKey]], None],
+    ) -> None:
         self._store = store
         self._clock = clock
         self._notify = notify
@@ -39,10 +44,13 @@ class ClaimReleaser:
             # that has it by then.
             action_id, revision = self._pending.popitem()
             try:
-                address = await self._store.release(action_id, self._clock(), still_claimed(revision), counts=False)
+                address = await self._store.release(
+                    action_id, self._clock(), still_claimed(revision), counts=False
+                )
                 self._notify([address])
             except (ConflictError, NotFoundError):
                 continue
-            except BaseException:  # on any failure, also a cancelled caller, it still has to be returned
+            # On any failure, also a cancelled caller, it still has to be returned.
+            except BaseException:
                 self._pending[action_id] = revision
                 raise

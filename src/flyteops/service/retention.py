@@ -41,7 +41,9 @@ class FlowVersionRetention:
         """Remove the oldest unused versions when they take more than `limit` bytes."""
         if self._next_at is not None and self._next_at - ROUND <= now < self._next_at:
             return
-        left = await self._store.purge_versions(VersionBound(now, now - GRACE, limit), limit=VERSION_STEP)
+        left = await self._store.purge_versions(
+            VersionBound(now, now - GRACE, limit), limit=VERSION_STEP
+        )
         self.excess = max(0, left.unused_bytes - limit)
         self._next_at = None if left.removed == VERSION_STEP else now + ROUND
 
@@ -54,7 +56,11 @@ class RetentionTask:
     """
 
     def __init__(
-        self, store: Store, changes: AuditLog, maintenance: MaintenanceSettings, loop: Callable[..., BackgroundLoop]
+        self,
+        store: Store,
+        changes: AuditLog,
+        maintenance: MaintenanceSettings,
+        loop: Callable[..., BackgroundLoop],
     ) -> None:
         self._store = store
         self._maintenance = maintenance
@@ -76,14 +82,20 @@ class RetentionTask:
         if not self._over_bytes:
             return []
         return [
-            f"The store takes {self._over_bytes:,} bytes more than FLYTE_MAX_DISK allows, and nothing more may be"
-            " removed: the space is used by unfinished executions (`flyte actions list`), the datastore, or flows and changes of"
-            " the last hour. End old actions, or raise the limit."
+            (
+                f"The store takes {self._over_bytes:,} bytes more than FLYTE_MAX_DISK allows, and"
+                " nothing more may be removed: the space is used by unfinished executions (`flyte"
+                " actions list`), the datastore, or flows and changes of the last hour. End old"
+                " actions, or raise the limit."
+            )
         ]
 
     async def _purge(self, now: datetime) -> None:
         excess = self._log_trimmer.excess + self._version_retention.excess
-        before, over = self._over_bytes, await _purge(self._store, self._maintenance.retention(now, excess))
+        before, over = (
+            self._over_bytes,
+            await _purge(self._store, self._maintenance.retention(now, excess)),
+        )
         if over is None:  # there is more to remove: only the next rounds find out
             return
         self._over_bytes = over
@@ -96,7 +108,8 @@ class RetentionTask:
 async def _purge(store: Store, what: Retention) -> int | None:
     """Remove data in steps.
 
-    Return the excess of the store in bytes when nothing is left to remove, None when there is more than one round removes.
+    Return the excess of the store in bytes when nothing is left to remove, None when there is more
+    than one round removes.
     """
     for _ in range(PURGES_AT_ONCE):
         purged = await store.purge(what, limit=PURGE_STEP)

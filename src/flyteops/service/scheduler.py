@@ -12,7 +12,14 @@ from flyteops.model import RoutingKey
 from flyteops.service.aside import ACTION, SCHEDULE, SetAsideEntries, SetAsideKey
 from flyteops.service.decider import Decider
 from flyteops.service.flow import FlowRegistry
-from flyteops.service.timer import AWAY_AFTER, BEAT, PAUSE, AbsenceDetector, ClockMonitor, WakeupTimer
+from flyteops.service.timer import (
+    AWAY_AFTER,
+    BEAT,
+    PAUSE,
+    AbsenceDetector,
+    ClockMonitor,
+    WakeupTimer,
+)
 from flyteops.storage.base import Store, TimerKey
 
 LOGGER = logging.getLogger("flyte.service")
@@ -69,7 +76,10 @@ class Scheduler:
         ahead = timedelta(0) if now is None else self._clock_watch.clock() - now
         fault = ""
         if abs(ahead) > CLOCK_TOLERANCE:
-            fault = f"The clock of this server and that of its store differ by {abs(ahead).total_seconds():.0f} s; set it right."
+            fault = (
+                "The clock of this server and that of its store differ by"
+                f" {abs(ahead).total_seconds():.0f} s; set it right."
+            )
             if not self.clock_fault:
                 LOGGER.warning("%s Until then, this server processes no timers.", fault)
         self.clock_fault = fault
@@ -87,7 +97,14 @@ class Scheduler:
         leave_out = {_timer(key) for key in known if self._aside.is_waiting(key)}
         failed: set[SetAsideKey] = set()
         while True:
-            store = partial(self._store.process_due, now, self._decider, limit=TIMERS_AT_ONCE, shift=shift, leave_out=leave_out)
+            store = partial(
+                self._store.process_due,
+                now,
+                self._decider,
+                limit=TIMERS_AT_ONCE,
+                shift=shift,
+                leave_out=leave_out,
+            )
             advanced = await self._flows.with_versions(store)
             # Timestamps of the other time made in the meantime are corrected by another move, by
             # zero.
@@ -99,7 +116,9 @@ class Scheduler:
             failed |= failures.keys()
             leave_out |= {each.key for each in advanced.failed}
             if not is_moved and (advanced.next_at is None or advanced.next_at > now):
-                self._aside.resolve([key for key in known if key not in failed and _timer(key) not in leave_out])
+                self._aside.resolve(
+                    [key for key in known if key not in failed and _timer(key) not in leave_out]
+                )
                 self._decider.missed.report(failed=leave_out)
                 return advanced.next_at
             # Let other tasks run: after a long downtime, thousands of timers may be due at once.
@@ -127,7 +146,11 @@ class Scheduler:
         if key.is_action:
             return SetAsideKey(ACTION, key.name, key)
         flow = self._flows.find_current(key.name)
-        known = flow is not None and flow.version.uuid == key.flow_uuid and key.step_index < len(flow.steps)
+        known = (
+            flow is not None
+            and flow.version.uuid == key.flow_uuid
+            and key.step_index < len(flow.steps)
+        )
         step = flow.steps[key.step_index].step.id if flow is not None and known else ""
         return SetAsideKey(SCHEDULE, f"{key.name}/{step or key.step_index}", key)
 
@@ -145,7 +168,9 @@ class Scheduler:
         if not self._presence.is_back and not (self._store.is_shared and self._presence.is_kept):
             return
         begun = self._monotonic()
-        is_new = await self._store.renew_leases(self._clock(), if_unattended_for=AWAY_AFTER if self._store.is_shared else None)
+        is_new = await self._store.renew_leases(
+            self._clock(), if_unattended_for=AWAY_AFTER if self._store.is_shared else None
+        )
         if is_new and self._monotonic() - begun > AWAY_AFTER.total_seconds():
             # The store was away in the middle, and the renewed leases began before that.
             await self._store.renew_leases(self._clock())
@@ -161,7 +186,8 @@ class Scheduler:
                 loop.succeeded()
                 self._timer.expect([] if next_at is None else [next_at])
                 await self._rest()
-            except Exception as error:  # noqa: BLE001 - timers go on after any failure; the loop reports it
+            # Timers go on after any failure; the loop reports it.
+            except Exception as error:  # noqa: BLE001
                 if str(error) != self.clock_fault:
                     self._presence.is_back = True
                     loop.failed(error)

@@ -70,7 +70,13 @@ T = TypeVar("T")
 def _event(sender: PackRef, new_event: NewEvent, ctx: EvaluationContext) -> Event:
     check("The event", name_problems({"event": new_event.name}))
     return Event(
-        ctx.new_id(), new_event.name, sender, new_event.payload, ctx.now, new_event.created_at, new_event.created_nanosecond
+        ctx.new_id(),
+        new_event.name,
+        sender,
+        new_event.payload,
+        ctx.now,
+        new_event.created_at,
+        new_event.created_nanosecond,
     )
 
 
@@ -98,7 +104,9 @@ class Service:
         self.loops = store.loops = BackgroundLoops(monotonic)
         aside = SetAsideEntries(clock, monotonic)
         self._timer = WakeupTimer(clock)
-        self._registries = registries = Registries(store, clock, aside, encryptor, self._new_id, self._timer.expect)
+        self._registries = registries = Registries(
+            store, clock, aside, encryptor, self._new_id, self._timer.expect
+        )
         self.flows = registries.flows
         self.packs = registries.packs
         self.data = registries.data
@@ -111,11 +119,13 @@ class Service:
         store.listen(self._long_polls.notify)
         self._claim_releaser = ClaimReleaser(store, clock, self._long_polls.notify)
         self._decider = Decider(self.flows, self._new_context)
-        self._scheduler = Scheduler(store, watch, self._timer, self.flows, self._decider, aside, self._long_polls.notify)
+        self._scheduler = Scheduler(
+            store, watch, self._timer, self.flows, self._decider, aside, self._long_polls.notify
+        )
         self._retention = RetentionTask(store, registries.log, self._maintenance, self.loops.loop)
         self.health = Health(store, self.loops, self._scheduler, self._retention, aside)
 
-    # --------------------------------------------------------------------------------------------------------- lifecycle
+    # ------------------------------------------------------------------------------------ lifecycle
 
     async def start(self) -> None:
         """Load the data kept in memory; raise `StoreError` if the store is not ready for use."""
@@ -157,9 +167,11 @@ class Service:
         """Return the time of the clock that timestamps come from."""
         return self._clock()
 
-    # -------------------------------------------------------------------------------------------- events and actions
+    # --------------------------------------------------------------------------- events and actions
 
-    async def accept_event(self, pack_id: str, new_event: NewEvent, *, key: str | None = None) -> str:
+    async def accept_event(
+        self, pack_id: str, new_event: NewEvent, *, key: str | None = None
+    ) -> str:
         """Accept an event of a pack; on return, the event and all its consequences are durable.
 
         An event with a `key` that the pack has sent within the last day already is the same one:
@@ -173,7 +185,9 @@ class Service:
         event = _event(await self.packs.sender(pack_id, ctx.now), new_event, ctx)
         outcome = evaluate(event, self.flows.index, ctx)
         with self._followed(outcome):
-            event_id = await self._store.record(event, outcome, key=None if key is None else short_key(f"{key}\n{pack_id}"))
+            event_id = await self._store.record(
+                event, outcome, key=None if key is None else short_key(f"{key}\n{pack_id}")
+            )
         return event_id, event_id == event.event_id
 
     @contextmanager
@@ -189,11 +203,20 @@ class Service:
     def _follow(self, outcome: Evaluation) -> None:
         """Notify waiting callers of new actions, and the timer of new due times."""
         if outcome.actions:
-            self._long_polls.notify(action.routing_key for action in outcome.actions if action.not_before is None)
-            self._timer.expect(action.not_before for action in outcome.actions if action.not_before is not None)
+            self._long_polls.notify(
+                action.routing_key for action in outcome.actions if action.not_before is None
+            )
+            self._timer.expect(
+                action.not_before for action in outcome.actions if action.not_before is not None
+            )
 
     async def take(
-        self, pack_id: str, action_name: str | None = None, *, limit: int = 1, wait: timedelta = timedelta(0)
+        self,
+        pack_id: str,
+        action_name: str | None = None,
+        *,
+        limit: int = 1,
+        wait: timedelta = timedelta(0),
     ) -> Sequence[Claimed]:
         """Claim the oldest actions available to the pack, at most `limit`, for this caller alone.
 
@@ -219,11 +242,17 @@ class Service:
         """The number of callers waiting for actions."""
         return len(self._long_polls)
 
-    async def _claim(self, sender: PackRef, action_name: str | None, limit: int) -> Sequence[Claimed]:
-        claimed = await self._store.claim(sender, self._clock(), action_name=action_name, limit=limit, seed=self._seeds())
+    async def _claim(
+        self, sender: PackRef, action_name: str | None, limit: int
+    ) -> Sequence[Claimed]:
+        claimed = await self._store.claim(
+            sender, self._clock(), action_name=action_name, limit=limit, seed=self._seeds()
+        )
         self._timer.expect(each.expires_at for each in claimed if each.expires_at is not None)
         try:
-            return [revealed for each in claimed if (revealed := await self._reveal(each)) is not None]
+            return [
+                revealed for each in claimed if (revealed := await self._reveal(each)) is not None
+            ]
         except BaseException:  # on any failure, also a cancelled caller, they are not delivered
             await asyncio.shield(self.release_claims(claimed))
             raise
@@ -234,7 +263,9 @@ class Service:
             text = self._vault.reveal(claimed.input)
         except UnavailableError as error:
             payload = msgspec.json.encode(error.message)
-            await self._resolve(await self._store.get_action(claimed.action_id), "failed", None, payload)
+            await self._resolve(
+                await self._store.get_action(claimed.action_id), "failed", None, payload
+            )
             return None
         return claimed if text is claimed.input else msgspec.structs.replace(claimed, input=text)
 
@@ -243,7 +274,9 @@ class Service:
         with suppress(UnavailableError):
             await self._claim_releaser.release(claimed)
 
-    async def complete(self, pack_id: str, action_id: str, new_event: NewEvent, *, lease: str | None = None) -> None:
+    async def complete(
+        self, pack_id: str, action_id: str, new_event: NewEvent, *, lease: str | None = None
+    ) -> None:
         """Accept the result of an action: an event, and the continuation of its execution.
 
         The same result again changes nothing. Raise `ConflictError` if the action is not pending or
@@ -254,44 +287,63 @@ class Service:
         sender = await self.packs.sender(pack_id, ctx.now)
         failure = is_failure(new_event, await self.packs.known(pack_id))
         event = msgspec.structs.replace(_event(sender, new_event, ctx), failure=failure)
-        await self._finish(action_id, event, ctx, lambda snapshot: rule_on_result(event, snapshot, lease))
+        await self._finish(
+            action_id, event, ctx, lambda snapshot: rule_on_result(event, snapshot, lease)
+        )
 
     async def _finish(
-        self, action_id: str, event: Event, ctx: EvaluationContext, rule: Callable[[ActionSnapshot], LateResult | bool]
+        self,
+        action_id: str,
+        event: Event,
+        ctx: EvaluationContext,
+        rule: Callable[[ActionSnapshot], LateResult | bool],
     ) -> None:
         decide = self._decider.on_result(event, ctx, rule)
         try:
-            decision = await self.flows.with_versions(lambda: self._store.finish(action_id, event, decide))
+            decision = await self.flows.with_versions(
+                lambda: self._store.finish(action_id, event, decide)
+            )
         except OutcomeUnknownError:
             self._long_polls.notify_all()
             self._timer.expect([self._clock()])
             raise
         except UnreadableError as error:
-            raise UnavailableError(f"{error.message} Nothing was changed; send the result again later.") from error
+            raise UnavailableError(
+                f"{error.message} Nothing was changed; send the result again later."
+            ) from error
         if isinstance(decision, LateResult):
             raise LateError
         if decision is not None:
             self._follow(decision)
 
-    async def heartbeat(self, pack_id: str, action_id: str, lease: str | None = None) -> datetime | None:
+    async def heartbeat(
+        self, pack_id: str, action_id: str, lease: str | None = None
+    ) -> datetime | None:
         """Extend the lease of a pack on an action; return its new end, None if there is no limit.
 
         Raise `ConflictError` if the action no longer belongs to this attempt.
         """
         now = self._clock()
         sender = await self.packs.sender(pack_id, now)
-        return await self._store.extend(action_id, now, lambda snapshot: check_may_extend(sender, snapshot, lease))
+        return await self._store.extend(
+            action_id, now, lambda snapshot: check_may_extend(sender, snapshot, lease)
+        )
 
-    async def return_action(self, pack_id: str, action_id: str, lease: str | None, revision: int) -> None:
+    async def return_action(
+        self, pack_id: str, action_id: str, lease: str | None, revision: int
+    ) -> None:
         """Return an action that a pack has claimed but not begun, as if it had not been handed out.
 
-        The `lease`, or for an action without a time limit the `revision`, is that of the claim. Raise
-        `ConflictError` if the action is not pending, or was claimed again since.
+        The `lease`, or for an action without a time limit the `revision`, is that of the claim.
+        Raise `ConflictError` if the action is not pending, or was claimed again since.
         """
         now = self._clock()
         sender = await self.packs.sender(pack_id, now)
         address = await self._store.release(
-            action_id, now, lambda snapshot: check_may_return(sender, snapshot, lease, revision), counts=False
+            action_id,
+            now,
+            lambda snapshot: check_may_return(sender, snapshot, lease, revision),
+            counts=False,
         )
         self._long_polls.notify([address])
 
@@ -320,15 +372,19 @@ class Service:
             ):
                 await self._resolve(action, resolution, name, payload)
 
-    async def _resolve(self, action: Action, resolution: Resolution, name: str | None, payload: bytes | None) -> None:
+    async def _resolve(
+        self, action: Action, resolution: Resolution, name: str | None, payload: bytes | None
+    ) -> None:
         if resolution == "retry":
-            self._long_polls.notify([await self._store.release(action.action_id, self._clock(), accept, counts=True)])
+            self._long_polls.notify(
+                [await self._store.release(action.action_id, self._clock(), accept, counts=True)]
+            )
             return
         ctx = self._new_context()
         event = result_of(resolution, action, name, payload, ctx)
         await self._finish(action.action_id, event, ctx, is_open)
 
-    # ------------------------------------------------------------------------------------------------------------- time
+    # ----------------------------------------------------------------------------------------- time
 
     async def process_due(self) -> datetime | None:
         """Process due timers: retry or end actions, run scheduled steps; return the next time."""
@@ -336,7 +392,9 @@ class Service:
 
     async def run_scheduler(self) -> None:
         """Process timers when they are due, until cancelled; failures are retried."""
-        await self._scheduler.run(self.loops.loop("Processing due timers", LOGGER, is_essential=True))
+        await self._scheduler.run(
+            self.loops.loop("Processing due timers", LOGGER, is_essential=True)
+        )
 
     def _new_context(self) -> EvaluationContext:
         return EvaluationContext(
@@ -351,7 +409,7 @@ class Service:
     def _new_id(self) -> str:
         return self._new_context().new_id()
 
-    # ----------------------------------------------------------------------------------------------------- housekeeping
+    # --------------------------------------------------------------------------------- housekeeping
 
     async def run_maintenance(self) -> None:
         """Do periodic work, for every few seconds: last-seen times, dead packs, retention."""

@@ -9,12 +9,26 @@ from hashlib import sha256
 
 import msgspec
 
-from flyteops.errors import ConflictError, InputError, NotFoundError, Problem, UnauthorizedError, UnavailableError
+from flyteops.errors import (
+    ConflictError,
+    InputError,
+    NotFoundError,
+    Problem,
+    UnauthorizedError,
+    UnavailableError,
+)
 from flyteops.model import Note, PackDeclaration, pack_id
 from flyteops.name import name_problems
 from flyteops.service import aside
 from flyteops.service.aside import SetAsideEntries, SetAsideKey
-from flyteops.service.auditlog.entry import SERVER, UNREADABLE, Author, ResourceKey, ResourceState, resource_key
+from flyteops.service.auditlog.entry import (
+    SERVER,
+    UNREADABLE,
+    Author,
+    ResourceKey,
+    ResourceState,
+    resource_key,
+)
 from flyteops.service.auditlog.log import AuditLog
 from flyteops.storage.base import Store
 
@@ -70,12 +84,18 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
         if self.items is None:  # as in the entries about tokens made before `items` existed
             del known["items"]
         known["fingerprint"] = sha256(self.hash.encode()).hexdigest()
-        return ResourceState.of("application/json", msgspec.json.encode(known, order="deterministic"))
+        return ResourceState.of(
+            "application/json", msgspec.json.encode(known, order="deterministic")
+        )
 
     @property
     def claims(self) -> Mapping[str, str]:
         """The claims that an OIDC token for this bearer would carry."""
-        return {"role": "admin"} if self.is_admin else {"role": "pack", "pack": pack_id(self.pack_name, self.labels)}
+        return (
+            {"role": "admin"}
+            if self.is_admin
+            else {"role": "pack", "pack": pack_id(self.pack_name, self.labels)}
+        )
 
     @property
     def readable(self) -> tuple[str, ...]:
@@ -86,10 +106,14 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
 
     def check_may_register(self, declaration: PackDeclaration) -> None:
         """Raise `UnauthorizedError` unless the bearer is this pack, or may do everything."""
-        if not self.is_admin and (declaration.name, declaration.labels) != (self.pack_name, self.labels):
+        if not self.is_admin and (declaration.name, declaration.labels) != (
+            self.pack_name,
+            self.labels,
+        ):
             own = pack_id(self.pack_name, self.labels)
             raise UnauthorizedError(
-                f"The token is for the pack {own!r}, which registers with exactly that name and those labels.",
+                f"The token is for the pack {own!r}, which registers with exactly that name and"
+                " those labels.",
                 error="insufficient_scope",
             )
 
@@ -108,7 +132,13 @@ class TokenRequest(msgspec.Struct, frozen=True, kw_only=True):
 class TokenRegistry:
     """All tokens, in memory as well, so that a request with a token does not wait for the store."""
 
-    def __init__(self, store: Store, clock: Callable[[], datetime], changes: AuditLog, set_aside: SetAsideEntries) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Callable[[], datetime],
+        changes: AuditLog,
+        set_aside: SetAsideEntries,
+    ) -> None:
         self._store = store
         self._aside = set_aside
         self._changes = changes
@@ -122,7 +152,9 @@ class TokenRegistry:
         """Load the tokens from the store."""
         tokens = self._aside.decode(await self._store.list_notes(TOKEN), Token, aside.TOKEN)
         self._tokens = {token.token_id: token for _, token in tokens}
-        for key, at in self._aside.decode(await self._store.list_notes(USE), datetime, aside.TOKEN, USE):
+        for key, at in self._aside.decode(
+            await self._store.list_notes(USE), datetime, aside.TOKEN, USE
+        ):
             self._stored_uses[key] = at
             self._uses[key] = max(at, self._uses.get(key, at))
         self._is_loaded = True
@@ -130,7 +162,9 @@ class TokenRegistry:
     @property
     def states(self) -> Mapping[ResourceKey, ResourceState]:
         """The states of all tokens, as entries of the audit log record them."""
-        return {resource_key("token", token.token_id): token.state for token in self._tokens.values()}
+        return {
+            resource_key("token", token.token_id): token.state for token in self._tokens.values()
+        }
 
     def make(self, order: TokenRequest, token_id: str | None = None) -> tuple[Token, str]:
         """Return a token and its text, which is not kept anywhere.
@@ -162,7 +196,9 @@ class TokenRegistry:
         async with self._changes.exclusive():
             if token.token_id in self._tokens:
                 raise ConflictError(f"The token {token.token_id!r} already exists.")
-            async with self._changes.record_change(by, resource_key("token", token.token_id), None, token.state):
+            async with self._changes.record_change(
+                by, resource_key("token", token.token_id), None, token.state
+            ):
                 await self._store.save_note(note, replaces=False)
                 self._tokens[token.token_id] = token
 
@@ -195,7 +231,9 @@ class TokenRegistry:
         unreadable = SetAsideKey(aside.TOKEN, token_id)
         async with self._changes.exclusive():
             state = UNREADABLE if unreadable in self._aside else self.get(token_id).state
-            async with self._changes.record_change(by, resource_key("token", token_id), state, None, "revoked"):
+            async with self._changes.record_change(
+                by, resource_key("token", token_id), state, None, "revoked"
+            ):
                 await self._store.delete_note(TOKEN, token_id)
                 self._tokens.pop(token_id, None)
         self._aside.resolve([unreadable, SetAsideKey(aside.TOKEN, token_id, USE)])
@@ -218,9 +256,13 @@ class TokenRegistry:
             raise UnavailableError
         token = self._tokens.get(text.removeprefix(PREFIX).partition("_")[0])
         # Compared in constant time, also for an unknown id.
-        is_known = hmac.compare_digest(UNKNOWN if token is None else token.hash, sha256(text.encode()).hexdigest())
+        is_known = hmac.compare_digest(
+            UNKNOWN if token is None else token.hash, sha256(text.encode()).hexdigest()
+        )
         if token is None or not is_known:
-            raise UnauthorizedError("The token is unknown; it may have been revoked.", error="invalid_token")
+            raise UnauthorizedError(
+                "The token is unknown; it may have been revoked.", error="invalid_token"
+            )
         now = self._clock()
         if not token.is_valid_at(now):
             raise UnauthorizedError("The token has expired.", error="invalid_token")
@@ -243,7 +285,9 @@ def _faults(order: TokenRequest) -> Iterable[Problem]:
         yield Problem("labels", "are for a pack token; an admin token has none")
     if order.items is not None and order.is_admin:
         yield Problem("items", "are for a pack token; an admin may read every item")
-    yield from name_problems({f"items[{index}]": key for index, key in enumerate(order.items or ())})
+    yield from name_problems(
+        {f"items[{index}]": key for index, key in enumerate(order.items or ())}
+    )
     if len(order.description) > MAX_TEXT_LENGTH:
         yield Problem("description", f"must have at most {MAX_TEXT_LENGTH} characters")
     if order.lasts is not None and order.lasts <= timedelta(0):

@@ -22,7 +22,14 @@ import msgspec
 from flyteops.errors import ConflictError, InputError, Problem, UnavailableError
 from flyteops.model import DataItem, Note
 from flyteops.service.aside import ITEM, SetAsideEntries
-from flyteops.service.auditlog.entry import SERVER, ActionName, Author, ResourceKey, ResourceState, resource_key
+from flyteops.service.auditlog.entry import (
+    SERVER,
+    ActionName,
+    Author,
+    ResourceKey,
+    ResourceState,
+    resource_key,
+)
 from flyteops.service.auditlog.log import AuditLog
 from flyteops.storage.base import Store
 from flyteops.template import SECRET_FORMS
@@ -70,14 +77,24 @@ class Secret(NamedTuple):
     def of(cls, item: DataItem, value: str, token: str) -> Self:
         """Return a secret with its JSON spellings; none for one that is too short to be masked."""
         shown = value.strip()
-        writings = {json.dumps(shown).encode(), msgspec.json.encode(shown)} if len(shown) >= MIN_MASKED_LENGTH else set()
+        writings = (
+            {json.dumps(shown).encode(), msgspec.json.encode(shown)}
+            if len(shown) >= MIN_MASKED_LENGTH
+            else set()
+        )
         return cls(item, value, token, tuple(sorted(written[1:-1] for written in writings)))
 
 
 class Vault:
     """All secrets of a store. Without `seals`, there can be none."""
 
-    def __init__(self, store: Store, changes: AuditLog, aside: SetAsideEntries, encryptor: "Encryptor | None" = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        changes: AuditLog,
+        aside: SetAsideEntries,
+        encryptor: "Encryptor | None" = None,
+    ) -> None:
         self._store = store
         self._aside = aside
         self._changes = changes
@@ -87,7 +104,7 @@ class Vault:
         self._secrets: dict[str, Secret] = {}
         self._locked: dict[str, DataItem] = {}
 
-    # -------------------------------------------------------------------------------------------------------- the store
+    # ------------------------------------------------------------------------------------ the store
 
     async def load(self) -> None:
         """Load the secrets from the store.
@@ -97,7 +114,9 @@ class Vault:
         states: dict[str, ResourceState] = {}
         secrets: dict[str, Secret] = {}
         locked: dict[str, DataItem] = {}
-        for key, sealed in self._aside.decode(await self._store.list_notes(KIND), EncryptedSecret, ITEM, KIND):
+        for key, sealed in self._aside.decode(
+            await self._store.list_notes(KIND), EncryptedSecret, ITEM, KIND
+        ):
             item = DataItem(key, sealed.content_type, b"", sealed.description, is_secret=True)
             states[key] = sealed.state
             value = self._decrypt(key, sealed.token)
@@ -106,7 +125,11 @@ class Vault:
             else:
                 secrets[key] = Secret.of(item, value, sealed.token)
         for key in sorted(locked.keys() - self._locked.keys()):
-            LOGGER.warning("The secret %r cannot be decrypted with the keys that this server has; steps that need it fail.", key)
+            LOGGER.warning(
+                "The secret %r cannot be decrypted with the keys that this server has; steps that"
+                " need it fail.",
+                key,
+            )
         self._states, self._secrets, self._locked = states, secrets, locked
         if self._encryptor is not None:
             await self._load_code_key(self._encryptor)
@@ -122,11 +145,16 @@ class Vault:
         if self._code_key:
             return
         with suppress(ConflictError):  # it exists already
-            await self._store.save_note(Note(CODE_KIND, CODE, encryptor.encrypt(os.urandom(32))), replaces=False)
+            await self._store.save_note(
+                Note(CODE_KIND, CODE, encryptor.encrypt(os.urandom(32))), replaces=False
+            )
         [note] = await self._store.list_notes(CODE_KIND)
         self._code_key = encryptor.decrypt(note.value) or b""
         if not self._code_key:
-            LOGGER.warning("The keys for secrets are not those that this store was used with before; no secret can be used.")
+            LOGGER.warning(
+                "The keys for secrets are not those that this store was used with before; no secret"
+                " can be used."
+            )
 
     async def reencrypt(self) -> None:
         """Re-encrypt secrets under older keys with the first key, so that these can be retired."""
@@ -136,10 +164,14 @@ class Vault:
         async with self._changes.exclusive():
             for secret in list(self._secrets.values()):
                 if not encryptor.is_current(secret.token.encode()):
-                    await self._save_encrypted(encryptor, secret.item, secret.value, SERVER, "rotated")
+                    await self._save_encrypted(
+                        encryptor, secret.item, secret.value, SERVER, "rotated"
+                    )
         for note in await self._store.list_notes(CODE_KIND):
             if self._code_key and not encryptor.is_current(note.value):
-                await self._store.save_note(Note(CODE_KIND, CODE, encryptor.encrypt(self._code_key)))
+                await self._store.save_note(
+                    Note(CODE_KIND, CODE, encryptor.encrypt(self._code_key))
+                )
 
     async def save(self, item: DataItem, by: Author, *, keeps_description: bool = False) -> bool:
         """Create or replace a secret; return True if it is new.
@@ -153,7 +185,9 @@ class Vault:
         try:
             value = item.value.decode()
         except UnicodeDecodeError as error:
-            raise InputError("A secret must be UTF-8 text.", problems=[Problem("value", "must be UTF-8 text")]) from error
+            raise InputError(
+                "A secret must be UTF-8 text.", problems=[Problem("value", "must be UTF-8 text")]
+            ) from error
         known = self._find(item.key)
         item = msgspec.structs.replace(item, value=b"", is_secret=True)
         if known is not None and keeps_description:
@@ -168,12 +202,19 @@ class Vault:
         return self._secrets[key].item if key in self._secrets else self._locked.get(key)
 
     async def _save_encrypted(
-        self, encryptor: "Encryptor", item: DataItem, value: str, by: Author, action: ActionName | None = None
+        self,
+        encryptor: "Encryptor",
+        item: DataItem,
+        value: str,
+        by: Author,
+        action: ActionName | None = None,
     ) -> None:
         token = encryptor.encrypt(value.encode()).decode()
         sealed = EncryptedSecret(item.content_type, item.description, token)
         before = self._states.get(item.key)
-        async with self._changes.record_change(by, resource_key("datastore", item.key), before, sealed.state, action):
+        async with self._changes.record_change(
+            by, resource_key("datastore", item.key), before, sealed.state, action
+        ):
             await self._store.save_note(Note(KIND, item.key, msgspec.json.encode(sealed)))
             self._states[item.key] = sealed.state
             self._secrets[item.key] = Secret.of(item, value, token)
@@ -181,7 +222,9 @@ class Vault:
 
     async def delete(self, key: str, by: Author) -> None:
         """Delete a secret, within a turn of the audit log."""
-        async with self._changes.record_change(by, resource_key("datastore", key), self._states.get(key), None):
+        async with self._changes.record_change(
+            by, resource_key("datastore", key), self._states.get(key), None
+        ):
             await self._store.delete_note(KIND, key)
             for known in (self._states, self._secrets, self._locked):
                 known.pop(key, None)
@@ -199,7 +242,7 @@ class Vault:
         """All secrets, without their values."""
         return [*(secret.item for secret in self._secrets.values()), *self._locked.values()]
 
-    # ------------------------------------------------------------------------------------------------------- references
+    # ----------------------------------------------------------------------------------- references
 
     def placeholder_for(self, name: str, form: str) -> str:
         """Return the reference to a secret for the input of an action.
@@ -218,16 +261,24 @@ class Vault:
     def _why_locked(self) -> str:
         if self._encryptor is None:
             return "it is encrypted, and this server has no keys; set FLYTE_SECRETS_KEY_FILE"
-        return "none of the keys in FLYTE_SECRETS_KEY_FILE decrypts it; add the key that it was encrypted with"
+        return (
+            "none of the keys in FLYTE_SECRETS_KEY_FILE decrypts it; add the key that it was"
+            " encrypted with"
+        )
 
     @property
     def _why_unusable(self) -> str:
         if self._encryptor is None:
             return "this server has no key for secrets; set FLYTE_SECRETS_KEY_FILE"
-        return "the keys in FLYTE_SECRETS_KEY_FILE are not those that this store was used with before; add one of these"
+        return (
+            "the keys in FLYTE_SECRETS_KEY_FILE are not those that this store was used with before;"
+            " add one of these"
+        )
 
     def _code(self, encoded: str, form: str) -> str:
-        return _base64(blake2b(f"{encoded}:{form}".encode(), key=self._code_key, digest_size=16).digest())
+        return _base64(
+            blake2b(f"{encoded}:{form}".encode(), key=self._code_key, digest_size=16).digest()
+        )
 
     def reveal(self, text: bytes) -> bytes:
         """Return a JSON text with values in place of references.

@@ -35,7 +35,14 @@ from flyteops.settings.text import (
     parse_path,
     parse_text,
 )
-from flyteops.url import parse_direct_url, parse_issuer, parse_original, parse_origins, parse_store, without_password
+from flyteops.url import (
+    parse_direct_url,
+    parse_issuer,
+    parse_original,
+    parse_origins,
+    parse_store,
+    without_password,
+)
 
 T = TypeVar("T")
 
@@ -71,8 +78,14 @@ class Setting(msgspec.Struct, frozen=True):
 
 NETWORK, STORE, PACKS, LOGGING = "Network", "Store", "Packs", "Logging"
 AUTH = "Authentication and authorization"
-STOPS = "How long a server continues to serve after SIGTERM, with /health/ready at 503, before its port closes."
-IDLE = "How long a connection without a request is kept open. A proxy in front must close its idle connections sooner."
+STOPS = (
+    "How long a server continues to serve after SIGTERM, with /health/ready at 503, before its port"
+    " closes."
+)
+IDLE = (
+    "How long a connection without a request is kept open. A proxy in front must close its idle"
+    " connections sooner."
+)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,7 +96,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Setting(
             "FLYTE_HOST",
             parse_host,
-            "The address to listen on. Without auth, anyone who can connect can run commands in your packs.",
+            "The address to listen on. Without auth, anyone who can connect can run commands in"
+            " your packs.",
             NETWORK,
             "ADDRESS",
         ),
@@ -91,7 +105,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     port: Annotated[
         int,
         Setting(
-            "FLYTE_PORT", parse_port, "The port to listen on; 0 takes any free one.", NETWORK, "PORT", shown="8080; 8443 with TLS"
+            "FLYTE_PORT",
+            parse_port,
+            "The port to listen on; 0 takes any free one.",
+            NETWORK,
+            "PORT",
+            shown="8080; 8443 with TLS",
         ),
     ] = 8080
     tls_cert_path: Annotated[
@@ -99,22 +118,29 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Setting(
             "FLYTE_TLS_CERT_PATH",
             parse_path,
-            "The PEM file of the TLS certificate, the server's own first, then those that issued it; needs the key too."
-            " New files are taken over within seconds.",
+            "The PEM file of the TLS certificate, the server's own first, then those that issued"
+            " it; needs the key too. New files are taken over within seconds.",
             NETWORK,
             "FILE",
         ),
     ] = None
     tls_key_path: Annotated[
         str | None,
-        Setting("FLYTE_TLS_KEY_PATH", parse_path, "The PEM file of the certificate's private key.", NETWORK, "FILE"),
+        Setting(
+            "FLYTE_TLS_KEY_PATH",
+            parse_path,
+            "The PEM file of the certificate's private key.",
+            NETWORK,
+            "FILE",
+        ),
     ] = None
     workers: Annotated[
         int,
         Setting(
             "FLYTE_WORKERS",
             parse_workers,
-            "How many server processes share the port on this machine, which needs a store that several servers may share.",
+            "How many server processes share the port on this machine, which needs a store that"
+            " several servers may share.",
             NETWORK,
             "NUMBER",
         ),
@@ -154,8 +180,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Setting(
             "FLYTE_MAX_TRANSFER_BYTES",
             parse_size,
-            "Memory of one server process for large request bodies and answers in transfer, of all clients together. Beyond"
-            " it, requests get 503 or the slowest client is disconnected. Less than twice FLYTE_MAX_BODY_BYTES counts as that.",
+            "Memory of one server process for large request bodies and answers in transfer, of all"
+            " clients together. Beyond it, requests get 503 or the slowest client is disconnected."
+            " Less than twice FLYTE_MAX_BODY_BYTES counts as that.",
             NETWORK,
             "BYTES",
         ),
@@ -165,8 +192,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Setting(
             "FLYTE_ALLOWED_ORIGINS",
             parse_origins,
-            "Web pages from these origins, separated by commas, may use the API from a browser; a server for this computer alone "
-            "also goes by their names.",
+            "Web pages from these origins, separated by commas, may use the API from a browser; a"
+            " server for this computer alone also goes by their names.",
             NETWORK,
             "ORIGINS",
             shown="none but its own",
@@ -178,8 +205,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "FLYTE_STORE",
             parse_store,
             "The database: sqlite:/// and a path, which is absolute with one slash more;"
-            " postgresql://user:password@host:5432/database or mongodb://user:password@host:27017/flyte,"
-            " which several servers may share.",
+            " postgresql://user:password@host:5432/database or"
+            " mongodb://user:password@host:27017/flyte, which several servers may share.",
             STORE,
             "URL",
         ),
@@ -189,8 +216,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Setting(
             "FLYTE_STORE_DIRECT_URL",
             parse_direct_url,
-            "The same PostgreSQL database past the proxy that FLYTE_STORE names, where that gives each transaction another"
-            " connection, as PgBouncer does: notifications need one of their own.",
+            "The same PostgreSQL database past the proxy that FLYTE_STORE names, where that gives"
+            " each transaction another connection, as PgBouncer does: notifications need one of"
+            " their own.",
             STORE,
             "URL",
             shown="no proxy",
@@ -201,7 +229,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Setting(
             "FLYTE_STORE_POOL_SIZE",
             parse_pool_size,
-            "How many connections to PostgreSQL each server process shares among requests; it uses one more for notifications.",
+            "How many connections to PostgreSQL each server process shares among requests; it uses"
+            " one more for notifications.",
             STORE,
             "NUMBER",
         ),
@@ -211,8 +240,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Setting(
             "FLYTE_MGO_HOST",
             parse_original,
-            "The MongoDB server of an existing installation: host:port, or a mongodb:// URL. Its database is always flyte; a path"
-            " names the database in which the user is known. For another database, name the store.",
+            "The MongoDB server of an existing installation: host:port, or a mongodb:// URL. Its"
+            " database is always flyte; a path names the database in which the user is known. For"
+            " another database, name the store.",
             STORE,
             "HOST",
         ),
@@ -244,9 +274,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Setting(
             "FLYTE_MAX_DISK",
             parse_disk,
-            "Maximum size of the store; beyond it the oldest finished executions and events go earlier, live work never."
-            " The audit log and unused flow versions are bounded first, to an eighth of it each."
-            " Looked at every few seconds, so a heavy load may exceed it for so long.",
+            "Maximum size of the store; beyond it the oldest finished executions and events go"
+            " earlier, live work never. The audit log and unused flow versions are bounded first,"
+            " to an eighth of it each. Looked at every few seconds, so a heavy load may exceed it"
+            " for so long.",
             STORE,
             "SIZE",
             shown="no bound",
@@ -257,8 +288,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Setting(
             "FLYTE_MAX_CHANGE_LOG",
             parse_disk,
-            "Maximum size of the audit log; beyond it, its oldest entries are removed, and `flyte audit verify` says from"
-            " where on the log is whole. At most an eighth of FLYTE_MAX_DISK.",
+            "Maximum size of the audit log; beyond it, its oldest entries are removed, and `flyte"
+            " audit verify` says from where on the log is whole. At most an eighth of"
+            " FLYTE_MAX_DISK.",
             STORE,
             "SIZE",
             shown="256MiB",
@@ -269,8 +301,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Setting(
             "FLYTE_MAX_OLD_FLOWS",
             parse_disk,
-            "How much flow versions may take that are replaced or deleted and that no execution in the history began with;"
-            " beyond it, the oldest of them are removed. At most an eighth of FLYTE_MAX_DISK.",
+            "How much flow versions may take that are replaced or deleted and that no execution in"
+            " the history began with; beyond it, the oldest of them are removed. At most an eighth"
+            " of FLYTE_MAX_DISK.",
             STORE,
             "SIZE",
             shown="64MiB",
@@ -281,8 +314,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Setting(
             "FLYTE_MAX_WAL",
             parse_disk,
-            "The largest size of SQLite's write-ahead log, which cannot be shortened while another program reads an old state of"
-            " the database. Beyond it, all writes are refused with 503 until that read ends.",
+            "The largest size of SQLite's write-ahead log, which cannot be shortened while another"
+            " program reads an old state of the database. Beyond it, all writes are refused with"
+            " 503 until that read ends.",
             STORE,
             "SIZE",
             shown="1GiB, or FLYTE_MAX_DISK if that is less",
@@ -293,8 +327,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Setting(
             "FLYTE_SECRETS_KEY_FILE",
             parse_path,
-            "A file with the keys that encrypt the secrets in the datastore, one in each line, the newest first."
-            " `flyte data new-key` makes one.",
+            "A file with the keys that encrypt the secrets in the datastore, one in each line, the"
+            " newest first. `flyte data new-key` makes one.",
             STORE,
             "FILE",
             shown="no secrets can be kept",
@@ -305,7 +339,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Setting(
             "FLYTE_SECRETS_KEYS",
             parse_keys,
-            "The keys themselves, separated by commas; unlike a file, they are visible in process listings.",
+            "The keys themselves, separated by commas; unlike a file, they are visible in process"
+            " listings.",
             STORE,
             "KEYS",
             shown="none",
@@ -315,7 +350,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     delete_dead_packs: Annotated[
         bool,
         Setting(
-            "FLYTE_SHOULD_DELETE_DEAD_PACKS", parse_flag, "Whether to forget packs that were not seen for long.", PACKS, "BOOLEAN"
+            "FLYTE_SHOULD_DELETE_DEAD_PACKS",
+            parse_flag,
+            "Whether to forget packs that were not seen for long.",
+            PACKS,
+            "BOOLEAN",
         ),
     ] = False
     dead_packs_at: Annotated[
@@ -344,7 +383,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Setting(
             "FLYTE_AUTH",
             parse_auth,
-            "tokens: requests require a token created by this server. Works together with an OpenID provider.",
+            "tokens: requests require a token created by this server. Works together with an OpenID"
+            " provider.",
             AUTH,
             "KIND",
             shown="none; off without an OpenID provider",
@@ -366,7 +406,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Setting(
             "FLYTE_AUTH_POLICY_PATH",
             parse_path,
-            "The YAML file with the claims required for each request; needs the issuer and the client id too.",
+            "The YAML file with the claims required for each request; needs the issuer and the"
+            " client id too.",
             AUTH,
             "FILE",
         ),
@@ -383,15 +424,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     oidc_issuer_client_id: Annotated[
         str | None,
-        Setting("FLYTE_OIDC_ISSUER_CLIENT_ID", parse_text, "The required audience of tokens.", AUTH, "ID"),
+        Setting(
+            "FLYTE_OIDC_ISSUER_CLIENT_ID",
+            parse_text,
+            "The required audience of tokens.",
+            AUTH,
+            "ID",
+        ),
     ] = None
     packs_without_token: Annotated[
         tuple[PackNetwork, ...],
         Setting(
             "FLYTE_PACKS_WITHOUT_TOKEN",
             parse_pack_networks,
-            "Packs that cannot send a token, each with the addresses from which it needs none, separated by commas:"
-            " Shell@10.1.0.0/16, Ticker[env=dev]@10.1.2.3. Any client with such an address can act as that pack.",
+            "Packs that cannot send a token, each with the addresses from which it needs none,"
+            " separated by commas: Shell@10.1.0.0/16, Ticker[env=dev]@10.1.2.3. Any client with"
+            " such an address can act as that pack.",
             AUTH,
             "PACKS",
             shown="none",
@@ -399,15 +447,30 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = ()
     log_level: Annotated[
         str,
-        Setting("LOGLEVEL", parse_log_level, f"The log level: {', '.join(LOG_LEVELS)}.", LOGGING, "LEVEL"),
+        Setting(
+            "LOGLEVEL",
+            parse_log_level,
+            f"The log level: {', '.join(LOG_LEVELS)}.",
+            LOGGING,
+            "LEVEL",
+        ),
     ] = "info"
     log_file: Annotated[
         str | None,
-        Setting("LOGFILE", parse_path, "The file that the log is appended to.", LOGGING, "FILE", shown="standard error"),
+        Setting(
+            "LOGFILE",
+            parse_path,
+            "The file that the log is appended to.",
+            LOGGING,
+            "FILE",
+            shown="standard error",
+        ),
     ] = None
 
     @classmethod
-    def from_environment(cls, environ: Mapping[str, str], overrides: Mapping[str, str] = {}) -> Self:
+    def from_environment(
+        cls, environ: Mapping[str, str], overrides: Mapping[str, str] = {}
+    ) -> Self:
         """Read all settings; `overrides`, by field, take precedence over `environ`.
 
         Blank counts as not given. Raise `SettingsError` with every fault at once.
@@ -418,7 +481,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return settings
 
     @classmethod
-    def read(cls, environ: Mapping[str, str], overrides: Mapping[str, str] = {}) -> tuple[Self, list[Problem]]:
+    def read(
+        cls, environ: Mapping[str, str], overrides: Mapping[str, str] = {}
+    ) -> tuple[Self, list[Problem]]:
         """Read all settings as `from_environment` does.
 
         Return every fault, and the settings with the faulty ones left out.
@@ -434,8 +499,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             except ValueError as fault:
                 shown = "what is given" if setting.is_secret else repr(without_password(given))
                 problems.append(Problem(name, f"{shown} {fault}"))
-        problems.extend(_lone_faults(environ, overrides, TLS, "TLS needs both, or neither for plain HTTP"))
-        problems.extend(_lone_faults(environ, overrides, OIDC, "auth by tokens of an OpenID provider needs all three"))
+        problems.extend(
+            _lone_faults(environ, overrides, TLS, "TLS needs both, or neither for plain HTTP")
+        )
+        problems.extend(
+            _lone_faults(
+                environ, overrides, OIDC, "auth by tokens of an OpenID provider needs all three"
+            )
+        )
         problems.extend(_store_faults(environ, overrides))
         values.setdefault("store", values.get("mongodb_host") or cls().store)
         if values.get("tls_cert_path"):
@@ -451,7 +522,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.auth is not None or self.auth_policy_path is not None
 
 
-def _given(field: str, setting: Setting, environ: Mapping[str, str], overrides: Mapping[str, str]) -> tuple[str, str]:
+def _given(
+    field: str, setting: Setting, environ: Mapping[str, str], overrides: Mapping[str, str]
+) -> tuple[str, str]:
     if field in overrides:
         return option_of(field), overrides[field].strip()
     return setting.variable, environ.get(setting.variable, "").strip()
@@ -462,7 +535,9 @@ OIDC = ("auth_policy_path", "oidc_issuer_url", "oidc_issuer_client_id")
 """Settings that must be given together."""
 
 
-def _lone_faults(environ: Mapping[str, str], overrides: Mapping[str, str], fields: Sequence[str], why: str) -> Iterator[Problem]:
+def _lone_faults(
+    environ: Mapping[str, str], overrides: Mapping[str, str], fields: Sequence[str], why: str
+) -> Iterator[Problem]:
     settings = dict(table())
     given = dict(_given(field, settings[field], environ, overrides) for field in fields)
     there = [name for name, text in given.items() if text]
@@ -477,7 +552,9 @@ def _store_faults(environ: Mapping[str, str], overrides: Mapping[str, str]) -> I
         _given(field, settings[field], environ, overrides) for field in ("store", "mongodb_host")
     ]
     if is_named and is_set:
-        yield Problem(host, f"is set, and so is {store}; both select the database; unset one of them")
+        yield Problem(
+            host, f"is set, and so is {store}; both select the database; unset one of them"
+        )
 
 
 def table() -> list[tuple[str, Setting]]:
@@ -506,9 +583,14 @@ def unknown_variables(environ: Mapping[str, str]) -> list[Problem]:
     variables = [setting.variable for _, setting in table()]
     known = [name for name in (*variables, *PACK_VARIABLES) if name.startswith("FLYTE_")]
     strange = [
-        name for name in sorted(environ) if name.startswith("FLYTE_") and name not in known and not name.startswith(PACK_PREFIXES)
+        name
+        for name in sorted(environ)
+        if name.startswith("FLYTE_") and name not in known and not name.startswith(PACK_PREFIXES)
     ]
-    return [Problem(name, f"is not a setting of Flyte and is ignored{_nearest(name, known)}") for name in strange]
+    return [
+        Problem(name, f"is not a setting of Flyte and is ignored{_nearest(name, known)}")
+        for name in strange
+    ]
 
 
 def _nearest(name: str, known: list[str]) -> str:

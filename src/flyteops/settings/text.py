@@ -24,13 +24,25 @@ def parse_host(value: str) -> str:
     """Read an address or a host name, without a port."""
     bare = value.removeprefix("[").removesuffix("]")
     if not re.fullmatch(r"[A-Za-z0-9_.-]+|[0-9A-Fa-f:.]+(%\w+)?", bare):
-        raise ValueError("is not an address; give one such as 127.0.0.1, ::1 or 0.0.0.0, and the port with FLYTE_PORT")
+        raise ValueError(
+            "is not an address; give one such as 127.0.0.1, ::1 or 0.0.0.0, and the port with"
+            " FLYTE_PORT"
+        )
     return bare
 
 
 def parse_flag(value: str) -> bool:
     """Read a truth value."""
-    known = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+    known = {
+        "true": True,
+        "1": True,
+        "yes": True,
+        "on": True,
+        "false": False,
+        "0": False,
+        "no": False,
+        "off": False,
+    }
     if value.lower() not in known:
         raise ValueError("is neither true nor false; give one of them")
     return known[value.lower()]
@@ -38,7 +50,9 @@ def parse_flag(value: str) -> bool:
 
 def parse_log_level(value: str) -> str:
     """Read a log level, in any case."""
-    level = {"warn": "warning", "fatal": "critical", "trace": "debug"}.get(value.lower(), value.lower())
+    level = {"warn": "warning", "fatal": "critical", "trace": "debug"}.get(
+        value.lower(), value.lower()
+    )
     if level not in LOG_LEVELS:
         raise ValueError(f"is not a log level; give one of {', '.join(LOG_LEVELS)}")
     return level

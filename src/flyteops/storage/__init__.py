@@ -49,8 +49,9 @@ def open_store(  # noqa: PLR0913 - options of different backends, by keyword
     if scheme in MONGODB:
         return _mongodb(url, keep_for)
     raise _refusal(
-        f"is {shown(url)!r}; a store is named as sqlite:///relative/path.db, sqlite:////absolute/path.db,"
-        " postgresql://user:password@host/database or mongodb://user:password@host/database"
+        f"is {shown(url)!r}; a store is named as sqlite:///relative/path.db,"
+        " sqlite:////absolute/path.db, postgresql://user:password@host/database or"
+        " mongodb://user:password@host/database"
     )
 
 
@@ -66,29 +67,35 @@ def shown(url: str) -> str:
         return url
     if scheme in POSTGRES:
         return shown_uri(url)
-    account, _, place = rest.rpartition("@")  # before the options are cut off: a password may hold a ?
+    # Before the options are cut off: a password may hold a ?
+    account, _, place = rest.rpartition("@")
     user, place = account.partition(":")[0], place.partition("?")[0]
     return f"{scheme}://{user}@{place}" if user else f"{scheme}://{place}"
 
 
 def _postgres(url: str, direct_url: str | None, pool_size: int | None) -> Store:
-    from flyteops.storage.postgres import PostgresStore  # noqa: PLC0415 - a backend is loaded only where it is used
+    # A backend is loaded only where it is used.
+    from flyteops.storage.postgres import PostgresStore  # noqa: PLC0415
 
     return PostgresStore(url, direct_url=direct_url, name=shown(url), size=pool_size or POOL_SIZE)
 
 
 def _mongodb(url: str, keep_for: timedelta | None) -> Store:
-    from flyteops.storage.mongodb import MongoStore  # noqa: PLC0415 - a backend is loaded only where it is used
+    # A backend is loaded only where it is used.
+    from flyteops.storage.mongodb import MongoStore  # noqa: PLC0415
 
     return MongoStore(url, name=shown(url), keep_for=keep_for)
 
 
 def _sqlite(url: str, rest: str, max_log_bytes: int | None, scratch: Path | None) -> Store:
-    from flyteops.storage.sqlite import SqliteStore  # noqa: PLC0415 - a backend is loaded only where it is used
+    # A backend is loaded only where it is used.
+    from flyteops.storage.sqlite import SqliteStore  # noqa: PLC0415
 
     path = rest.removeprefix("/")
     if not rest.startswith("/") or not path or path.endswith("/") or path == ":memory:":
-        raise _refusal(f"is {url!r}; the path of a file must follow sqlite:///, as in sqlite:///flyte.db")
+        raise _refusal(
+            f"is {url!r}; the path of a file must follow sqlite:///, as in sqlite:///flyte.db"
+        )
     bound = {} if max_log_bytes is None else {"max_log_bytes": max_log_bytes}
     return SqliteStore(path, scratch=scratch, **bound)
 
@@ -110,7 +117,10 @@ def is_there(url: str) -> bool:
 
 def store_faults(url: str) -> Iterator[str]:
     """Yield the faults of a store's location that can be seen without opening it."""
-    for schemes, driver, extra in ((POSTGRES, "asyncpg", "postgres"), (MONGODB, "pymongo", "mongodb")):
+    for schemes, driver, extra in (
+        (POSTGRES, "asyncpg", "postgres"),
+        (MONGODB, "pymongo", "mongodb"),
+    ):
         if url.partition("://")[0] in schemes:
             if find_spec(driver) is None:
                 yield (

@@ -56,7 +56,9 @@ async def write_backup(store: Store, file: BinaryIO, made_at: datetime, report: 
                     tally.add(kind_of(record), line)
                 lines.write(b"".join([line + b"\n" for line in encoded]))
                 report("saving", tally)
-        lines.write(msgspec.json.encode(BackupTrailer(tally.counts, tally.checkpoint.checksum)) + b"\n")
+        lines.write(
+            msgspec.json.encode(BackupTrailer(tally.counts, tally.checkpoint.checksum)) + b"\n"
+        )
     return tally
 
 
@@ -106,7 +108,9 @@ def _read(file: BinaryIO, tally: Tally) -> Iterator[tuple[Stored, int]]:
             record = decode_line(line)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             place = f"record {tally.checkpoint.records + 1}"
-            raise InputError(f"The backup is not as it was written: {place} cannot be understood ({error}).") from error
+            raise InputError(
+                f"The backup is not as it was written: {place} cannot be understood ({error})."
+            ) from error
         if isinstance(record, BackupTrailer):
             end = record
             continue
@@ -115,7 +119,9 @@ def _read(file: BinaryIO, tally: Tally) -> Iterator[tuple[Stored, int]]:
     if end is None:
         raise InputError("The backup is cut off: its end is missing.")
     if (end.counts, end.checksum) != (tally.counts, tally.checkpoint.checksum):
-        raise InputError("The backup is not as it was written: counts or checksum at its end say something else.")
+        raise InputError(
+            "The backup is not as it was written: counts or checksum at its end say something else."
+        )
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:
@@ -130,7 +136,11 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
     except EOFError as error:
         raise InputError("The backup is cut off: it ends in the middle.") from error
     except (gzip.BadGzipFile, zlib.error) as error:
-        fault = f"The backup is not as it was written: {error}." if is_backup else "This is no backup of Flyte."
+        fault = (
+            f"The backup is not as it was written: {error}."
+            if is_backup
+            else "This is no backup of Flyte."
+        )
         raise InputError(fault) from error
 
 
@@ -141,5 +151,6 @@ def _check_head(line: bytes) -> None:
         raise InputError("This is no backup of Flyte.") from error
     if head.format > FORMAT:
         raise InputError(
-            f"The backup was made by Flyte {head.version} in format {head.format}; this version knows {FORMAT}. Install that one."
+            f"The backup was made by Flyte {head.version} in format {head.format}; this version"
+            f" knows {FORMAT}. Install that one."
         )

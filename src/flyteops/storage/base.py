@@ -12,7 +12,15 @@ foreign, corrupt or newer database, or one that another server holds.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from hashlib import blake2b
@@ -39,7 +47,15 @@ from flyteops.model import (
     RoutingKey,
 )
 from flyteops.storage.record import Checkpoint, Stored
-from flyteops.transition import DueSchedule, FailAction, LateResult, NeedsOperator, RetryAction, ScheduledRun, ScheduleEntry
+from flyteops.transition import (
+    DueSchedule,
+    FailAction,
+    LateResult,
+    NeedsOperator,
+    RetryAction,
+    ScheduledRun,
+    ScheduleEntry,
+)
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -247,7 +263,8 @@ class Rows(tuple[T, ...]):
         for row in rows:
             try:
                 items.append(read(row))
-            except Exception as error:  # noqa: BLE001 - rows may hold anything, as others can write to the database
+            # Rows may hold anything, as others can write to the database.
+            except Exception as error:  # noqa: BLE001
                 unreadable.append(UnreadableEntry(name_of(row), error))
         return cls(items, unreadable)
 
@@ -257,8 +274,17 @@ def readable(what: str) -> Iterator[None]:
     """Raise `UnreadableError` when stored data that is read inside the block cannot be decoded."""
     try:
         yield
-    except (ValueError, TypeError, LookupError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
-        raise UnreadableError(f"{what} in the store cannot be read: {type(error).__name__}: {error}.") from error
+    except (
+        ValueError,
+        TypeError,
+        LookupError,
+        OverflowError,
+        RecursionError,
+        msgspec.MsgspecError,
+    ) as error:
+        raise UnreadableError(
+            f"{what} in the store cannot be read: {type(error).__name__}: {error}."
+        ) from error
 
 
 class Retention(msgspec.Struct, frozen=True):
@@ -329,7 +355,12 @@ class Store(ABC):
         await self.open()
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         await self.close()
 
     @abstractmethod
@@ -363,7 +394,7 @@ class Store(ABC):
         """Return problems that need attention although the store is working; costs nothing."""
         return ()
 
-    # ------------------------------------------------------------------------------------------------------------ packs
+    # ---------------------------------------------------------------------------------------- packs
 
     @abstractmethod
     async def save_pack(self, pack: Pack) -> None:
@@ -388,10 +419,12 @@ class Store(ABC):
     async def touch_packs(self, seen: Mapping[str, datetime]) -> None:
         """Move `last_seen_at` of these packs forward, never back; unknown ids are ignored."""
 
-    # ------------------------------------------------------------------------------------------------------------ flows
+    # ---------------------------------------------------------------------------------------- flows
 
     @abstractmethod
-    async def save_flow(self, version: FlowVersion, timetables: Sequence[ScheduleEntry] = ()) -> None:
+    async def save_flow(
+        self, version: FlowVersion, timetables: Sequence[ScheduleEntry] = ()
+    ) -> None:
         """Make this the current version of the flow of its name; earlier versions are kept.
 
         Its timetables replace those of the previous version, but one with the same step id and rule
@@ -421,7 +454,7 @@ class Store(ABC):
         Raise `NotFoundError`, and `UnreadableError` when it exists and cannot be read.
         """
 
-    # -------------------------------------------------------------------------------------------------------- datastore
+    # ------------------------------------------------------------------------------------ datastore
 
     @abstractmethod
     async def save_item(self, item: DataItem) -> bool:
@@ -435,7 +468,7 @@ class Store(ABC):
     async def delete_item(self, key: str) -> None:
         """Remove the item; raise `NotFoundError` if it does not exist."""
 
-    # ---------------------------------------------------------------------------------------------------------- notes
+    # ---------------------------------------------------------------------------------------- notes
 
     @abstractmethod
     async def save_note(self, note: Note, *, replaces: bool = True) -> None:
@@ -446,7 +479,12 @@ class Store(ABC):
 
     @abstractmethod
     async def list_notes(
-        self, kind: str, *, after: str | None = None, limit: int | None = None, backwards: bool = False
+        self,
+        kind: str,
+        *,
+        after: str | None = None,
+        limit: int | None = None,
+        backwards: bool = False,
     ) -> Sequence[Note]:
         """Return notes of a kind by key, those that follow `after` in that order."""
 
@@ -461,7 +499,7 @@ class Store(ABC):
         Return their number. When this raises, some of them may have been removed.
         """
 
-    # --------------------------------------------------------------------------------------------- the life of an event
+    # ------------------------------------------------------------------------- the life of an event
 
     @abstractmethod
     async def record(self, event: Event, outcome: Evaluation, *, key: str | None = None) -> str:
@@ -476,7 +514,13 @@ class Store(ABC):
 
     @abstractmethod
     async def claim(
-        self, pack: PackRef, at: datetime, *, action_name: str | None = None, limit: int = 1, seed: bytes = b""
+        self,
+        pack: PackRef,
+        at: datetime,
+        *,
+        action_name: str | None = None,
+        limit: int = 1,
+        seed: bytes = b"",
     ) -> Sequence[Claimed]:
         """Hand out the oldest NEW actions that this pack may execute, making them PENDING.
 
@@ -488,16 +532,18 @@ class Store(ABC):
         """
 
     @abstractmethod
-    async def finish(self, action_id: str, result: Event, decide: Decide) -> Evaluation | LateResult | None:
+    async def finish(
+        self, action_id: str, result: Event, decide: Decide
+    ) -> Evaluation | LateResult | None:
         """Apply a result: store its event with all consequences that `decide` returns.
 
         The action becomes FATAL when the event is named so, else SUCCESS, at `result.received_at`.
-        When `decide` returns `LateResult`, the event is kept with that attempt, the first one of each,
-        and nothing else changes; when it returns None, nothing changes. Return the decision that
-        was carried out. Raise `NotFoundError`
-        for an unknown action, and `ConflictError` when `decide` finishes one that is neither
-        PENDING nor UNKNOWN. No two results are decided upon the same state of an execution, so only
-        one of the actions that they request per step is created.
+        When `decide` returns `LateResult`, the event is kept with that attempt, the first one of
+        each, and nothing else changes; when it returns None, nothing changes. Return the decision
+        that was carried out. Raise `NotFoundError` for an unknown action, and `ConflictError` when
+        `decide` finishes one that is neither PENDING nor UNKNOWN. No two results are decided upon
+        the same state of an execution, so only one of the actions that they request per step is
+        created.
         """
 
     @abstractmethod
@@ -509,7 +555,9 @@ class Store(ABC):
         """
 
     @abstractmethod
-    async def release(self, action_id: str, at: datetime, check: Check, *, counts: bool) -> RoutingKey:
+    async def release(
+        self, action_id: str, at: datetime, check: Check, *, counts: bool
+    ) -> RoutingKey:
         """Make a PENDING or UNKNOWN action NEW again; return its address.
 
         Unless it `counts`, the last attempt is forgotten, as it never reached a pack. Raise as
@@ -538,7 +586,9 @@ class Store(ABC):
         """
 
     @abstractmethod
-    async def renew_leases(self, at: datetime, *, if_unattended_for: timedelta | None = None) -> bool:
+    async def renew_leases(
+        self, at: datetime, *, if_unattended_for: timedelta | None = None
+    ) -> bool:
         """Record that a server is using the store, and restart all leases at a time.
 
         Return whether they were restarted. With `if_unattended_for`, restart them only when no
@@ -547,10 +597,12 @@ class Store(ABC):
         after `at` is not shortened.
         """
 
-    # ------------------------------------------------------------------------------------------------------------ audit
+    # ---------------------------------------------------------------------------------------- audit
 
     @abstractmethod
-    async def list_executions(self, which: ExecutionFilter, start: int, limit: int) -> Page[Execution]:
+    async def list_executions(
+        self, which: ExecutionFilter, start: int, limit: int
+    ) -> Page[Execution]:
         """Return executions in which one action satisfies the whole filter, latest activity first.
 
         Activity is the latest time of any state of an action; later created ones come first where
@@ -567,7 +619,9 @@ class Store(ABC):
         """Return the action; raise `NotFoundError`."""
 
     @abstractmethod
-    async def list_actions(self, which: ActionFilter, start: int, limit: int) -> Sequence[ActionStatus]:
+    async def list_actions(
+        self, which: ActionFilter, start: int, limit: int
+    ) -> Sequence[ActionStatus]:
         """Return actions, oldest first."""
 
     @abstractmethod
@@ -581,7 +635,7 @@ class Store(ABC):
     async def get_event(self, event_id: str) -> EventRecord:
         """Return the event with all decisions about it; raise `NotFoundError`."""
 
-    # ---------------------------------------------------------------------------------------------------------- growth
+    # --------------------------------------------------------------------------------------- growth
 
     @abstractmethod
     async def purge(self, what: Retention, *, limit: int = 1000) -> Purged:
@@ -596,7 +650,7 @@ class Store(ABC):
     async def purge_versions(self, what: VersionBound, *, limit: int = 100) -> PurgedVersions:
         """Remove unused flow versions, at most `limit`; record since when the others are unused."""
 
-    # ------------------------------------------------------------------------------------------------- moving and backup
+    # ---------------------------------------------------------------------------- moving and backup
 
     @abstractmethod
     def export(self, *, partly: bool = False) -> AsyncGenerator[Sequence[Stored], None]:

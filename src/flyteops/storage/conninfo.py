@@ -22,7 +22,10 @@ TLS_OPTIONS = (
 )  # fmt: skip
 """Options that the driver reads from a URI only."""
 
-UNREADABLE = "has a port that is not a number from 1 to 65535; in a user name or password, ? must be percent-encoded, as %3F"
+UNREADABLE = (
+    "has a port that is not a number from 1 to 65535; in a user name or password, ? must be"
+    " percent-encoded, as %3F"
+)
 
 TLS_FILES = ("sslcert", "sslkey", "sslrootcert", "sslcrl")
 
@@ -32,8 +35,14 @@ DRIVER_OPTIONS = ("passfile", "service", "target_session_attrs", "krbsrvname", "
 """Options that the driver takes as arguments."""
 
 WITHOUT_EFFECT = (
-    "sslsni", "sslcompression", "sslcertmode", "gssencmode", "gssdelegation", "fallback_application_name", "client_encoding",
-)  # fmt: skip
+    "sslsni",
+    "sslcompression",
+    "sslcertmode",
+    "gssencmode",
+    "gssdelegation",
+    "fallback_application_name",
+    "client_encoding",
+)
 """Options of libpq without effect: the driver always sends the host's name, and text as UTF-8."""
 
 FOREIGN: Mapping[str, str] = {
@@ -165,7 +174,9 @@ class _Parser:
             user_timeout=self._number("tcp_user_timeout") or None,
         )
         self.is_shuffled = self._choice("load_balance_hosts", "disable", "random") == "random"
-        self.binds_channel = self._choice("channel_binding", "disable", "prefer", "require") == "require"
+        self.binds_channel = (
+            self._choice("channel_binding", "disable", "prefer", "require") == "require"
+        )
         self.tls = self._tls()
         self.driver = self._pop(DRIVER_OPTIONS)
         self.startup = self._pop(("application_name", "options"))
@@ -232,7 +243,8 @@ class _Parser:
         if not places and own_ports:
             places = [("localhost", "")]
         return tuple(
-            Host(unquote(name), self._port(_port_of(number, port, own_ports))) for number, (name, port) in enumerate(places)
+            Host(unquote(name), self._port(_port_of(number, port, own_ports)))
+            for number, (name, port) in enumerate(places)
         )
 
     def _port(self, text: str) -> int:
@@ -249,14 +261,20 @@ class _Parser:
         if tls.get("sslrootcert") == "system" and mode not in ("", "verify-full"):
             self.faults.append("has sslrootcert=system, which needs sslmode=verify-full")
         if self.binds_channel and mode in ("disable", "allow", "prefer"):
-            self.faults.append(f"has channel_binding=require with sslmode={mode}; it needs sslmode=require or a stricter one")
+            self.faults.append(
+                f"has channel_binding=require with sslmode={mode}; it needs sslmode=require or a"
+                " stricter one"
+            )
         if self.binds_channel and not mode and tls.get("sslrootcert") != "system":
             tls["sslmode"] = "require"
         return tls
 
     def _check_without_effect(self) -> None:
         if self.options.get("gssencmode") == "require":
-            self.faults.append("has gssencmode=require, but GSSAPI encryption is not supported; encrypt with sslmode=verify-full")
+            self.faults.append(
+                "has gssencmode=require, but GSSAPI encryption is not supported; encrypt with"
+                " sslmode=verify-full"
+            )
         for name in WITHOUT_EFFECT:
             self.options.pop(name, None)
 

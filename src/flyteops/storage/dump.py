@@ -20,8 +20,14 @@ async def move(source: Store, target: Store, report: Report) -> Tally:
     """
     moved = await _load(source.export(), target, report)
     # A store that is not shared has no server now: it would not have opened.
-    if source.is_shared and (await read_all(source.export(), "checking", report)).checkpoint != moved.checkpoint:
-        raise ConflictError("The source has changed meanwhile: stop the servers that use it, empty the target, and begin again.")
+    if (
+        source.is_shared
+        and (await read_all(source.export(), "checking", report)).checkpoint != moved.checkpoint
+    ):
+        raise ConflictError(
+            "The source has changed meanwhile: stop the servers that use it, empty the target, and"
+            " begin again."
+        )
     await target.end_load()
     return moved
 
@@ -50,7 +56,9 @@ async def _load(parts: Parts, target: Store, report: Report) -> Tally:
         raise _other(begun)
     arrived = await read_all(target.export(partly=True), "verifying", report)
     if arrived.checkpoint != tally.checkpoint:
-        raise StoreError("What has arrived is not what was sent; empty the target, and begin again.")
+        raise StoreError(
+            "What has arrived is not what was sent; empty the target, and begin again."
+        )
     return tally
 
 
@@ -64,8 +72,8 @@ def _is_missing(record: Stored, tally: Tally, begun: Checkpoint) -> bool:
 
 def _other(begun: Checkpoint) -> ConflictError:
     return ConflictError(
-        f"The target holds the beginning of something else ({begun.records} records), or the source has changed since that."
-        " Empty it, and begin again."
+        f"The target holds the beginning of something else ({begun.records} records), or the source"
+        " has changed since that. Empty it, and begin again."
     )
 
 

@@ -87,7 +87,11 @@ class StoredAction(Portable, frozen=True, tag="action"):
     @property
     def result_ids(self) -> list[str]:
         """The ids of the events that were its results, in time or too late."""
-        return [each for each in (self.result_id, *(attempt.late_id for attempt in self.attempts)) if each is not None]
+        return [
+            each
+            for each in (self.result_id, *(attempt.late_id for attempt in self.attempts))
+            if each is not None
+        ]
 
 
 class StoredKey(Portable, frozen=True, tag="key"):
@@ -98,7 +102,16 @@ class StoredKey(Portable, frozen=True, tag="key"):
     kept_at: datetime
 
 
-Stored = StoredPack | StoredVersion | StoredFlow | StoredItem | StoredNote | StoredEvent | StoredAction | StoredKey
+Stored = (
+    StoredPack
+    | StoredVersion
+    | StoredFlow
+    | StoredItem
+    | StoredNote
+    | StoredEvent
+    | StoredAction
+    | StoredKey
+)
 
 KINDS: tuple[str, ...] = tuple(str(kind.__struct_config__.tag) for kind in get_args(Stored))
 """All kinds of records, in the order of an export."""

@@ -27,7 +27,13 @@ from flyteops.model import (
     Transition,
 )
 from flyteops.storage.base import PAGE_BYTES, ActionStatus
-from flyteops.storage.record import StoredAction, StoredAttempt, StoredFlow, StoredKey, StoredVersion
+from flyteops.storage.record import (
+    StoredAction,
+    StoredAttempt,
+    StoredFlow,
+    StoredKey,
+    StoredVersion,
+)
 from flyteops.transition import ScheduleEntry
 
 LOGGER = logging.getLogger("flyte.store")
@@ -115,8 +121,9 @@ def read_queue(pack_name: str, text: str, command: str) -> dict[str, str]:
 @cache
 def _report_set_aside(pack_name: str, command: str, labels: str, reason: str) -> None:
     LOGGER.error(
-        "Commands %r for pack %r are set aside, because no pack can have their labels: a label %s. The labels are %.200s."
-        " They stay NEW, as `flyte actions list` shows, until retention removes them.",
+        "Commands %r for pack %r are set aside, because no pack can have their labels: a label %s."
+        " The labels are %.200s. They stay NEW, as `flyte actions list` shows, until retention"
+        " removes them.",
         command,
         pack_name,
         reason,
@@ -127,7 +134,9 @@ def _report_set_aside(pack_name: str, command: str, labels: str, reason: str) ->
 def subsets(labels: Mapping[str, str]) -> Iterator[dict[str, str]]:
     """Return all label sets that actions for a pack may request: twice as many for each label."""
     pairs = sorted(labels.items())
-    return (dict(chosen) for count in range(len(pairs) + 1) for chosen in combinations(pairs, count))
+    return (
+        dict(chosen) for count in range(len(pairs) + 1) for chosen in combinations(pairs, count)
+    )
 
 
 def to_transitions(states: str) -> tuple[Transition, ...]:
@@ -207,7 +216,9 @@ def action_of(
     attempts: Sequence[Attempt],
 ) -> Action:
     """Return an action from its columns, its execution's and flow's ids, and related records."""
-    action_id, name, pack_name, labels, input_, step_id, step_index, context, states, due_at = columns
+    action_id, name, pack_name, labels, input_, step_id, step_index, context, states, due_at = (
+        columns
+    )
     correlation_id, flow_name, flow_uuid = head
     return Action(
         action_id=action_id,
@@ -231,7 +242,18 @@ def action_of(
 
 def status_of(columns: Iterable[Any]) -> ActionStatus:
     """Return the status of an action from its columns."""
-    action_id, name, pack_name, labels, correlation_id, flow_name, step_id, states, attempt, due_at = columns
+    (
+        action_id,
+        name,
+        pack_name,
+        labels,
+        correlation_id,
+        flow_name,
+        step_id,
+        states,
+        attempt,
+        due_at,
+    ) = columns
     transitions = readable_transitions(states)
     return ActionStatus(
         action_id=action_id,
@@ -267,7 +289,9 @@ def stored_attempt_of(columns: Iterable[Any], lease: str) -> StoredAttempt:
     These are number, pack's id, times of taking and loss, and the late event's id.
     """
     number, pack_id, taken_at, lost_at, late_id = columns
-    return StoredAttempt(number, lease, pack_id, to_instant(taken_at), to_instant_or_none(lost_at), late_id)
+    return StoredAttempt(
+        number, lease, pack_id, to_instant(taken_at), to_instant_or_none(lost_at), late_id
+    )
 
 
 def stored_action_of(columns: Iterable[Any], attempts: Sequence[StoredAttempt]) -> StoredAction:
@@ -275,7 +299,18 @@ def stored_action_of(columns: Iterable[Any], attempts: Sequence[StoredAttempt]) 
 
     These are its own, those of its execution, and the ids of its events.
     """
-    action_id, correlation_id, flow_name, flow_uuid, step_id, step_index, name, pack_name, labels, *rest = columns
+    (
+        action_id,
+        correlation_id,
+        flow_name,
+        flow_uuid,
+        step_id,
+        step_index,
+        name,
+        pack_name,
+        labels,
+        *rest,
+    ) = columns
     input_, context, timeout, trigger_id, states, result_id, due_at, wait, attempt = rest
     action = NewAction(
         action_id=action_id,
@@ -334,13 +369,19 @@ def pack_row(pack: Pack) -> tuple[object, ...]:
 
 def version_row(version: FlowVersion) -> tuple[object, ...]:
     """Return the row of a version of a flow."""
-    return version.uuid, version.flow.name, encode_json(version.flow), to_microseconds(version.saved_at)
+    return (
+        version.uuid,
+        version.flow.name,
+        encode_json(version.flow),
+        to_microseconds(version.saved_at),
+    )
 
 
 def timetable_rows(flow: StoredFlow) -> list[tuple[object, ...]]:
     """Return the rows of a flow's timetables."""
     return [
-        (flow.name, each.step_index, each.step_id, each.rule, to_microseconds_or_none(each.next_at)) for each in flow.timetables
+        (flow.name, each.step_index, each.step_id, each.rule, to_microseconds_or_none(each.next_at))
+        for each in flow.timetables
     ]
 
 
@@ -352,7 +393,12 @@ def key_row(key: StoredKey) -> tuple[object, ...]:
 def execution_row(record: StoredAction) -> tuple[object, ...]:
     """Return the row of an action's execution, with the latest activity known from this action."""
     action = record.action
-    return action.correlation_id, action.flow_name, action.flow_uuid, max(to_microseconds(each.at) for each in record.states)
+    return (
+        action.correlation_id,
+        action.flow_name,
+        action.flow_uuid,
+        max(to_microseconds(each.at) for each in record.states),
+    )
 
 
 def attempt_row(record: StoredAction, each: StoredAttempt) -> tuple[object, ...]:

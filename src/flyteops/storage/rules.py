@@ -12,7 +12,15 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from flyteops.errors import BusyError, ConflictError, NotFoundError, StoreError, UnavailableError
-from flyteops.model import FATAL, ActionSnapshot, ActionState, Evaluation, Event, FlowVersion, RoutingKey
+from flyteops.model import (
+    FATAL,
+    ActionSnapshot,
+    ActionState,
+    Evaluation,
+    Event,
+    FlowVersion,
+    RoutingKey,
+)
 from flyteops.storage.base import (
     KEPT_KEYS,
     Claimed,
@@ -26,7 +34,14 @@ from flyteops.storage.base import (
     lease_token,
 )
 from flyteops.storage.row import DELAYED, MICROSECOND, to_instant, to_microseconds
-from flyteops.transition import DueSchedule, FailAction, NeedsOperator, RetryAction, ScheduledRun, ScheduleEntry
+from flyteops.transition import (
+    DueSchedule,
+    FailAction,
+    NeedsOperator,
+    RetryAction,
+    ScheduledRun,
+    ScheduleEntry,
+)
 
 T = TypeVar("T")
 
@@ -47,7 +62,7 @@ store, when all leases are restarted."""
 ATTENDED = "attended"
 """The kind of the note with the last server activity on a shared store, by the store's clock."""
 
-# ------------------------------------------------------------------------------- preconditions
+# ------------------------------------------------------------------------------------ preconditions
 
 
 def found(value: T | None, noun: str, key: str) -> T:
@@ -125,7 +140,7 @@ def not_empty(advice: str = "name one that is") -> ConflictError:
     return ConflictError(f"The store is not empty; {advice}.")
 
 
-# ------------------------------------------------------------------------- events and their keys
+# ---------------------------------------------------------------------------- events and their keys
 
 
 def oldest_valid_key(received_at: int) -> int:
@@ -138,7 +153,7 @@ def available_actions(outcome: Evaluation) -> list[RoutingKey]:
     return [action.routing_key for action in outcome.actions if action.not_before is None]
 
 
-# ---------------------------------------------------------------------------- states of actions
+# -------------------------------------------------------------------------------- states of actions
 
 
 class StateChange(NamedTuple):
@@ -194,7 +209,7 @@ def with_lease(claimed: Claimed, timeout: int | None, now: int, seed: bytes) -> 
     )
 
 
-# ------------------------------------------------------------------------------ clocks and timers
+# -------------------------------------------------------------------------------- clocks and timers
 
 
 def check_timetables(version: FlowVersion, timetables: Iterable[ScheduleEntry]) -> None:
@@ -203,8 +218,8 @@ def check_timetables(version: FlowVersion, timetables: Iterable[ScheduleEntry]) 
         if each.next_at is not None and each.next_at <= version.saved_at:
             raise StoreError(
                 f"The step {each.step_id!r} of the flow {version.flow.name!r}, saved at"
-                f" {version.saved_at.isoformat()}, would be due at {each.next_at.isoformat()} already;"
-                " nothing was changed."
+                f" {version.saved_at.isoformat()}, would be due at {each.next_at.isoformat()}"
+                " already; nothing was changed."
             )
 
 
@@ -251,7 +266,11 @@ class TimerBatch:
     """
 
     def __init__(
-        self, rules: TimerRules, limit: int, leave_out: Collection[TimerKey], is_general: Callable[[Exception], bool]
+        self,
+        rules: TimerRules,
+        limit: int,
+        leave_out: Collection[TimerKey],
+        is_general: Callable[[Exception], bool],
     ) -> None:
         self._rules = rules
         self._is_general = is_general
@@ -297,7 +316,7 @@ class TimerBatch:
         return firing
 
 
-# -------------------------------------------------------------------------------------- retention
+# ---------------------------------------------------------------------------------------- retention
 
 
 def finished_limit(what: Retention) -> int:
@@ -316,7 +335,9 @@ def purged(executions: int, events: int, keys: int, *, limit: int, excess: int) 
     return Purged(executions, events, more=limit in (executions, events, keys), over_bytes=over)
 
 
-def surplus(unused: Iterable[tuple[T, int, int]], what: VersionBound, limit: int) -> tuple[list[T], int]:
+def surplus(
+    unused: Iterable[tuple[T, int, int]], what: VersionBound, limit: int
+) -> tuple[list[T], int]:
     """Choose the flow versions to remove; return them, and the bytes of unused ones left.
 
     `unused` are all unused versions, the oldest first: each with its length, and the time since

@@ -17,7 +17,10 @@ class StatementError(ValueError):
 
 
 class Statements:
-    """The statements of a file, as attributes. A name that does not exist is an `AttributeError`."""
+    """The statements of a file, as attributes.
+
+    A name that does not exist is an `AttributeError`.
+    """
 
     def __init__(self, text: str, where: str) -> None:
         """Parse the text; raise `StatementError` if it is malformed."""
@@ -31,7 +34,10 @@ class Statements:
         def include(match: re.Match[str]) -> str:
             found = vars(self).get(match[1])
             if found is None:
-                raise StatementError(f"{self._where}: {name!r} includes {match[1]!r}, which does not stand before it.")
+                raise StatementError(
+                    f"{self._where}: {name!r} includes {match[1]!r}, which does not stand before"
+                    " it."
+                )
             return str(found)
 
         if not block:

@@ -137,7 +137,8 @@ class Undelivered:
                 await asyncio.wait_for(asyncio.shield(self._round()), STOPPING)
         if self._claims:
             LOGGER.warning(
-                "%d commands reached nobody and could not be returned; find them with `flyte actions list --overdue`: %s",
+                "%d commands reached nobody and could not be returned; find them with `flyte"
+                " actions list --overdue`: %s",
                 len(self._claims),
                 ", ".join(sorted(self._claims)[:10]),
             )

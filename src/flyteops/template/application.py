@@ -82,21 +82,31 @@ def resolve(value: JSON, context: Mapping[str, object], runtime: Runtime = BARE_
     return compile_value(value, limits=runtime.limits).resolve(context, runtime)
 
 
-def _compiled(value: JSON, path: str, limits: Limits, faults: list[tuple[TemplateError, Problem]]) -> ValueTemplate:
+def _compiled(
+    value: JSON, path: str, limits: Limits, faults: list[tuple[TemplateError, Problem]]
+) -> ValueTemplate:
     if isinstance(value, str):
         return _compiled_text(value, path, limits, faults)
     if isinstance(value, dict):
         prefix = f"{path}." if path else ""
-        parts = {key: _compiled(item, f"{prefix}{key}", limits, faults) for key, item in value.items() if item is not None}
+        parts = {
+            key: _compiled(item, f"{prefix}{key}", limits, faults)
+            for key, item in value.items()
+            if item is not None
+        }
         return _container(value, parts, path, constant=all(map(_is_constant, parts.values())))
     if isinstance(value, list):
-        items = [_compiled(item, f"{path}[{index}]", limits, faults) for index, item in enumerate(value)]
+        items = [
+            _compiled(item, f"{path}[{index}]", limits, faults) for index, item in enumerate(value)
+        ]
         broken = any(item is None for item in value)
         return _container(value, items, path, constant=not broken and all(map(_is_constant, items)))
     return ValueTemplate(value, path, constant=value is not None or not path.endswith("]"))
 
 
-def _compiled_text(value: str, path: str, limits: Limits, faults: list[tuple[TemplateError, Problem]]) -> ValueTemplate:
+def _compiled_text(
+    value: str, path: str, limits: Limits, faults: list[tuple[TemplateError, Problem]]
+) -> ValueTemplate:
     try:
         template = compile_template(value, limits=limits)
     except TemplateError as error:

@@ -15,7 +15,14 @@ class Budget:
 
     __slots__ = ("_length", "_steps", "deadline", "room", "steps", "what")
 
-    def __init__(self, what: str, *, steps: float = math.inf, length: float = math.inf, deadline: float = math.inf) -> None:
+    def __init__(
+        self,
+        what: str,
+        *,
+        steps: float = math.inf,
+        length: float = math.inf,
+        deadline: float = math.inf,
+    ) -> None:
         self.what = what
         self.steps = self._steps = steps
         self.room = self._length = length
@@ -38,11 +45,16 @@ class Budget:
         self.steps = max(self.steps - steps, 0)
         self.room -= length
         if self.room < 0:
-            raise TemplateLimitError(f"{self.what} make more than {self._length} characters together; print less")
+            raise TemplateLimitError(
+                f"{self.what} make more than {self._length} characters together; print less"
+            )
 
     def too_many_steps(self) -> TemplateLimitError:
         """Return the error for exhausted steps."""
-        return TemplateLimitError(f"{self.what} take more than {self._steps} steps together; loop less or over fewer items")
+        return TemplateLimitError(
+            f"{self.what} take more than {self._steps} steps together; loop less or over fewer"
+            " items"
+        )
 
     def too_late(self) -> TemplateLimitError:
         """Return the error for a missed deadline."""

@@ -5,7 +5,8 @@ import re
 # The white space of Go's strings.TrimSpace and strings.Fields; Python's own set has four control
 # characters more.
 SPACES = (
-    "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+    "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
 )
 _GAP = re.compile(f"[{SPACES}]+")
 _ASCII_WORD = re.compile("[0-9A-Za-z_]")

@@ -8,9 +8,14 @@ import re
 from calendar import monthrange
 from datetime import date, datetime
 
-_NAMES = {name: str(number) for number, name in enumerate(["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"])} | {
+_NAMES = {
     name: str(number)
-    for number, name in enumerate(["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"], 1)
+    for number, name in enumerate(["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"])
+} | {
+    name: str(number)
+    for number, name in enumerate(
+        ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"], 1
+    )
 }
 _NAME = re.compile("|".join(_NAMES))
 TAGS = {
@@ -44,7 +49,10 @@ def is_due(expression: str, at: datetime) -> bool:
         raise CronError("a cron expression has 5 or 6 fields")
     values = (at.minute, at.hour, at.day, at.month, at.isoweekday() % 7, at.year)
     return all(
-        field in _ANY or _field_is_due(_NAME.sub(lambda name: _NAMES[name[0]], field), position, values[position], at)
+        field in _ANY
+        or _field_is_due(
+            _NAME.sub(lambda name: _NAMES[name[0]], field), position, values[position], at
+        )
         for position, field in enumerate(fields)
     )
 

@@ -24,7 +24,9 @@ def event_value(  # noqa: PLR0913 - an event has these parts; all are named
     where they are read.
     """
     received = _time(received_at)
-    pack = Struct("execution.Pack", {"Id": pack_id, "Name": pack_name, "Labels": LabelsValue(pack_labels)})
+    pack = Struct(
+        "execution.Pack", {"Id": pack_id, "Name": pack_name, "Labels": LabelsValue(pack_labels)}
+    )
     fields = {
         "Name": name,
         "Pack": pack,

@@ -77,7 +77,9 @@ def _unmarshal_json(state: RenderState, arguments: list[Any]) -> dict[str, Any]:
     given = arguments[0]
     state.check_length(len(given) * 2)
     try:
-        value = from_json(json.loads(given, parse_constant=_not_json, parse_int=_number, parse_float=_number))
+        value = from_json(
+            json.loads(given, parse_constant=_not_json, parse_int=_number, parse_float=_number)
+        )
     except ValueError as error:
         raise TemplateAbort(f"unmarshalJson: {error}") from None
     if value is None:
@@ -91,7 +93,9 @@ def _template(state: RenderState, arguments: list[Any]) -> str:
     source, context = text(arguments[0]), arguments[1]
     for key in context:
         if not _IDENTIFIER.fullmatch(key):
-            raise TemplateAbort(f"cannot resolve template: context-key '{key}' is not a valid identifier")
+            raise TemplateAbort(
+                f"cannot resolve template: context-key '{key}' is not a valid identifier"
+            )
     state.enter()
     state.charge(20 + len(source))
     kept = state.context, state.scope, state.autoescape, state.memory

@@ -4,16 +4,40 @@ import re
 from collections.abc import Callable
 
 from flyteops.template.gotime import Time
-from flyteops.template.value import LISTS, MAPS, TEXTS, Function, Struct, Value, element, float_text, go_type, text, to_bytes
+from flyteops.template.value import (
+    LISTS,
+    MAPS,
+    TEXTS,
+    Function,
+    Struct,
+    Value,
+    element,
+    float_text,
+    go_type,
+    text,
+    to_bytes,
+)
 
 _VERB = re.compile(r"%([-+# 0]*)([0-9]*)(?:(\.)([0-9]*))?(?:\[([0-9]+)\])?(.)?", re.DOTALL)
 _WIDEST = 1_000_000
 _RADIX = {"d": "d", "v": "d", "b": "b", "o": "o", "x": "x", "X": "X"}
 _PREFIX = {"b": "0b", "o": "0", "x": "0x", "X": "0X"}
-_QUOTED = {"\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v", "\\": "\\\\", '"': '\\"'}
+_QUOTED = {
+    "\a": "\\a",
+    "\b": "\\b",
+    "\f": "\\f",
+    "\n": "\\n",
+    "\r": "\\r",
+    "\t": "\\t",
+    "\v": "\\v",
+    "\\": "\\\\",
+    '"': '\\"',
+}
 
 
-def sprintf(layout: str, value: object, check_length: Callable[[int], None], charge: Callable[[int], None]) -> str:
+def sprintf(
+    layout: str, value: object, check_length: Callable[[int], None], charge: Callable[[int], None]
+) -> str:
     """Print the value in the layout.
 
     `check_length` is called with the lengths of texts before they are made, and `charge` with the
@@ -36,7 +60,9 @@ class _Verb:
 
 
 class _Printer:
-    def __init__(self, value: object, check_length: Callable[[int], None], charge: Callable[[int], None]) -> None:
+    def __init__(
+        self, value: object, check_length: Callable[[int], None], charge: Callable[[int], None]
+    ) -> None:
         self.value = value
         self.used = False
         self.indexed = False
@@ -46,7 +72,11 @@ class _Printer:
     def run(self, layout: str) -> str:
         result = _VERB.sub(self._replace, layout)
         if not self.used and not self.indexed:
-            shown = "<nil>" if self.value is None else f"{go_type(self.value)}={self._plain(self.value)}"
+            shown = (
+                "<nil>"
+                if self.value is None
+                else f"{go_type(self.value)}={self._plain(self.value)}"
+            )
             result += f"%!(EXTRA {shown})"
         return result
 
@@ -56,7 +86,12 @@ class _Printer:
         return self.show(_Verb(match), value)
 
     def _replace(self, match: re.Match[str]) -> str:
-        too_wide = len(match[2]) > 7 or len(match[4] or "") > 7 or int(match[2] or 0) > _WIDEST or int(match[4] or 0) > _WIDEST
+        too_wide = (
+            len(match[2]) > 7
+            or len(match[4] or "") > 7
+            or int(match[2] or 0) > _WIDEST
+            or int(match[4] or 0) > _WIDEST
+        )
         if not match[6] or too_wide:
             return "%!(NOVERB)"
         verb = _Verb(match)
@@ -79,7 +114,11 @@ class _Printer:
         self.charge(2)
         if verb.letter == "T":
             return self._pad(verb, go_type(value))
-        if verb.letter == "v" or verb.letter in _KINDS.get(type(value), "") or type(value) in _PARTED:
+        if (
+            verb.letter == "v"
+            or verb.letter in _KINDS.get(type(value), "")
+            or type(value) in _PARTED
+        ):
             return self._valid(verb, value)
         if type(value) is Time and verb.letter in "sqxX":
             return self._valid(verb, text(value))
@@ -110,10 +149,17 @@ class _Printer:
             items = [self._inner(verb, element(item)) for item in value]
             result = f"[{' '.join(items)}]"
         elif type(value) in MAPS:
-            items = [f"{self.show(verb, name)}:{self._inner(verb, element(value[name]))}" for name in sorted(value)]
+            items = [
+                f"{self.show(verb, name)}:{self._inner(verb, element(value[name]))}"
+                for name in sorted(value)
+            ]
             result = f"map[{' '.join(items)}]"
         else:
-            items = [self._inner(verb, item) for item in value.fields.values() if type(item) is not Function]
+            items = [
+                self._inner(verb, item)
+                for item in value.fields.values()
+                if type(item) is not Function
+            ]
             result = f"{{{' '.join(items)}}}"
         self.check_length(len(result))
         return result
@@ -217,7 +263,11 @@ def _decimal(value: float) -> tuple[str, str, int]:
 
 
 def _quoted(string: str) -> str:
-    return '"' + "".join(_QUOTED.get(c) or (c if c.isprintable() else _escaped(c)) for c in string) + '"'
+    return (
+        '"'
+        + "".join(_QUOTED.get(c) or (c if c.isprintable() else _escaped(c)) for c in string)
+        + '"'
+    )
 
 
 def _escaped(character: str) -> str:
@@ -231,4 +281,8 @@ def _escaped(character: str) -> str:
 
 _EXPONENT_FROM = 6
 _PARTED = frozenset([*LISTS, *MAPS, Struct])
-_KINDS: dict[type, str] = dict.fromkeys(TEXTS, "sqxX") | {bool: "t", int: "dboxXcqU", float: "beEfFgGxX"}
+_KINDS: dict[type, str] = dict.fromkeys(TEXTS, "sqxX") | {
+    bool: "t",
+    int: "dboxXcqU",
+    float: "beEfFgGxX",
+}

@@ -20,10 +20,14 @@ _MONTHS = [
 ]
 _DAYS = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"]
 _LAYOUT = re.compile(
-    r"January|Jan(?![a-z])|Monday|Mon(?![a-z])|MST|002|0[1-6]|15|1|2006|2|__2|_(?=2006)|_2|3|4|5|PM|pm"
+    r"January|Jan(?![a-z])|Monday|Mon(?![a-z])|MST|002|0[1-6]|15|1|2006|2|__2|_(?=2006)|_2|3|4|5|"
+    r"PM|pm"
     r"|[-Z]07:00:00|[-Z]070000|[-Z]07:00|[-Z]0700|[-Z]07|[.,](?:0+|9+)(?![0-9])"
 )
-_RFC3339 = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d?):(\d\d):(\d\d)(?:[.,](\d+))?(?:(Z)|([+-])(\d\d):(\d\d))", re.ASCII)
+_RFC3339 = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)T(\d\d?):(\d\d):(\d\d)(?:[.,](\d+))?(?:(Z)|([+-])(\d\d):(\d\d))",
+    re.ASCII,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,9 @@ class Time:
         return self._field(code)
 
     def _fraction(self, code: str) -> str:
-        digits = f"{self.at.microsecond:06d}{self.nanosecond:03d}".ljust(len(code) - 1, "0")[: len(code) - 1]
+        digits = f"{self.at.microsecond:06d}{self.nanosecond:03d}".ljust(len(code) - 1, "0")[
+            : len(code) - 1
+        ]
         if code[1] == "9":
             digits = digits.rstrip("0")
             return code[0] + digits if digits else ""
@@ -83,15 +89,31 @@ class Time:
         hour = at.hour % 12 or 12
         day_of_year = at.timetuple().tm_yday
         fields = {
-            "January": _MONTHS[at.month - 1], "Jan": _MONTHS[at.month - 1][:3], "1": str(at.month), "01": f"{at.month:02d}",
-            "Monday": _DAYS[self.weekday], "Mon": _DAYS[self.weekday][:3],
-            "2": str(at.day), "_2": f"{at.day:2d}", "02": f"{at.day:02d}",
-            "__2": f"{day_of_year:3d}", "002": f"{day_of_year:03d}",
-            "2006": f"{at.year:04d}", "06": f"{at.year % 100:02d}", "_": "_",
-            "15": f"{at.hour:02d}", "3": str(hour), "03": f"{hour:02d}", "PM": "AM" if at.hour < 12 else "PM",
+            "January": _MONTHS[at.month - 1],
+            "Jan": _MONTHS[at.month - 1][:3],
+            "1": str(at.month),
+            "01": f"{at.month:02d}",
+            "Monday": _DAYS[self.weekday],
+            "Mon": _DAYS[self.weekday][:3],
+            "2": str(at.day),
+            "_2": f"{at.day:2d}",
+            "02": f"{at.day:02d}",
+            "__2": f"{day_of_year:3d}",
+            "002": f"{day_of_year:03d}",
+            "2006": f"{at.year:04d}",
+            "06": f"{at.year % 100:02d}",
+            "_": "_",
+            "15": f"{at.hour:02d}",
+            "3": str(hour),
+            "03": f"{hour:02d}",
+            "PM": "AM" if at.hour < 12 else "PM",
             "pm": "am" if at.hour < 12 else "pm",
-            "4": str(at.minute), "04": f"{at.minute:02d}", "5": str(at.second), "05": f"{at.second:02d}", "MST": self.zone,
-        }  # fmt: skip
+            "4": str(at.minute),
+            "04": f"{at.minute:02d}",
+            "5": str(at.second),
+            "05": f"{at.second:02d}",
+            "MST": self.zone,
+        }
         return fields[code]
 
     @property
@@ -119,7 +141,9 @@ class Time:
     def unix_nanoseconds(self) -> int:
         """Return the nanoseconds since 1970."""
         since = self.at - datetime(1970, 1, 1, tzinfo=UTC)
-        return ((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds) * 1_000 + self.nanosecond
+        return (
+            (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+        ) * 1_000 + self.nanosecond
 
 
 def _zone(sign: str | None, hours: int, minutes: int) -> timezone:

@@ -80,7 +80,9 @@ def _comment(source: str, start: int) -> int:
     end = source.find("#}", start + 2)
     inside = source[start + 2 : len(source) if end < 0 else end]
     if "\n" in inside:
-        raise located(TemplateSyntaxError("Newline not permitted in a single-line comment."), source, start)
+        raise located(
+            TemplateSyntaxError("Newline not permitted in a single-line comment."), source, start
+        )
     if end < 0 or "\x01" in inside:
         raise located(TemplateSyntaxError("Single-line comment not closed."), source, start)
     return end + 2
@@ -129,7 +131,9 @@ def _stray(source: str, position: int) -> int:
         position += 1
     character = source[position : position + 1]
     if character == "\n":
-        raise located(TemplateSyntaxError("Newline not allowed within tag/variable."), source, position)
+        raise located(
+            TemplateSyntaxError("Newline not allowed within tag/variable."), source, position
+        )
     if character in ('"', "'") and character:
         raise located(TemplateSyntaxError(_string_fault(source, position)), source, position)
     return position

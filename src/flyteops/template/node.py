@@ -28,7 +28,9 @@ def constant(value: object) -> Evaluate:
     return lambda _: value
 
 
-def prefixed(operand: Evaluate, operators: Sequence[Callable[[Any], Any]], source: str, offset: int) -> Evaluate:
+def prefixed(
+    operand: Evaluate, operators: Sequence[Callable[[Any], Any]], source: str, offset: int
+) -> Evaluate:
     """Apply `not`, then the sign."""
 
     def evaluate(state: RenderState) -> object:
@@ -43,7 +45,9 @@ def prefixed(operand: Evaluate, operators: Sequence[Callable[[Any], Any]], sourc
     return evaluate
 
 
-def left_chain(first: Evaluate, rest: Sequence[tuple[Binary, Evaluate, int]], source: str) -> Evaluate:
+def left_chain(
+    first: Evaluate, rest: Sequence[tuple[Binary, Evaluate, int]], source: str
+) -> Evaluate:
     """Apply operators from left to right."""
 
     def evaluate(state: RenderState) -> object:
@@ -59,7 +63,9 @@ def left_chain(first: Evaluate, rest: Sequence[tuple[Binary, Evaluate, int]], so
     return evaluate
 
 
-def right_chain(operands: Sequence[Evaluate], operators: Sequence[tuple[str, int]], source: str) -> Evaluate:
+def right_chain(
+    operands: Sequence[Evaluate], operators: Sequence[tuple[str, int]], source: str
+) -> Evaluate:
     """Apply powers or comparisons from right to left.
 
     The operands are computed from left to right.
@@ -101,7 +107,9 @@ def logic_chain(operands: Sequence[Evaluate], stops: Sequence[bool]) -> Evaluate
 FilterStep = tuple[Callable[[Any, Any, RenderState], Any], Evaluate | None, Any, int]
 
 
-def filter_step(spec: Filter, argument: Evaluate | None, literal: object, offset: int) -> FilterStep:
+def filter_step(
+    spec: Filter, argument: Evaluate | None, literal: object, offset: int
+) -> FilterStep:
     """Bind a filter to its argument; a literal one may be prepared once."""
     call = spec.call
     if spec.prepare is not None and argument is None:

@@ -40,7 +40,10 @@ It reads to the end of the tag's last part, and returns the node that prints the
 _LOGIC = {"&&": False, "and": False, "||": True, "or": True}
 _RELATIONS = frozenset(["==", "<=", ">=", "!=", "<>", ">", "<"])
 _MAX_INT64 = 2**63 - 1
-_ABOUT_SECRETS = "A secret can only be printed: {{ secret('name') }}, or with |shellquote or |urlencode behind it."
+_ABOUT_SECRETS = (
+    "A secret can only be printed: {{ secret('name') }}, or with |shellquote or |urlencode behind"
+    " it."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,9 @@ class Parser:
     measure of the cost.
     """
 
-    def __init__(self, source: str, tokens: list[Token], limits: Limits, language: Language) -> None:
+    def __init__(
+        self, source: str, tokens: list[Token], limits: Limits, language: Language
+    ) -> None:
         self.source = source
         self.limits = limits
         self.language = language
@@ -107,7 +112,8 @@ class Parser:
         self._last_filters: list[str | None] = []
         self._safe = 0
 
-    # --- tokens -------------------------------------------------------------------------------------------------------
+    # --- tokens
+    # ----------------------------------------------------------------------------------------------
 
     @property
     def current(self) -> Token:
@@ -153,7 +159,8 @@ class Parser:
         if self._operators > self.limits.operators:
             raise located(
                 TemplateLimitError(
-                    f"an expression or tag has more than {self.limits.operators} parts (limit operators); break it up with set"
+                    f"an expression or tag has more than {self.limits.operators} parts (limit"
+                    " operators); break it up with set"
                 ),
                 self.source,
                 token[2],
@@ -164,13 +171,15 @@ class Parser:
         if self._depth > self.limits.parse_depth:
             raise located(
                 TemplateLimitError(
-                    f"parentheses, calls and tags are nested deeper than {self.limits.parse_depth} (limit parse_depth); nest less"
+                    f"parentheses, calls and tags are nested deeper than {self.limits.parse_depth}"
+                    " (limit parse_depth); nest less"
                 ),
                 self.source,
                 token[2],
             )
 
-    # --- document -----------------------------------------------------------------------------------------------------
+    # --- document
+    # ----------------------------------------------------------------------------------------------
 
     def document(self) -> Node:
         """Read the whole source."""
@@ -188,7 +197,9 @@ class Parser:
         nodes: list[Node] = []
         while not self._at_end_tag(ends):
             if self._tokens[self.position][0] == END:
-                raise self.error(f"Tag '{opening[1]}' has no end: expected {' or '.join(ends)}.", opening)
+                raise self.error(
+                    f"Tag '{opening[1]}' has no end: expected {' or '.join(ends)}.", opening
+                )
             self._statement(nodes)
         self._depth -= 1
         name = self._tokens[self.position + 1][1]
@@ -240,10 +251,13 @@ class Parser:
         tag = self.language.tags.get(name[1])
         if tag is None:
             hint = _nearest(name[1], self.language.tags)
-            raise self.error(f"Tag '{name[1]}' not found (or beginning tag not provided){hint}", name)
+            raise self.error(
+                f"Tag '{name[1]}' not found (or beginning tag not provided){hint}", name
+            )
         return tag(self, name)
 
-    # --- expressions --------------------------------------------------------------------------------------------------
+    # --- expressions
+    # ----------------------------------------------------------------------------------------------
 
     def printed_expression(self, *, may_be_secret: bool = True) -> tuple[Evaluate, bool]:
         """Read an expression; the second value is whether the filter `safe` is on every operand."""
@@ -273,7 +287,10 @@ class Parser:
         return secret_reference(token[1], form)
 
     def _is_secret(self) -> bool:
-        return self.current[:2] == (NAME, "secret") and self._tokens[self.position + 1][:2] == (SYMBOL, "(")
+        return self.current[:2] == (NAME, "secret") and self._tokens[self.position + 1][:2] == (
+            SYMBOL,
+            "(",
+        )
 
     def expression(self) -> Evaluate:
         """Read an expression: relations joined by and/or."""
@@ -307,7 +324,9 @@ class Parser:
         return right_chain(operands, operators, self.source)
 
     def _relates(self, token: Token) -> bool:
-        return (token[0] == SYMBOL and token[1] in _RELATIONS) or (token[0] == KEYWORD and token[1] == "in")
+        return (token[0] == SYMBOL and token[1] in _RELATIONS) or (
+            token[0] == KEYWORD and token[1] == "in"
+        )
 
     def _sum(self) -> Evaluate:
         start = self._tokens[self.position]
@@ -317,7 +336,9 @@ class Parser:
             start = self._tokens[self.position]
         first = self._product()
         if prefixes:
-            first = prefixed(first, [PREFIXES[prefix] for prefix in prefixes], self.source, start[2])
+            first = prefixed(
+                first, [PREFIXES[prefix] for prefix in prefixes], self.source, start[2]
+            )
         return self._left(first, SUMS, self._product)
 
     def _prefixes(self) -> list[str]:
@@ -331,7 +352,9 @@ class Parser:
     def _product(self) -> Evaluate:
         return self._left(self._power(), PRODUCTS, self._power)
 
-    def _left(self, first: Evaluate, operators: Mapping[str, Binary], operand: Callable[[], Evaluate]) -> Evaluate:
+    def _left(
+        self, first: Evaluate, operators: Mapping[str, Binary], operand: Callable[[], Evaluate]
+    ) -> Evaluate:
         token = self._tokens[self.position]
         if token[0] != SYMBOL or token[1] not in operators:
             return first
@@ -372,7 +395,10 @@ class Parser:
             name = self.expect(NAME, "Filter name must be an identifier.")
             spec = self.language.filters.get(name[1])
             if spec is None:
-                raise self.error(f"Filter '{name[1]}' does not exist{_nearest(name[1], self.language.filters)}", name)
+                raise self.error(
+                    f"Filter '{name[1]}' does not exist{_nearest(name[1], self.language.filters)}",
+                    name,
+                )
             steps.append(self.filter_call(spec, name))
             names.append(name[1])
         self._last_filters.append(names[-1] if names else None)

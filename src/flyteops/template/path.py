@@ -54,14 +54,14 @@ def invoke(function: Function, arguments: list[Any], state: RenderState, path: s
     if parameters is not None:
         if len(parameters) != len(arguments):
             raise TemplateRenderError(
-                f"Function input argument count ({len(parameters)}) of '{path}' must be equal to the calling argument count "
-                f"({len(arguments)})."
+                f"Function input argument count ({len(parameters)}) of '{path}' must be equal to"
+                f" the calling argument count ({len(arguments)})."
             )
         for position, (parameter, argument) in enumerate(zip(parameters, arguments, strict=True)):
             if type(argument) not in _ARGUMENT_TYPES.get(parameter, (type(argument),)):
                 raise TemplateRenderError(
-                    f"Function input argument {position} of '{path}' must be of type {parameter} or *pongo2.Value "
-                    f"(not {go_type(argument)})."
+                    f"Function input argument {position} of '{path}' must be of type {parameter} or"
+                    f" *pongo2.Value (not {go_type(argument)})."
                 )
     return function.call(state, arguments)
 
@@ -76,7 +76,9 @@ def _field(value: Value, name: str, path: str) -> Value:
         method = METHODS.get(name)
         return method and method.bind(value)
     if kind in TEXTS or kind in NUMBERS or kind in LISTS or kind is bool:
-        raise TemplateRenderError(f"Can't access a field by name on type {go_kind(value)} (variable {path})")
+        raise TemplateRenderError(
+            f"Can't access a field by name on type {go_kind(value)} (variable {path})"
+        )
     return None
 
 
@@ -146,7 +148,9 @@ def peek_at(root: str, names: Sequence[str]) -> Peek:
     return peek
 
 
-def called_path(parts: Sequence[PathPart], function: Function | None, source: str, offset: int) -> Evaluate:
+def called_path(
+    parts: Sequence[PathPart], function: Function | None, source: str, offset: int
+) -> Evaluate:
     """Compile a path with calls or indexes; `function` is the built-in one under its first name."""
     path = ".".join(str(part.name) for part in parts)
     root = str(parts[0].name)
@@ -155,7 +159,9 @@ def called_path(parts: Sequence[PathPart], function: Function | None, source: st
         for position, part in enumerate(parts):
             if position and value is not None:
                 name = part.name
-                value = _field(value, name, path) if isinstance(name, str) else _item(value, name, path)
+                value = (
+                    _field(value, name, path) if isinstance(name, str) else _item(value, name, path)
+                )
             if value is None:
                 return None
             value = _called(value, part, state, path)

@@ -59,7 +59,9 @@ class Pattern:
         self.groups = compiled.groups
         self.search = compiled.search
         self.sub = compiled.sub
-        repeated = math.prod(max(int(least), int(most or 0), 1) for least, most in _REPETITION.findall(source))
+        repeated = math.prod(
+            max(int(least), int(most or 0), 1) for least, most in _REPETITION.findall(source)
+        )
         self.weight = min(compiled.programsize, 4 * len(source) * repeated)
 
 
@@ -67,7 +69,8 @@ def compile_pattern(source: str, limits: Limits) -> Pattern:
     """Compile a regular expression that searches UTF-8 bytes, or raise RegexpError."""
     if len(source) > limits.regexp_length:
         raise TemplateLimitError(
-            f"the regular expression is longer than {limits.regexp_length} characters (limit regexp_length); shorten it"
+            f"the regular expression is longer than {limits.regexp_length} characters (limit"
+            " regexp_length); shorten it"
         )
     if "\\C" in source and _FOREIGN.match(source):
         raise RegexpError("invalid escape sequence: `\\C`")
@@ -81,6 +84,7 @@ def compile_pattern(source: str, limits: Limits) -> Pattern:
         reason = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
         if "too large" in reason:
             raise TemplateLimitError(
-                f"the regular expression needs more than {limits.regexp_memory} bytes (limit regexp_memory); simplify it"
+                f"the regular expression needs more than {limits.regexp_memory} bytes (limit"
+                " regexp_memory); simplify it"
             ) from None
         raise RegexpError(reason) from None

@@ -64,7 +64,13 @@ class RenderState:
         "scope",
     )
 
-    def __init__(self, context: Mapping[str, Any], scope: dict[str, Any], runtime: Runtime, compiler: Compiler) -> None:
+    def __init__(
+        self,
+        context: Mapping[str, Any],
+        scope: dict[str, Any],
+        runtime: Runtime,
+        compiler: Compiler,
+    ) -> None:
         limits = runtime.limits
         self.context = context
         self.scope = scope
@@ -91,13 +97,15 @@ class RenderState:
     def full(self) -> TemplateLimitError:
         """Return the error for output that is too long."""
         return TemplateLimitError(
-            f"the result is longer than {self.limits.output_length} characters (limit output_length); print less"
+            f"the result is longer than {self.limits.output_length} characters (limit"
+            " output_length); print less"
         )
 
     def too_long(self) -> TemplateLimitError:
         """Return the error for a value that is too long."""
         return TemplateLimitError(
-            f"a text is longer than {self.limits.value_length} characters (limit value_length); cut it before"
+            f"a text is longer than {self.limits.value_length} characters (limit value_length); cut"
+            " it before"
         )
 
     def check_length(self, length: int) -> None:
@@ -110,7 +118,10 @@ class RenderState:
     def check_list(self, length: int) -> None:
         """Raise unless a list of this length may be made."""
         if length > self.limits.list_length:
-            raise TemplateLimitError(f"a list has more than {self.limits.list_length} items (limit list_length); split less")
+            raise TemplateLimitError(
+                f"a list has more than {self.limits.list_length} items (limit list_length); split"
+                " less"
+            )
         self.charge(length)
 
     def charge(self, steps: int) -> None:
@@ -124,7 +135,8 @@ class RenderState:
             if self._budget.steps < self.limits.steps:
                 raise self._budget.too_many_steps()
             raise TemplateLimitError(
-                f"rendering takes more than {self.limits.steps} steps (limit steps); loop less or over fewer items"
+                f"rendering takes more than {self.limits.steps} steps (limit steps); loop less or"
+                " over fewer items"
             )
         self._pause = self._steps - CLOCK_INTERVAL
         clock = self.runtime.clock
@@ -137,14 +149,16 @@ class RenderState:
             self._deadline = now + self.limits.seconds
         elif now > self._deadline:
             raise TemplateLimitError(
-                f"rendering takes longer than {self.limits.seconds} s (limit seconds); do less in one template"
+                f"rendering takes longer than {self.limits.seconds} s (limit seconds); do less in"
+                " one template"
             )
 
     def enter(self) -> None:
         """Enter a nested call; the caller must decrement `depth` afterwards."""
         if self.depth >= self.limits.call_depth:
             raise TemplateLimitError(
-                f"macros and template() are nested deeper than {self.limits.call_depth} (limit call_depth); nest less"
+                f"macros and template() are nested deeper than {self.limits.call_depth} (limit"
+                " call_depth); nest less"
             )
         self.depth += 1
 
@@ -194,7 +208,9 @@ class RenderState:
     def chance(self) -> Random:
         """Return the source of random numbers."""
         if self.runtime.random is None:
-            raise TemplateRenderError("there are no random numbers here (Runtime.random is not given)")
+            raise TemplateRenderError(
+                "there are no random numbers here (Runtime.random is not given)"
+            )
         return self.runtime.random()
 
     def now(self) -> datetime:

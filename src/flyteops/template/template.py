@@ -39,7 +39,18 @@ class Template:
     itself.
     """
 
-    __slots__ = ("_evaluate", "_exported", "_node", "_peek", "_shown", "bound", "constant", "outputs", "secrets", "source")
+    __slots__ = (
+        "_evaluate",
+        "_exported",
+        "_node",
+        "_peek",
+        "_shown",
+        "bound",
+        "constant",
+        "outputs",
+        "secrets",
+        "source",
+    )
 
     source: str
     bound: frozenset[str]
@@ -64,7 +75,7 @@ class Template:
 
     @property
     def variables(self) -> tuple[str, ...]:
-        """Return the distinct paths that are read from the context, such as ``Event.Payload.user``, in order.
+        """Return the distinct paths of the context that are read, such as ``Event.Name``, in order.
 
         Names that the template binds anywhere are left out; calls of `datastore` are in, as
         ``datastore('teams').lead``.
@@ -88,7 +99,9 @@ class Template:
             result = self._render(state)
             length = len(result)
         except RecursionError:
-            raise TemplateLimitError("the values or calls are nested too deeply; nest less") from None
+            raise TemplateLimitError(
+                "the values or calls are nested too deeply; nest less"
+            ) from None
         finally:
             if runtime.budget is not None:
                 state.settle(length)
@@ -116,9 +129,15 @@ class Template:
     def _check_exports(self, state: RenderState) -> None:
         for name, place in self._exported:
             if name in state.context or name in FUNCTIONS:
-                raise located(TemplateRenderError(f"context key name '{name}' clashes with macro '{name}'"), self.source, place)
+                raise located(
+                    TemplateRenderError(f"context key name '{name}' clashes with macro '{name}'"),
+                    self.source,
+                    place,
+                )
 
-    def values(self, context: Mapping[str, object], runtime: Runtime = BARE_RUNTIME) -> dict[str, str]:
+    def values(
+        self, context: Mapping[str, object], runtime: Runtime = BARE_RUNTIME
+    ) -> dict[str, str]:
         """Return each of `variables` with its value as JSON, cut to 200 characters.
 
         A variable that cannot be read is ``null``.
@@ -131,7 +150,9 @@ def _only_path(parser: Parser, evaluate: Evaluate | None) -> Peek | None:
     if len(parser.readings) != 1:
         return None
     reading = parser.readings[0]
-    return reading.peek if reading.evaluate is evaluate and reading.root not in _ROOT_SCOPE else None
+    return (
+        reading.peek if reading.evaluate is evaluate and reading.root not in _ROOT_SCOPE else None
+    )
 
 
 def _explained(parser: Parser) -> dict[str, Reading]:
@@ -139,7 +160,11 @@ def _explained(parser: Parser) -> dict[str, Reading]:
     shown: dict[str, Reading] = {}
     for reading in parser.readings:
         root = reading.root
-        hidden = root in parser.bound or root in _CONVENTIONS or (root in FUNCTIONS and root not in EXPLAINED)
+        hidden = (
+            root in parser.bound
+            or root in _CONVENTIONS
+            or (root in FUNCTIONS and root not in EXPLAINED)
+        )
         if not hidden:
             shown.setdefault(reading.shown, reading)
     return shown
@@ -186,23 +211,34 @@ def _begun(parts: Iterable[str]) -> str:
 
 
 def _json_number(value: object) -> str:
-    return json.dumps(int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else value)
+    return json.dumps(
+        int(value)
+        if isinstance(value, float) and value.is_integer() and abs(value) < 1e15
+        else value
+    )
 
 
 def compile_template(source: str, *, limits: Limits = DEFAULT_LIMITS) -> Template:
-    """Compile a template, or raise TemplateSyntaxError or TemplateLimitError with the place of the fault."""
+    """Compile a template; raise `TemplateSyntaxError` or `TemplateLimitError` with the place."""
     if len(source) > limits.source_length:
         raise located(
             TemplateLimitError(
-                f"the template is longer than {limits.source_length} characters (limit source_length); shorten it"
+                f"the template is longer than {limits.source_length} characters (limit"
+                " source_length); shorten it"
             ),
             source,
             limits.source_length,
         )
     try:
-        return _compile_wrapped(source, limits) if "endautoescape" in source else _compile(source, limits)
+        return (
+            _compile_wrapped(source, limits)
+            if "endautoescape" in source
+            else _compile(source, limits)
+        )
     except RecursionError:
-        raise located(TemplateLimitError("the template is nested too deeply; nest less"), source, 0) from None
+        raise located(
+            TemplateLimitError("the template is nested too deeply; nest less"), source, 0
+        ) from None
 
 
 def _compile(source: str, limits: Limits) -> Template:

@@ -21,14 +21,18 @@ class Method:
 
     def bind(self, time: Time) -> Function:
         """Return the method of one instant as a function."""
-        return Function(self.name, self.parameters, lambda state, arguments: self._call(time, state, arguments))
+        return Function(
+            self.name, self.parameters, lambda state, arguments: self._call(time, state, arguments)
+        )
 
     def _call(self, time: Time, state: RenderState, arguments: list[Any]) -> object:
         state.charge(sum(len(argument) for argument in arguments if isinstance(argument, str)))
         try:
             return self.call(time, *arguments)
         except (OverflowError, ValueError) as error:
-            raise TemplateAbort(f"{self.name} leads to a time before year 1 or after year 9999") from error
+            raise TemplateAbort(
+                f"{self.name} leads to a time before year 1 or after year 9999"
+            ) from error
 
 
 def _utc(time: Time) -> Time:
@@ -38,7 +42,9 @@ def _utc(time: Time) -> Time:
 def _add_date(time: Time, years: int, months: int, days: int) -> Time:
     month = time.at.month - 1 + months
     try:
-        first = time.at.replace(year=time.at.year + years + month // 12, month=month % 12 + 1, day=1)
+        first = time.at.replace(
+            year=time.at.year + years + month // 12, month=month % 12 + 1, day=1
+        )
         return replace(time, at=first + timedelta(days=time.at.day - 1 + days))
     except (ValueError, OverflowError):
         raise TemplateRenderError("AddDate leaves the years 1 to 9999") from None
@@ -55,7 +61,9 @@ def _sub(time: Time, other: Time) -> int:
 
 def _several(name: str, instead: str) -> Method:
     def refuse(_time: Time) -> NoReturn:
-        raise TemplateRenderError(f"{name} has several results, which a template cannot hold; use {instead}")
+        raise TemplateRenderError(
+            f"{name} has several results, which a template cannot hold; use {instead}"
+        )
 
     return Method(name, (), refuse)
 

@@ -13,7 +13,8 @@ struct, time.Time     `Struct`, `Time`
 function              `Function`
 ====================  =========================================================================
 
-No other types are allowed, and no attribute of any object is ever looked up by a name from a template.
+No other types are allowed, and no attribute of any object is ever looked up by a name from a
+template.
 """
 
 import math
@@ -25,7 +26,9 @@ from flyteops.errors import TemplateAbort, TemplateRenderError
 from flyteops.template.gotime import Time
 
 Value: TypeAlias = Any
-"""A value whose kind has been looked up: `go_kind` and the tables below tell types apart where `isinstance` does not."""
+"""A value whose kind has been looked up: `go_kind` and the tables below tell types apart where
+`isinstance` does not.
+"""
 
 _MAX_NUMBER_LENGTH = 1_000
 """Longer texts are never numbers, so that arithmetic on texts stays cheap."""
@@ -38,7 +41,9 @@ _GO_FLOAT = re.compile(
 _UNDERSCORE_MISPLACED = re.compile(r"(?<![0-9a-fA-FxX])_|_(?![0-9a-fA-F])")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _NOT_NUMBERS = {
-    sign + name: (-math.inf if sign == "-" else math.inf) for sign in ("", "+", "-") for name in ("inf", "infinity")
+    sign + name: (-math.inf if sign == "-" else math.inf)
+    for sign in ("", "+", "-")
+    for name in ("inf", "infinity")
 } | {"nan": math.nan}
 
 
@@ -96,13 +101,16 @@ class Function:
 
     __slots__ = ("call", "name", "parameters")
 
-    def __init__(self, name: str, parameters: tuple[str, ...] | None, call: "Callable[..., Any]") -> None:
+    def __init__(
+        self, name: str, parameters: tuple[str, ...] | None, call: "Callable[..., Any]"
+    ) -> None:
         self.name = name
         self.parameters = parameters
         self.call = call
 
 
-# --- kinds ------------------------------------------------------------------------------------------------------------
+# --- kinds
+# --------------------------------------------------------------------------------------------------
 
 _GO_TYPES: dict[type, str] = {
     type(None): "<nil>",
@@ -149,7 +157,8 @@ def go_kind(value: object) -> str:
     return _GO_KINDS.get(type(value), "struct")
 
 
-# --- from JSON --------------------------------------------------------------------------------------------------------
+# --- from JSON
+# --------------------------------------------------------------------------------------------------
 
 
 def number(value: int) -> float:
@@ -192,10 +201,13 @@ def _from_foreign(value: object) -> object:
         return [from_json(item) for item in value]
     if isinstance(value, int | float):
         return float(value)
-    raise TemplateRenderError(f"a value of type {type(value).__name__} cannot be used in a template")
+    raise TemplateRenderError(
+        f"a value of type {type(value).__name__} cannot be used in a template"
+    )
 
 
-# --- text -------------------------------------------------------------------------------------------------------------
+# --- text
+# --------------------------------------------------------------------------------------------------
 
 
 def float_text(value: float) -> str:
@@ -233,7 +245,9 @@ def to_bytes(string: str) -> bytes:
         return string.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         # A surrogate that stands for no byte: Go would have read U+FFFD when it decoded the JSON.
-        return re.sub("[\ud800-\udc7f\udd00-\udfff]", "\ufffd", string).encode("utf-8", "surrogateescape")
+        return re.sub("[\ud800-\udc7f\udd00-\udfff]", "\ufffd", string).encode(
+            "utf-8", "surrogateescape"
+        )
 
 
 def from_bytes(data: bytes) -> str:
@@ -243,7 +257,11 @@ def from_bytes(data: bytes) -> str:
 
 def joined(string: str) -> str:
     """Recombine bytes that were printed one by one into characters where they form one."""
-    return string if string.isascii() or not _SURROGATE.search(string) else from_bytes(to_bytes(string))
+    return (
+        string
+        if string.isascii() or not _SURROGATE.search(string)
+        else from_bytes(to_bytes(string))
+    )
 
 
 def clean(string: str) -> str:
@@ -253,7 +271,8 @@ def clean(string: str) -> str:
     return _SURROGATE.sub("\ufffd", from_bytes(to_bytes(string)))
 
 
-# --- truth, length, numbers -------------------------------------------------------------------------------------------
+# --- truth, length, numbers
+# -------------------------------------------------------------------------------------------
 
 
 def truth(value: Value) -> bool:
@@ -328,7 +347,8 @@ def to_int(value: Value) -> int:
     return truncate(parse_float(value)) if kind in TEXTS else 0
 
 
-# --- equality ---------------------------------------------------------------------------------------------------------
+# --- equality
+# --------------------------------------------------------------------------------------------------
 
 
 def equal(left: Value, right: Value) -> bool:
@@ -341,7 +361,12 @@ def equal(left: Value, right: Value) -> bool:
         return kind in TEXTS and other in TEXTS and str.__eq__(left, right)
     if kind is Struct and left.type_name != right.type_name:
         return False
-    if kind in MAPS or kind in LISTS or kind is Function or (kind is Struct and not left.comparable):
+    if (
+        kind in MAPS
+        or kind in LISTS
+        or kind is Function
+        or (kind is Struct and not left.comparable)
+    ):
         raise TemplateAbort(f"comparing uncomparable type {go_type(left)}")
     if kind is Time:
         return bool(left == right and left.offset == right.offset)

@@ -1,6 +1,7 @@
 """The storage contract, as tests that every backend must pass without exceptions.
 
-A backend's author subclasses `StoreContract`, defines `connect`, and lets pytest collect the class::
+A backend's author subclasses `StoreContract`, defines `connect`, and lets pytest collect the
+class::
 
     import pytest
     from flyteops.testing import StoreContract
@@ -13,7 +14,8 @@ A backend's author subclasses `StoreContract`, defines `connect`, and lets pytes
         def connect(self):
             return MyStore(self.path)
 
-The tests are plain coroutine methods without fixtures, so `unittest.IsolatedAsyncioTestCase` runs them just as well.
+The tests are plain coroutine methods without fixtures, so `unittest.IsolatedAsyncioTestCase` runs
+them just as well.
 """
 
 from flyteops.testing.contract import StoreContract

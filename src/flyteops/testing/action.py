@@ -26,16 +26,20 @@ from flyteops.transition import LateResult
 class ActionContract(StoreCase):
     """Actions: creation, hand-out, results."""
 
-    # ----------------------------------------------------------------------------------------------- the life of an action
+    # ------------------------------------------------------------------------ the life of an action
 
     async def test_an_action_goes_from_new_over_pending_to_success(self) -> None:
         sample = Sample()
         new = sample.action(context={"chännel": "☃", "empty": ""}, pack_labels={"env": "prod"})
         async with self.connect() as store:
             trigger = await start(store, new, event=sample.event(at=minutes(1)))
-            assert (await store.get_action(new.action_id)).states == (Transition(ActionState.NEW, minutes(1)),)
+            assert (await store.get_action(new.action_id)).states == (
+                Transition(ActionState.NEW, minutes(1)),
+            )
 
-            assert list(await store.claim(WORKER, minutes(2))) == [Claimed(new.action_id, "Deploy", new.input, revision=1)]
+            assert list(await store.claim(WORKER, minutes(2))) == [
+                Claimed(new.action_id, "Deploy", new.input, revision=1)
+            ]
             result = sample.event("Deployed", minutes(3), pack=WORKER, payload=b"null")
             assert await store.finish(new.action_id, result, always(NOTHING)) == NOTHING
 
@@ -83,7 +87,7 @@ class ActionContract(StoreCase):
             with raises(NotFoundError):
                 await store.finish("nothing", Sample().event(), always(NOTHING))
 
-    # ----------------------------------------------------------------------------------------------------------- claims
+    # --------------------------------------------------------------------------------------- claims
 
     async def test_nothing_is_handed_out_when_nothing_waits(self) -> None:
         async with self.connect() as store:
@@ -95,7 +99,10 @@ class ActionContract(StoreCase):
 
     async def test_the_oldest_action_is_handed_out_first_whatever_its_command(self) -> None:
         sample = Sample()
-        actions = [sample.action(name=f"Command{n % 3}", pack_labels={"env": "prod"} if n % 2 else {}) for n in range(150)]
+        actions = [
+            sample.action(name=f"Command{n % 3}", pack_labels={"env": "prod"} if n % 2 else {})
+            for n in range(150)
+        ]
         async with self.connect() as store:
             for batch in (actions[:70], actions[70:]):
                 for action in batch:
@@ -112,7 +119,12 @@ class ActionContract(StoreCase):
     async def test_an_action_goes_to_packs_whose_labels_contain_its_own(self) -> None:
         sample = Sample()
         async with self.connect() as store:
-            for labels in ({"env": "test"}, {"env": "prod", "more": "x"}, {"prod": "env"}, {"env": "Prod"}):
+            for labels in (
+                {"env": "test"},
+                {"env": "prod", "more": "x"},
+                {"prod": "env"},
+                {"env": "Prod"},
+            ):
                 await start(store, sample.action(pack_labels=labels))
             await start(store, sample.action(pack_name="worker"))
             await start(store, sample.action(pack_name="Other"))
@@ -123,14 +135,27 @@ class ActionContract(StoreCase):
                 await start(store, action)
             assert await take(store, pack=PackRef("Worker", "Worker")) == actions[2].action_id
             assert await take(store) == actions[0].action_id
-            assert await take(store, pack=PackRef("x", "Worker", {"env": "prod"})) == actions[1].action_id
+            assert (
+                await take(store, pack=PackRef("x", "Worker", {"env": "prod"}))
+                == actions[1].action_id
+            )
             assert not await store.claim(WORKER, NOON)
 
     async def test_the_oldest_is_found_among_all_queues_that_a_pack_serves(self) -> None:
         sample = Sample()
         few = {"a": "1", "b": "2", "c": "3"}
         many = {**few, **{f"l{number}": "x" for number in range(9)}}
-        asked = [{}, {"c": "3"}, {"a": "2"}, {"b": "2", "c": "3"}, many, {"a": "1"}, {"x": "1"}, few, {"l0": "x", "l7": "x"}]
+        asked = [
+            {},
+            {"c": "3"},
+            {"a": "2"},
+            {"b": "2", "c": "3"},
+            many,
+            {"a": "1"},
+            {"x": "1"},
+            few,
+            {"l0": "x", "l7": "x"},
+        ]
         async with self.connect() as store:
             actions = [
                 await start_one(store, sample.action(pack_labels=labels, name=command))
@@ -139,10 +164,14 @@ class ActionContract(StoreCase):
             ]
             for labels in (few, many):
                 pack = PackRef("Worker", "Worker", labels)
-                mine = [action for action in actions if action.pack_labels.items() <= labels.items()]
+                mine = [
+                    action for action in actions if action.pack_labels.items() <= labels.items()
+                ]
                 deploys = [action.action_id for action in mine if action.name == "Deploy"]
                 assert [await take_one(store, pack, "Deploy") for _ in deploys[:2]] == deploys[:2]
-                others = [action.action_id for action in mine if action.action_id not in deploys[:2]]
+                others = [
+                    action.action_id for action in mine if action.action_id not in deploys[:2]
+                ]
                 # A returned action is the oldest again, in any queue.
                 first = await take_one(store, pack)
                 assert first == others[0]
@@ -166,7 +195,10 @@ class ActionContract(StoreCase):
 
     async def test_parallel_claims_hand_out_each_action_once_and_oldest_first(self) -> None:
         sample = Sample()
-        actions = [sample.action(name=f"Command{n % 4}", pack_labels={"env": "prod"} if n % 3 else {}) for n in range(200)]
+        actions = [
+            sample.action(name=f"Command{n % 4}", pack_labels={"env": "prod"} if n % 3 else {})
+            for n in range(200)
+        ]
         taken: list[list[str]] = []
 
         async def work(store: Store) -> None:
@@ -180,7 +212,9 @@ class ActionContract(StoreCase):
                 await start(store, action)
             await asyncio.gather(*(work(store) for _ in range(50)))
             order = {action.action_id: number for number, action in enumerate(actions)}
-            assert sorted(order[action_id] for own in taken for action_id in own) == list(range(200))
+            assert sorted(order[action_id] for own in taken for action_id in own) == list(
+                range(200)
+            )
             for own in taken:
                 numbers = [order[action_id] for action_id in own]
                 assert numbers == sorted(numbers)
@@ -199,7 +233,9 @@ class ActionContract(StoreCase):
                     taken.append(claimed[0].action_id)
 
         async with self.connect() as store:
-            await asyncio.gather(*(start(store, action) for action in actions), *(work(store) for _ in range(5)))
+            await asyncio.gather(
+                *(start(store, action) for action in actions), *(work(store) for _ in range(5))
+            )
             assert sorted(taken) == sorted(action.action_id for action in actions)
 
     async def test_a_claim_of_a_client_that_went_away_is_made_or_not_made(self) -> None:
@@ -219,7 +255,7 @@ class ActionContract(StoreCase):
             assert states == [ActionState.PENDING] * 10
             assert 5 <= rest <= 10
 
-    # ---------------------------------------------------------------------------------------------------------- results
+    # -------------------------------------------------------------------------------------- results
 
     async def test_a_result_is_decided_upon_with_the_execution_as_it_stands(self) -> None:
         sample = Sample()
@@ -246,14 +282,19 @@ class ActionContract(StoreCase):
             step_id="first",
             context={"a": "ä"},
             state=ActionState.PENDING,
-            siblings=(Sibling("first", 0, ActionState.PENDING), Sibling("second", 1, ActionState.NEW)),
+            siblings=(
+                Sibling("first", 0, ActionState.PENDING),
+                Sibling("second", 1, ActionState.NEW),
+            ),
             attempt=1,
             revision=1,
         )
         assert seen
         assert seen[-1] == expected
 
-    async def test_what_happened_to_an_action_after_it_was_handed_out_is_known_with_its_result(self) -> None:
+    async def test_what_happened_to_an_action_after_it_was_handed_out_is_known_with_its_result(
+        self,
+    ) -> None:
         sample = Sample()
         released, joined = sample.action(), sample.action()
         second = sample.action(step_id="second", step_index=1, correlation_id=joined.correlation_id)
@@ -287,7 +328,9 @@ class ActionContract(StoreCase):
     async def test_what_follows_from_a_result_is_stored_with_it(self) -> None:
         sample = Sample()
         first = sample.action()
-        following = sample.action(step_id="second", step_index=1, correlation_id=first.correlation_id)
+        following = sample.action(
+            step_id="second", step_index=1, correlation_id=first.correlation_id
+        )
         begun = sample.action(flow_name="Other", flow_uuid="uuid-of-other")
         result = sample.event("Deployed", minutes(2))
         async with self.connect() as store:
@@ -295,11 +338,18 @@ class ActionContract(StoreCase):
             await take(store)
             await store.finish(first.action_id, result, always(creating(following, begun)))
             actions = (await store.get_execution(first.correlation_id)).actions
-            assert [action.action_id for action in actions] == [first.action_id, following.action_id]
+            assert [action.action_id for action in actions] == [
+                first.action_id,
+                following.action_id,
+            ]
             assert actions[0].result == actions[1].trigger == result
             assert (await store.get_action(begun.action_id)).trigger == result
-            assert (await store.get_action(begun.action_id)).states == (Transition(ActionState.NEW, minutes(2)),)
-            assert (await store.get_event(result.event_id)).decisions == creating(following, begun).decisions
+            assert (await store.get_action(begun.action_id)).states == (
+                Transition(ActionState.NEW, minutes(2)),
+            )
+            assert (await store.get_event(result.event_id)).decisions == creating(
+                following, begun
+            ).decisions
             assert [await take(store), await take(store)] == [following.action_id, begun.action_id]
 
     async def test_a_second_result_is_decided_upon_with_the_first_one(self) -> None:
@@ -398,8 +448,14 @@ class ActionContract(StoreCase):
     async def test_of_parallel_results_that_ask_for_the_same_step_one_creates_it(self) -> None:
         sample = Sample()
         first = sample.action()
-        siblings = [sample.action(correlation_id=first.correlation_id, step_id=f"s{n}", step_index=n) for n in range(1, 20)]
-        joined = [sample.action(correlation_id=first.correlation_id, step_id="join", step_index=99) for _ in range(20)]
+        siblings = [
+            sample.action(correlation_id=first.correlation_id, step_id=f"s{n}", step_index=n)
+            for n in range(1, 20)
+        ]
+        joined = [
+            sample.action(correlation_id=first.correlation_id, step_id="join", step_index=99)
+            for _ in range(20)
+        ]
 
         async def finish(store: Store, number: int) -> Evaluation | LateResult | None:
             def decide(snapshot: ActionSnapshot) -> Evaluation:
@@ -429,7 +485,9 @@ class ActionContract(StoreCase):
             await start(store, sample.action())
             action_id = await take(store)
             results = [sample.event("Deployed") for _ in range(20)]
-            applied = await asyncio.gather(*(store.finish(action_id, result, decide) for result in results))
+            applied = await asyncio.gather(
+                *(store.finish(action_id, result, decide) for result in results)
+            )
             assert sorted(decision is None for decision in applied) == [False] + [True] * 19
             records = await store.list_events(EventFilter(event_name="Deployed"), 0, 50)
             assert event_ids(records) == [results[applied.index(NOTHING)].event_id]

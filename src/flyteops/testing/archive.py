@@ -12,14 +12,24 @@ from flyteops.model import (
     PackRef,
 )
 from flyteops.storage.base import EventFilter, ExecutionFilter, Purged
-from flyteops.testing.case import ANY_EVENT, ANYTHING, StoreCase, before, event_ids, ids, raises, start, take
+from flyteops.testing.case import (
+    ANY_EVENT,
+    ANYTHING,
+    StoreCase,
+    before,
+    event_ids,
+    ids,
+    raises,
+    start,
+    take,
+)
 from flyteops.testing.sample import NOON, NOTHING, SENDER, WORKER, Sample, always, decision, minutes
 
 
 class ArchiveContract(StoreCase):
     """Durable data: the audit, growth, and reopening."""
 
-    # ------------------------------------------------------------------------------------------------------------ audit
+    # ---------------------------------------------------------------------------------------- audit
 
     async def test_executions_are_listed_latest_activity_first(self) -> None:
         sample = Sample()
@@ -27,12 +37,18 @@ class ArchiveContract(StoreCase):
         async with self.connect() as store:
             for number, action in enumerate((a, b, c)):
                 await start(store, action, event=sample.event(at=minutes(number)))
-            assert ids(await store.list_executions(ANYTHING, 0, 10)) == [x.correlation_id for x in (c, b, a)]
+            assert ids(await store.list_executions(ANYTHING, 0, 10)) == [
+                x.correlation_id for x in (c, b, a)
+            ]
             assert await take(store, minutes(3)) == a.action_id
             assert await take(store, minutes(4)) == b.action_id
-            assert ids(await store.list_executions(ANYTHING, 0, 10)) == [x.correlation_id for x in (b, a, c)]
+            assert ids(await store.list_executions(ANYTHING, 0, 10)) == [
+                x.correlation_id for x in (b, a, c)
+            ]
             await store.finish(a.action_id, sample.event("Deployed", minutes(5)), always(NOTHING))
-            assert ids(await store.list_executions(ANYTHING, 0, 10)) == [x.correlation_id for x in (a, b, c)]
+            assert ids(await store.list_executions(ANYTHING, 0, 10)) == [
+                x.correlation_id for x in (a, b, c)
+            ]
 
     async def test_activity_does_not_move_back_when_a_clock_does(self) -> None:
         sample = Sample()
@@ -42,35 +58,58 @@ class ArchiveContract(StoreCase):
             await start(store, b, event=sample.event(at=minutes(2)))
             await take(store, minutes(3))
             await store.finish(a.action_id, sample.event("Deployed", minutes(0)), always(NOTHING))
-            assert ids(await store.list_executions(ANYTHING, 0, 10)) == [a.correlation_id, b.correlation_id]
+            assert ids(await store.list_executions(ANYTHING, 0, 10)) == [
+                a.correlation_id,
+                b.correlation_id,
+            ]
 
     async def test_activity_is_the_latest_time_when_several_things_happen_at_once(self) -> None:
         sample = Sample()
         first, other = sample.action(), sample.action()
-        more = [sample.action(step_index=n, step_id=f"s{n}", correlation_id=first.correlation_id) for n in range(1, 4)]
+        more = [
+            sample.action(step_index=n, step_id=f"s{n}", correlation_id=first.correlation_id)
+            for n in range(1, 4)
+        ]
         async with self.connect() as store:
             await start(store, first, *more)
             times = [minutes(1), minutes(9), minutes(2), minutes(3)]
             await asyncio.gather(*(take(store, at) for at in times))
             await start(store, other, event=sample.event(at=minutes(5)))
-            assert ids(await store.list_executions(ANYTHING, 0, 10)) == [first.correlation_id, other.correlation_id]
+            assert ids(await store.list_executions(ANYTHING, 0, 10)) == [
+                first.correlation_id,
+                other.correlation_id,
+            ]
 
     async def test_lists_are_paged(self) -> None:
         sample = Sample()
         actions = [sample.action() for _ in range(7)]
         async with self.connect() as store:
-            events = [await start(store, action, event=sample.event(at=minutes(number))) for number, action in enumerate(actions)]
+            events = [
+                await start(store, action, event=sample.event(at=minutes(number)))
+                for number, action in enumerate(actions)
+            ]
             runs = [action.correlation_id for action in reversed(actions)]
             newest = [event.event_id for event in reversed(events)]
             for begin, size in ((0, 3), (3, 3), (6, 3), (7, 3), (0, 0), (100, 5)):
-                assert ids(await store.list_executions(ANYTHING, begin, size)) == runs[begin : begin + size]
-                assert event_ids(await store.list_events(ANY_EVENT, begin, size)) == newest[begin : begin + size]
+                assert (
+                    ids(await store.list_executions(ANYTHING, begin, size))
+                    == runs[begin : begin + size]
+                )
+                assert (
+                    event_ids(await store.list_events(ANY_EVENT, begin, size))
+                    == newest[begin : begin + size]
+                )
 
     async def test_each_filter_of_executions_works_alone(self) -> None:
         sample = Sample()
         plain = sample.action()
         other = sample.action(
-            flow_name="Other", step_id="x", step_index=4, name="Check", pack_name="Tester", pack_labels={"env": "prod", "a": "b"}
+            flow_name="Other",
+            step_id="x",
+            step_index=4,
+            name="Check",
+            pack_name="Tester",
+            pack_labels={"env": "prod", "a": "b"},
         )
         async with self.connect() as store:
             await start(store, plain)
@@ -84,7 +123,9 @@ class ArchiveContract(StoreCase):
                 ExecutionFilter(action_pack_labels={"env": "prod", "a": "b"}),
                 ExecutionFilter("Other", "x", "Check", "Tester", {"a": "b"}),
             ):
-                assert ids(await store.list_executions(which, 0, 10)) == [other.correlation_id], which
+                assert ids(await store.list_executions(which, 0, 10)) == [other.correlation_id], (
+                    which
+                )
             for which in (
                 ExecutionFilter(flow_name="other"),
                 ExecutionFilter(step_id=""),
@@ -94,13 +135,19 @@ class ArchiveContract(StoreCase):
                 ExecutionFilter(flow_name="Deploy", step_id="x"),
             ):
                 assert ids(await store.list_executions(which, 0, 10)) == [], which
-            assert len(await store.list_executions(ExecutionFilter(action_pack_labels={}), 0, 10)) == 2
+            assert (
+                len(await store.list_executions(ExecutionFilter(action_pack_labels={}), 0, 10)) == 2
+            )
 
     async def test_one_action_must_satisfy_the_whole_filter(self) -> None:
         sample = Sample()
         first = sample.action(name="Deploy", pack_labels={"env": "prod"})
         second = sample.action(
-            step_id="second", step_index=1, name="Check", pack_name="Tester", correlation_id=first.correlation_id
+            step_id="second",
+            step_index=1,
+            name="Check",
+            pack_name="Tester",
+            correlation_id=first.correlation_id,
         )
         async with self.connect() as store:
             await start(store, first, second)
@@ -125,8 +172,14 @@ class ArchiveContract(StoreCase):
         sample = Sample()
         other = PackRef("Other", "Other")
         async with self.connect() as store:
-            asked, ticked, told = sample.event("Asked"), sample.event("Ticked", minutes(-5)), sample.event("Asked", pack=other)
-            await store.record(asked, Evaluation((decision("A"), decision("B"), decision("A", step_index=1))))
+            asked, ticked, told = (
+                sample.event("Asked"),
+                sample.event("Ticked", minutes(-5)),
+                sample.event("Asked", pack=other),
+            )
+            await store.record(
+                asked, Evaluation((decision("A"), decision("B"), decision("A", step_index=1)))
+            )
             await store.record(ticked, Evaluation((decision("B"),)))
             await store.record(told, NOTHING)
             expected = {
@@ -152,9 +205,11 @@ class ArchiveContract(StoreCase):
             of_a = (await store.list_events(EventFilter(flow_name="A"), 0, 10))[0]
             assert of_a.decisions == (decision("A"), decision("A", step_index=1))
 
-    # ----------------------------------------------------------------------------------------------------------- growth
+    # --------------------------------------------------------------------------------------- growth
 
-    async def test_purging_removes_executions_without_activity_and_events_that_nothing_refers_to(self) -> None:
+    async def test_purging_removes_executions_without_activity_and_events_that_nothing_refers_to(
+        self,
+    ) -> None:
         sample = Sample()
         old, revived, young = (sample.action() for _ in range(3))
         async with self.connect() as store:
@@ -170,7 +225,9 @@ class ArchiveContract(StoreCase):
             await store.finish(old.action_id, result, always(Evaluation((decision("Deploy"),))))
             assert await take(store, minutes(11)) == revived.action_id
 
-            assert await store.purge(before(minutes(10))) == Purged(executions=1, events=3, more=False)
+            assert await store.purge(before(minutes(10))) == Purged(
+                executions=1, events=3, more=False
+            )
             for gone in (lonely, of_old, result):
                 with raises(NotFoundError):
                     await store.get_event(gone.event_id)
@@ -180,10 +237,15 @@ class ArchiveContract(StoreCase):
                 await store.get_action(old.action_id)
             assert (await store.get_event(of_revived.event_id)).event == of_revived
             assert (await store.get_event(recent.event_id)).event == recent
-            assert ids(await store.list_executions(ANYTHING, 0, 10)) == [revived.correlation_id, young.correlation_id]
+            assert ids(await store.list_executions(ANYTHING, 0, 10)) == [
+                revived.correlation_id,
+                young.correlation_id,
+            ]
             assert len(await store.list_events(EventFilter(flow_name="Deploy"), 0, 10)) == 2
             assert await take(store) == young.action_id
-            assert await store.purge(before(minutes(10))) == Purged(executions=0, events=0, more=False)
+            assert await store.purge(before(minutes(10))) == Purged(
+                executions=0, events=0, more=False
+            )
 
     async def test_an_event_stays_as_long_as_one_execution_refers_to_it(self) -> None:
         sample = Sample()
@@ -191,9 +253,13 @@ class ArchiveContract(StoreCase):
         async with self.connect() as store:
             trigger = await start(store, quiet, busy)
             await store.claim(WORKER, minutes(10), action_name="Check")
-            assert await store.purge(before(minutes(5))) == Purged(executions=1, events=0, more=False)
+            assert await store.purge(before(minutes(5))) == Purged(
+                executions=1, events=0, more=False
+            )
             assert (await store.get_action(busy.action_id)).trigger == trigger
-            assert await store.purge(before(minutes(15))) == Purged(executions=1, events=1, more=False)
+            assert await store.purge(before(minutes(15))) == Purged(
+                executions=1, events=1, more=False
+            )
             with raises(NotFoundError):
                 await store.get_event(trigger.event_id)
 
@@ -204,7 +270,9 @@ class ArchiveContract(StoreCase):
             for number, action in enumerate(actions):
                 await start(store, action, event=sample.event(at=minutes(number)))
             assert (await store.purge(before(minutes(100)), limit=2)).more is True
-            assert ids(await store.list_executions(ANYTHING, 0, 10)) == [x.correlation_id for x in reversed(actions[2:])]
+            assert ids(await store.list_executions(ANYTHING, 0, 10)) == [
+                x.correlation_id for x in reversed(actions[2:])
+            ]
             while (await store.purge(before(minutes(100)), limit=2)).more:
                 pass
             assert list(await store.list_executions(ANYTHING, 0, 10)) == []
@@ -226,11 +294,15 @@ class ArchiveContract(StoreCase):
             await start(store, later)
             assert await take(store) == later.action_id
 
-    # ------------------------------------------------------------------------------------------------- opening and closing
+    # -------------------------------------------------------------------------- opening and closing
 
     async def test_everything_is_there_after_opening_again(self) -> None:
         sample = Sample()
-        pack, flow, item = sample.pack(env="prod"), sample.flow(), DataItem("key", "text/plain", b"value")
+        pack, flow, item = (
+            sample.pack(env="prod"),
+            sample.flow(),
+            DataItem("key", "text/plain", b"value"),
+        )
         pending, waiting = sample.action(), sample.action(pack_labels={"env": "prod"})
         async with self.connect() as store:
             await store.save_pack(pack)
@@ -249,7 +321,10 @@ class ArchiveContract(StoreCase):
             assert list(await store.list_events(ANY_EVENT, 0, 10)) == list(events)
             assert await take(store, minutes(2)) == waiting.action_id
             assert not await store.claim(WORKER, NOON)
-            assert await store.finish(pending.action_id, sample.event("Deployed"), always(NOTHING)) == NOTHING
+            assert (
+                await store.finish(pending.action_id, sample.event("Deployed"), always(NOTHING))
+                == NOTHING
+            )
             younger = sample.action()
             await start(store, younger)
             assert await take(store) == younger.action_id

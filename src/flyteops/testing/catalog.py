@@ -28,7 +28,7 @@ from flyteops.testing.sample import NOON, Sample, minutes
 class CatalogContract(StoreCase):
     """Packs, flows, datastore items and notes."""
 
-    # ------------------------------------------------------------------------------------------------------------ packs
+    # ---------------------------------------------------------------------------------------- packs
 
     async def test_a_pack_comes_back_as_it_was_saved(self) -> None:
         link = Link("https://example.org/päck?q=1", "help")
@@ -36,10 +36,17 @@ class CatalogContract(StoreCase):
             name="Wörker ☃",
             labels={"env": "prod", "a": "b.c"},
             commands=(
-                CommandDeclaration("Deploy", ("Deployed", "DeployFailed"), {"type": "object", "properties": {"ä.$b": {}}}),
+                CommandDeclaration(
+                    "Deploy",
+                    ("Deployed", "DeployFailed"),
+                    {"type": "object", "properties": {"ä.$b": {}}},
+                ),
                 CommandDeclaration("Check"),
             ),
-            events=(EventDeclaration("Asked", (link,), {"type": "string"}), EventDeclaration("Ticked")),
+            events=(
+                EventDeclaration("Asked", (link,), {"type": "string"}),
+                EventDeclaration("Ticked"),
+            ),
             links=(link,),
             items=("chatops", "tëams/$x.y"),
         ).seen(minutes(1))
@@ -55,7 +62,9 @@ class CatalogContract(StoreCase):
         sample = Sample()
         async with self.connect() as store:
             await store.save_pack(sample.pack("Worker", env="prod"))
-            later = PackDeclaration("Worker", {"env": "prod"}, commands=(CommandDeclaration("New"),)).seen(minutes(-5))
+            later = PackDeclaration(
+                "Worker", {"env": "prod"}, commands=(CommandDeclaration("New"),)
+            ).seen(minutes(-5))
             await store.save_pack(later)
             assert list(await store.list_packs()) == [later]
 
@@ -72,7 +81,9 @@ class CatalogContract(StoreCase):
         async with self.connect() as store:
             for pack in packs:
                 await store.save_pack(pack)
-            assert list(await store.list_packs()) == sorted(packs, key=lambda pack: (pack.name, pack.id))
+            assert list(await store.list_packs()) == sorted(
+                packs, key=lambda pack: (pack.name, pack.id)
+            )
 
     async def test_deleting_a_pack_removes_it_once(self) -> None:
         pack = Sample().pack()
@@ -112,29 +123,40 @@ class CatalogContract(StoreCase):
         async with self.connect() as store:
             await store.save_pack(early)
             await store.save_pack(late)
-            await store.touch_packs({early.id: minutes(1), late.id: minutes(-1), "Nobody": minutes(1)})
+            await store.touch_packs(
+                {early.id: minutes(1), late.id: minutes(-1), "Nobody": minutes(1)}
+            )
             await store.touch_packs({})
             assert list(await store.list_packs()) == [early.seen(minutes(1)), late]
 
-    # ------------------------------------------------------------------------------------------------------------ flows
+    # ---------------------------------------------------------------------------------------- flows
 
     async def test_a_flow_comes_back_as_it_was_saved(self) -> None:
         step = Step(
             id="ä",
             event=EventPattern("Asked", "Watcher", {"env": "{{ Context.env }}"}),
-            command=Command("Deploy", "Worker", {"env": "prod"}, {"big": 2**53 + 1, "list": [None, True, 1.5, {"deep": "ü"}]}),
+            command=Command(
+                "Deploy",
+                "Worker",
+                {"env": "prod"},
+                {"big": 2**53 + 1, "list": [None, True, 1.5, {"deep": "ü"}]},
+            ),
             depends_on=Dependencies(all=("x", "y"), any=("z",)),
             context={"env": "prod"},
             criteria="{{ Event.Name == 'Asked' }}",
         )
         listed = Step(event=step.event, command=Command("Check", "Worker"), depends_on=("ä",))
-        version = FlowVersion("some-uuid", Flow("Déploy", "What it does\nat length", (step, listed)), minutes(3))
+        version = FlowVersion(
+            "some-uuid", Flow("Déploy", "What it does\nat length", (step, listed)), minutes(3)
+        )
         async with self.connect() as store:
             await store.save_flow(version)
             assert await store.get_flow_version("some-uuid") == version
             assert list(await store.list_flows()) == [version]
 
-    async def test_saving_a_flow_again_makes_a_new_current_version_and_keeps_the_old_one(self) -> None:
+    async def test_saving_a_flow_again_makes_a_new_current_version_and_keeps_the_old_one(
+        self,
+    ) -> None:
         sample = Sample()
         old, new = sample.flow(description="old"), sample.flow(description="new")
         async with self.connect() as store:
@@ -149,7 +171,13 @@ class CatalogContract(StoreCase):
         async with self.connect() as store:
             for flow in flows:
                 await store.save_flow(flow)
-            assert [version.flow.name for version in await store.list_flows()] == ["A", "a", "a b", "b", "c"]
+            assert [version.flow.name for version in await store.list_flows()] == [
+                "A",
+                "a",
+                "a b",
+                "b",
+                "c",
+            ]
 
     async def test_a_deleted_flow_has_no_current_version_but_can_be_saved_again(self) -> None:
         sample = Sample()
@@ -169,7 +197,7 @@ class CatalogContract(StoreCase):
             with raises(NotFoundError):
                 await store.get_flow_version("nothing")
 
-    # -------------------------------------------------------------------------------------------------------- datastore
+    # ------------------------------------------------------------------------------------ datastore
 
     async def test_an_item_comes_back_byte_by_byte_and_says_whether_it_was_new(self) -> None:
         item = DataItem("kéy/with ☃", 'text/plain; charset="x"', bytes(range(256)), "déscription")
@@ -190,7 +218,9 @@ class CatalogContract(StoreCase):
             with raises(NotFoundError):
                 await store.delete_item("a")
 
-    async def test_flow_versions_that_nothing_uses_are_removed_beyond_their_bound_the_oldest_first(self) -> None:
+    async def test_flow_versions_that_nothing_uses_are_removed_beyond_their_bound_the_oldest_first(
+        self,
+    ) -> None:
         sample = Sample()
         began, old, older, current = (sample.flow(at=minutes(at)) for at in (2, 1, 0, 3))
         gone = sample.flow("Former", at=minutes(4))
@@ -204,10 +234,14 @@ class CatalogContract(StoreCase):
             assert marked.removed == 0, "they were in use a moment ago, as far as anybody knows"
             length = marked.unused_bytes // 3
             later = VersionBound(minutes(20), minutes(11), max_bytes=2 * length)
-            assert await store.purge_versions(later) == PurgedVersions(1, marked.unused_bytes - length)
+            assert await store.purge_versions(later) == PurgedVersions(
+                1, marked.unused_bytes - length
+            )
             with raises(NotFoundError):
                 await store.get_flow_version(older.uuid)
-            assert await store.purge_versions(later) == PurgedVersions(0, marked.unused_bytes - length)
+            assert await store.purge_versions(later) == PurgedVersions(
+                0, marked.unused_bytes - length
+            )
             all_of_them = VersionBound(minutes(20), minutes(11), max_bytes=0)
             assert (await store.purge_versions(all_of_them, limit=1)).removed == 1
             assert await store.purge_versions(all_of_them) == PurgedVersions(1, 0)
@@ -223,17 +257,25 @@ class CatalogContract(StoreCase):
         async with self.connect() as store:
             await store.save_flow(began)
             await store.save_flow(current)
-            await start(store, sample.action(flow_uuid=began.uuid), event=sample.event(at=minutes(2)))
+            await start(
+                store, sample.action(flow_uuid=began.uuid), event=sample.event(at=minutes(2))
+            )
             at = minutes(10)
             for _ in range(2):
-                assert await store.purge_versions(VersionBound(at, at, max_bytes=0)) == PurgedVersions(0, 0)
+                assert await store.purge_versions(
+                    VersionBound(at, at, max_bytes=0)
+                ) == PurgedVersions(0, 0)
                 at += timedelta(hours=1)
             await store.purge(Retention(at, at, at))
             for removed in (0, 1):
-                assert (await store.purge_versions(VersionBound(at, at, max_bytes=0))).removed == removed
+                assert (
+                    await store.purge_versions(VersionBound(at, at, max_bytes=0))
+                ).removed == removed
                 at += timedelta(hours=1)
 
-    async def test_an_event_that_was_under_way_keeps_the_version_that_it_was_evaluated_with(self) -> None:
+    async def test_an_event_that_was_under_way_keeps_the_version_that_it_was_evaluated_with(
+        self,
+    ) -> None:
         sample = Sample()
         began, current = sample.flow(at=minutes(0)), sample.flow(at=minutes(1))
         async with self.connect() as store:
@@ -241,10 +283,12 @@ class CatalogContract(StoreCase):
             await store.save_flow(current)
             await store.purge_versions(VersionBound(minutes(2), minutes(1), max_bytes=0))
             await start(store, sample.action(flow_uuid=began.uuid))
-            assert await store.purge_versions(VersionBound(minutes(100), minutes(99), max_bytes=0)) == PurgedVersions(0, 0)
+            assert await store.purge_versions(
+                VersionBound(minutes(100), minutes(99), max_bytes=0)
+            ) == PurgedVersions(0, 0)
             assert await store.get_flow_version(began.uuid) == began
 
-    # ------------------------------------------------------------------------------------------------------------ notes
+    # ---------------------------------------------------------------------------------------- notes
 
     async def test_the_first_notes_of_a_kind_are_removed_up_to_a_key(self) -> None:
         notes = [Note(kind, f"{number:03d}", b"x") for kind in ("a", "b") for number in range(6)]
@@ -299,7 +343,10 @@ class CatalogContract(StoreCase):
 
     async def test_of_notes_saved_at_once_under_one_key_one_is_first(self) -> None:
         async with self.connect() as store:
-            saves = [store.save_note(Note("change", "1", b"%d" % number), replaces=False) for number in range(8)]
+            saves = [
+                store.save_note(Note("change", "1", b"%d" % number), replaces=False)
+                for number in range(8)
+            ]
             results = await asyncio.gather(*saves, return_exceptions=True)
             assert sum(result is None for result in results) == 1
             assert all(result is None or isinstance(result, ConflictError) for result in results)

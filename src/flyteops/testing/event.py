@@ -19,7 +19,7 @@ from flyteops.testing.sample import NOON, NOTHING, WORKER, Sample, creating, dec
 class EventContract(StoreCase):
     """Events and the decisions about them."""
 
-    # ----------------------------------------------------------------------------------------------------------- events
+    # --------------------------------------------------------------------------------------- events
 
     async def test_an_event_comes_back_as_it_was_sent(self) -> None:
         event = Event(
@@ -57,7 +57,9 @@ class EventContract(StoreCase):
         async with self.connect() as store:
             await start(store, action, event=event)
             assert (await store.get_event(event.event_id)).event.payload == text
-            assert list(await store.claim(WORKER, NOON)) == [Claimed(action.action_id, "Deploy", text, revision=1)]
+            assert list(await store.claim(WORKER, NOON)) == [
+                Claimed(action.action_id, "Deploy", text, revision=1)
+            ]
 
     async def test_decisions_come_back_as_they_were_made(self) -> None:
         sample = Sample()
@@ -65,7 +67,15 @@ class EventContract(StoreCase):
         decisions = (
             *creating(action).decisions,
             decision("Other", values={"Event.Payload.x": '"☃"'}, detail="ünd so weiter"),
-            decision("Other", step_index=3, outcome="failed", reason="error", path="steps[3].criteria", line=2, column=7),
+            decision(
+                "Other",
+                step_index=3,
+                outcome="failed",
+                reason="error",
+                path="steps[3].criteria",
+                line=2,
+                column=7,
+            ),
         )
         event = sample.event()
         async with self.connect() as store:
@@ -112,7 +122,9 @@ class EventContract(StoreCase):
                 await store.record(event, creating(other, twin))
             with raises(NotFoundError):
                 await store.get_event(event.event_id)
-            assert [one.action_id for one in (await store.get_execution(action.correlation_id)).actions] == [action.action_id]
+            assert [
+                one.action_id for one in (await store.get_execution(action.correlation_id)).actions
+            ] == [action.action_id]
             assert await take(store) == action.action_id
             assert not await store.claim(WORKER, NOON)
 

@@ -36,7 +36,11 @@ class Sample:
         self._numbers = itertools.count(1)
 
     def event(self, name: str = "Asked", at: datetime = NOON, **fields: Any) -> Event:
-        values: dict[str, Any] = {"event_id": f"event-{next(self._numbers)}", "pack": SENDER, "payload": b'{"message":"hi"}'}
+        values: dict[str, Any] = {
+            "event_id": f"event-{next(self._numbers)}",
+            "pack": SENDER,
+            "payload": b'{"message":"hi"}',
+        }
         return Event(**{**values, "name": name, "received_at": at, **fields})
 
     def action(self, **fields: object) -> NewAction:

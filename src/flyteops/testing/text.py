@@ -25,7 +25,11 @@ class TextContract(StoreCase):
         sample = Sample()
         async with self.connect() as store:
             for odd in ODD:
-                for fields in ({"pack_labels": {"x": odd}}, {"pack_labels": {odd: "x"}}, {"name": odd}):
+                for fields in (
+                    {"pack_labels": {"x": odd}},
+                    {"pack_labels": {odd: "x"}},
+                    {"name": odd},
+                ):
                     with suppress(InputError):
                         await start(store, sample.action(**fields))
             good = sample.action()
@@ -35,16 +39,22 @@ class TextContract(StoreCase):
             assert [one.action_id for claimed in taken for one in claimed] == [good.action_id]
             await store.list_actions(ActionFilter(), 0, 100)
             await store.list_executions(ANYTHING, 0, 100)
-            found = await store.list_executions(ExecutionFilter(action_pack_labels={"x": "y"}), 0, 100)
+            found = await store.list_executions(
+                ExecutionFilter(action_pack_labels={"x": "y"}), 0, 100
+            )
             assert not found
 
     async def test_a_value_that_is_refused_does_not_harm_those_beside_it(self) -> None:
         sample = Sample()
-        odd = [sample.event(text) for text in ODD] + [sample.event(pack=PackRef("p", "P", {"x": text})) for text in ODD]
+        odd = [sample.event(text) for text in ODD] + [
+            sample.event(pack=PackRef("p", "P", {"x": text})) for text in ODD
+        ]
         good = [sample.event() for _ in odd]
         async with self.connect() as store:
             pairs = [event for pair in zip(odd, good, strict=True) for event in pair]
-            outcomes = await asyncio.gather(*(store.record(event, NOTHING) for event in pairs), return_exceptions=True)
+            outcomes = await asyncio.gather(
+                *(store.record(event, NOTHING) for event in pairs), return_exceptions=True
+            )
             refused = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
             assert all(isinstance(outcome, InputError) for outcome in refused)
             for event in good:
@@ -75,15 +85,26 @@ class TextContract(StoreCase):
             await start(store, sample.action())
             for odd in ODD:
                 for search in (
-                    store.list_events(EventFilter(event_name=odd, pack_name=odd, flow_name=odd), 0, 10),
-                    store.list_executions(ExecutionFilter(flow_name=odd, action_pack_labels={"x": odd}), 0, 10),
-                    store.list_executions(ExecutionFilter(action_pack_name=odd, step_id=odd, action_name=odd), 0, 10),
+                    store.list_events(
+                        EventFilter(event_name=odd, pack_name=odd, flow_name=odd), 0, 10
+                    ),
+                    store.list_executions(
+                        ExecutionFilter(flow_name=odd, action_pack_labels={"x": odd}), 0, 10
+                    ),
+                    store.list_executions(
+                        ExecutionFilter(action_pack_name=odd, step_id=odd, action_name=odd), 0, 10
+                    ),
                     store.list_actions(ActionFilter(flow_name=odd, pack_name=odd), 0, 10),
                     store.claim(PackRef(odd, odd, {odd: odd}), NOON, action_name=odd),
                 ):
                     with suppress(InputError):
                         assert not await search
-                for look in (store.get_event(odd), store.get_action(odd), store.get_execution(odd), store.get_flow_version(odd)):
+                for look in (
+                    store.get_event(odd),
+                    store.get_action(odd),
+                    store.get_execution(odd),
+                    store.get_flow_version(odd),
+                ):
                     with suppress(InputError, NotFoundError):
                         raise AssertionError(await look)
             assert await take(store)
@@ -96,8 +117,12 @@ class TextContract(StoreCase):
         pack = PackRef("long", long, labels)
         async with self.connect() as store:
             for number, (command, name) in enumerate(product((long, "c"), (long, "Worker"))):
-                action = sample.action(name=command, pack_name=name, pack_labels=labels, step_id=long, flow_name=long)
-                await store.record(sample.event(long, pack=pack), NOTHING, key=f"{number}{long * 4}"[:2000])
+                action = sample.action(
+                    name=command, pack_name=name, pack_labels=labels, step_id=long, flow_name=long
+                )
+                await store.record(
+                    sample.event(long, pack=pack), NOTHING, key=f"{number}{long * 4}"[:2000]
+                )
                 await start(store, action)
                 (claimed,) = await store.claim(PackRef("long", name, {**labels, "more": "x"}), NOON)
                 assert claimed.action_id == action.action_id

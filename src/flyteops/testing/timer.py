@@ -6,12 +6,27 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from flyteops.errors import ConflictError, NotFoundError
-from flyteops.model import FATAL, ActionSnapshot, ActionState, Evaluation, Lease, NewAction, RoutingKey
+from flyteops.model import (
+    FATAL,
+    ActionSnapshot,
+    ActionState,
+    Evaluation,
+    Lease,
+    NewAction,
+    RoutingKey,
+)
 from flyteops.storage.base import Claimed, NotLoadedError, Store
 from flyteops.storage.undelivered import still_claimed
 from flyteops.testing.case import StoreCase, raises, start, take
 from flyteops.testing.sample import NOON, NOTHING, WORKER, Sample, always, creating, minutes
-from flyteops.transition import DueSchedule, FailAction, LateResult, NeedsOperator, RetryAction, ScheduledRun
+from flyteops.transition import (
+    DueSchedule,
+    FailAction,
+    LateResult,
+    NeedsOperator,
+    RetryAction,
+    ScheduledRun,
+)
 
 SEED = b"seed"
 LIMIT = timedelta(minutes=5)
@@ -21,7 +36,9 @@ class Ruling:
     """Rules with the results of the test; records its calls."""
 
     def __init__(
-        self, lost: RetryAction | NeedsOperator | FailAction | None = None, firings: Sequence[ScheduledRun] = ()
+        self,
+        lost: RetryAction | NeedsOperator | FailAction | None = None,
+        firings: Sequence[ScheduledRun] = (),
     ) -> None:
         self._lost = lost
         self._firings = list(firings)
@@ -54,7 +71,7 @@ def accept(_progress: ActionSnapshot) -> None:
 class TimerContract(StoreCase):
     """Leases and delays."""
 
-    # ----------------------------------------------------------------------------------------------------------- leases
+    # --------------------------------------------------------------------------------------- leases
 
     async def test_an_action_with_a_time_limit_is_handed_out_with_a_lease(self) -> None:
         sample = Sample()
@@ -64,7 +81,12 @@ class TimerContract(StoreCase):
             assert (leased.attempt, leased.timeout, leased.expires_at) == (1, LIMIT, NOON + LIMIT)
             assert leased.lease is not None
             assert leased.lease.startswith("1-")
-            assert (free.attempt, free.lease, free.timeout, free.expires_at) == (1, None, None, None)
+            assert (free.attempt, free.lease, free.timeout, free.expires_at) == (
+                1,
+                None,
+                None,
+                None,
+            )
 
     async def test_nothing_is_lost_before_its_time(self) -> None:
         sample = Sample()
@@ -98,7 +120,12 @@ class TimerContract(StoreCase):
             assert (second.action_id, second.attempt) == (first.action_id, 2)
             assert second.lease != first.lease
             found = await store.get_action(action.action_id)
-            assert [each.state.value for each in found.states] == ["NEW", "PENDING", "NEW", "PENDING"]
+            assert [each.state.value for each in found.states] == [
+                "NEW",
+                "PENDING",
+                "NEW",
+                "PENDING",
+            ]
             assert [(each.number, each.pack_id, each.lost_at) for each in found.attempts] == [
                 (1, WORKER.id, minutes(5)),
                 (2, WORKER.id, None),
@@ -121,12 +148,16 @@ class TimerContract(StoreCase):
     async def test_a_lost_action_may_end_with_all_that_follows(self) -> None:
         sample = Sample()
         action = sample.action(timeout=LIMIT)
-        following = sample.action(step_id="second", step_index=1, correlation_id=action.correlation_id)
+        following = sample.action(
+            step_id="second", step_index=1, correlation_id=action.correlation_id
+        )
         async with self.connect() as store:
             await start(store, action)
             await claim(store)
             event = sample.event(FATAL, minutes(5))
-            advanced = await store.process_due(minutes(5), Ruling(FailAction(event, creating(following))))
+            advanced = await store.process_due(
+                minutes(5), Ruling(FailAction(event, creating(following)))
+            )
             assert advanced.arrived == (RoutingKey("Worker", {}, "Deploy"),)
             found = await store.get_action(action.action_id)
             assert (found.state, found.result) == (ActionState.FATAL, event)
@@ -148,7 +179,10 @@ class TimerContract(StoreCase):
             await store.process_due(minutes(5), Ruling())
             second = await claim(store, minutes(5))
             await store.finish(action.action_id, sample.event(at=minutes(6)), decide)
-            assert seen[-1].leases == (Lease(1, str(first.lease), is_lost=True), Lease(2, str(second.lease)))
+            assert seen[-1].leases == (
+                Lease(1, str(first.lease), is_lost=True),
+                Lease(2, str(second.lease)),
+            )
             assert (await store.process_due(minutes(60), Ruling())).next_at is None
 
     async def test_a_late_result_is_kept_once_and_changes_nothing(self) -> None:
@@ -160,9 +194,15 @@ class TimerContract(StoreCase):
             await store.process_due(minutes(5), Ruling(RetryAction(minutes(5))))
             late, later = sample.event("Deployed", minutes(6)), sample.event("Deployed", minutes(7))
             for event in (late, later):
-                assert await store.finish(action.action_id, event, lambda _: LateResult(1)) == LateResult(1)
+                assert await store.finish(
+                    action.action_id, event, lambda _: LateResult(1)
+                ) == LateResult(1)
             found = await store.get_action(action.action_id)
-            assert (found.state, found.result, found.attempts[0].late_result) == (ActionState.NEW, None, late)
+            assert (found.state, found.result, found.attempts[0].late_result) == (
+                ActionState.NEW,
+                None,
+                late,
+            )
             with raises(NotFoundError):
                 await store.get_event(later.event_id)
 
@@ -198,7 +238,11 @@ class TimerContract(StoreCase):
 
     async def test_a_release_that_is_repeated_leaves_an_action_with_its_next_owner(self) -> None:
         sample = Sample()
-        actions = [sample.action(timeout=limit, not_before=at) for limit in (LIMIT, None) for at in (None, minutes(1))]
+        actions = [
+            sample.action(timeout=limit, not_before=at)
+            for limit in (LIMIT, None)
+            for at in (None, minutes(1))
+        ]
         async with self.connect() as store:
             await start(store, *actions)
             await store.process_due(minutes(1), Ruling())
@@ -206,17 +250,23 @@ class TimerContract(StoreCase):
             owners = [list(await store.claim(WORKER, minutes(2), limit=10, seed=SEED))]
             for _ in range(2):
                 for each in owners[-1]:
-                    await store.release(each.action_id, minutes(2), still_claimed(each.revision), counts=False)
+                    await store.release(
+                        each.action_id, minutes(2), still_claimed(each.revision), counts=False
+                    )
                 owners.append(list(await store.claim(WORKER, minutes(2), limit=10, seed=SEED)))
             *earlier, latest = owners
             assert {each.attempt for each in latest} == {1}
             for owned in earlier:
                 for each in owned:
                     with raises(ConflictError):
-                        await store.release(each.action_id, minutes(3), still_claimed(each.revision), counts=False)
+                        await store.release(
+                            each.action_id, minutes(3), still_claimed(each.revision), counts=False
+                        )
             for each in latest:
                 assert (await store.get_action(each.action_id)).state is ActionState.PENDING
-                await store.release(each.action_id, minutes(3), still_claimed(each.revision), counts=False)
+                await store.release(
+                    each.action_id, minutes(3), still_claimed(each.revision), counts=False
+                )
 
     async def test_what_was_not_handed_out_cannot_go_back(self) -> None:
         sample = Sample()
@@ -272,11 +322,19 @@ class TimerContract(StoreCase):
             await self.check_all_are_somewhere(store, actions, claims)
 
     async def check_all_are_somewhere(
-        self, store: Store, actions: Sequence[NewAction], claims: "Sequence[asyncio.Future[Sequence[Claimed]]]"
+        self,
+        store: Store,
+        actions: Sequence[NewAction],
+        claims: "Sequence[asyncio.Future[Sequence[Claimed]]]",
     ) -> None:
         """Check that each action was either handed out or can be, never both and never neither."""
         await asyncio.gather(*claims, return_exceptions=True)
-        kept = {claimed.action_id for each in claims if not each.cancelled() for claimed in each.result()}
+        kept = {
+            claimed.action_id
+            for each in claims
+            if not each.cancelled()
+            for claimed in each.result()
+        }
         await store.ping()
         left = set()
         while claimed := await store.claim(WORKER, NOON):
@@ -289,13 +347,18 @@ class TimerContract(StoreCase):
         actions = [sample.action(timeout=LIMIT) for _ in range(5)]
         async with self.connect() as store:
             await start(store, *actions)
-            claimed = [*await store.claim(WORKER, NOON, limit=3), *await store.claim(WORKER, NOON, limit=3)]
+            claimed = [
+                *await store.claim(WORKER, NOON, limit=3),
+                *await store.claim(WORKER, NOON, limit=3),
+            ]
             assert [each.action_id for each in claimed] == [action.action_id for action in actions]
             assert len({each.lease for each in claimed}) == 5
 
-    # ------------------------------------------------------------------------------------------------- delays and clocks
+    # ---------------------------------------------------------------------------- delays and clocks
 
-    async def test_a_delayed_action_is_handed_out_when_its_time_has_come_and_in_its_turn(self) -> None:
+    async def test_a_delayed_action_is_handed_out_when_its_time_has_come_and_in_its_turn(
+        self,
+    ) -> None:
         sample = Sample()
         late, now = sample.action(not_before=minutes(10)), sample.action()
         async with self.connect() as store:
@@ -316,7 +379,9 @@ class TimerContract(StoreCase):
             await claim(store)
         async with self.connect() as store:
             assert (await store.process_due(minutes(4), Ruling())).next_at == minutes(5)
-            assert (await store.process_due(minutes(5), Ruling(NeedsOperator()))).next_at == minutes(30)
+            assert (
+                await store.process_due(minutes(5), Ruling(NeedsOperator()))
+            ).next_at == minutes(30)
             assert len((await store.process_due(minutes(30), Ruling())).arrived) == 1
 
     async def test_timers_go_with_a_clock_that_was_set(self) -> None:
@@ -332,7 +397,9 @@ class TimerContract(StoreCase):
         async with self.connect() as store:
             await start(store, sample.action(timeout=LIMIT))
             await claim(store, minutes(600))
-            assert (await store.process_due(minutes(1), Ruling(), shift=timedelta(0))).next_at == minutes(6)
+            assert (
+                await store.process_due(minutes(1), Ruling(), shift=timedelta(0))
+            ).next_at == minutes(6)
 
     async def test_no_wait_is_longer_after_the_clock_was_set_back_while_no_server_ran(self) -> None:
         sample = Sample()
@@ -340,31 +407,53 @@ class TimerContract(StoreCase):
             event = sample.event(at=minutes(600))
             await start(store, sample.action(not_before=minutes(630)), event=event)
         async with self.connect() as store:
-            assert (await store.process_due(minutes(1), Ruling(), shift=timedelta(0))).next_at == minutes(31)
-            assert (await store.process_due(minutes(2), Ruling(), shift=timedelta(0))).next_at == minutes(31)
+            assert (
+                await store.process_due(minutes(1), Ruling(), shift=timedelta(0))
+            ).next_at == minutes(31)
+            assert (
+                await store.process_due(minutes(2), Ruling(), shift=timedelta(0))
+            ).next_at == minutes(31)
 
-    async def test_a_wait_that_began_while_a_change_of_the_clock_was_noticed_is_not_shortened(self) -> None:
+    async def test_a_wait_that_began_while_a_change_of_the_clock_was_noticed_is_not_shortened(
+        self,
+    ) -> None:
         sample = Sample()
         async with self.connect() as store:
             if not store.is_shared:
-                return  # its only server moves the timers of what began meanwhile along with the others
+                # Its only server moves the timers of what began meanwhile along with the others.
+                return
             begun = minutes(1) + timedelta(milliseconds=300)
-            await start(store, sample.action(not_before=begun + timedelta(minutes=30)), event=sample.event(at=begun))
+            await start(
+                store,
+                sample.action(not_before=begun + timedelta(minutes=30)),
+                event=sample.event(at=begun),
+            )
             advanced = await store.process_due(minutes(1), Ruling(), shift=timedelta(0))
             assert advanced.next_at == begun + timedelta(minutes=30)
 
-    async def test_no_wait_is_longer_however_often_the_clock_was_set_back_while_no_server_ran(self) -> None:
+    async def test_no_wait_is_longer_however_often_the_clock_was_set_back_while_no_server_ran(
+        self,
+    ) -> None:
         sample = Sample()
         lost, ruling = sample.action(timeout=LIMIT), Ruling(RetryAction(minutes(607)))
         async with self.connect() as store:
-            await start(store, sample.action(not_before=minutes(630)), lost, event=sample.event(at=minutes(600)))
+            await start(
+                store,
+                sample.action(not_before=minutes(630)),
+                lost,
+                event=sample.event(at=minutes(600)),
+            )
             await claim(store, minutes(600))
             await store.process_due(minutes(605), ruling)
         for now in (300, 200, 1):
             async with self.connect() as store:
-                assert (await store.process_due(minutes(now), Ruling(), shift=timedelta(0))).next_at == minutes(now + 2)
+                assert (
+                    await store.process_due(minutes(now), Ruling(), shift=timedelta(0))
+                ).next_at == minutes(now + 2)
         async with self.connect() as store:
-            assert (await store.process_due(minutes(3), Ruling(), shift=timedelta(0))).next_at == minutes(31)
+            assert (
+                await store.process_due(minutes(3), Ruling(), shift=timedelta(0))
+            ).next_at == minutes(31)
             assert await take(store, minutes(3)) == lost.action_id
 
     async def test_many_timers_are_dealt_with_in_steps(self) -> None:
@@ -375,7 +464,9 @@ class TimerContract(StoreCase):
             rules = Ruling(RetryAction(minutes(5)))
             assert (await store.process_due(minutes(5), rules, limit=10)).done == 10
             seen = len(rules.asked)
-            while (advanced := await store.process_due(minutes(5), rules, limit=10)).next_at is not None:
+            while (
+                advanced := await store.process_due(minutes(5), rules, limit=10)
+            ).next_at is not None:
                 assert advanced.done
             assert (seen, len(rules.asked)) == (10, 25)
             assert len(await store.claim(WORKER, minutes(5), limit=100)) == 25

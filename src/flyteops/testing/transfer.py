@@ -32,14 +32,23 @@ class Everything:
 
     def __init__(self) -> None:
         self.sample = sample = Sample()
-        more: dict[str, Any] = {"context": {"b": "ü", "a": ""}, "pack_labels": {"zone": "eu", "env": "prod"}}
+        more: dict[str, Any] = {
+            "context": {"b": "ü", "a": ""},
+            "pack_labels": {"zone": "eu", "env": "prod"},
+        }
         self.done, self.failed, self.free = (sample.action(**more) for _ in range(3))
         self.leased, self.asked, self.again = (sample.action(timeout=LIMIT) for _ in range(3))
-        self.joined = sample.action(step_id="second", step_index=1, correlation_id=self.done.correlation_id)
+        self.joined = sample.action(
+            step_id="second", step_index=1, correlation_id=self.done.correlation_id
+        )
         self.new = sample.action()
         self.later = sample.action(not_before=minutes(90))
         self.keyed = sample.event("Keyed", at=minutes(20))
-        self.old, self.current, self.gone = sample.flow(description="old"), sample.flow(), sample.flow("Gone")
+        self.old, self.current, self.gone = (
+            sample.flow(description="old"),
+            sample.flow(),
+            sample.flow("Gone"),
+        )
         self.leases: list[str] = []
 
     async def store(self, store: Store) -> None:
@@ -47,15 +56,29 @@ class Everything:
         await self._catalog(store)
         sample = self.sample
         offset = timezone(timedelta(hours=5, minutes=30))
-        triggered = sample.event(created_at=NOON.astimezone(offset), payload=b'{\n "n": 12345678901234567890.10}')
+        triggered = sample.event(
+            created_at=NOON.astimezone(offset), payload=b'{\n "n": 12345678901234567890.10}'
+        )
         await start(store, self.done, self.failed, self.free, event=triggered)
         await store.claim(WORKER, minutes(1), limit=3)
-        following = Evaluation(actions=(self.joined,), decisions=(decision("Check"), decision("Deploy")))
-        await store.finish(self.done.action_id, sample.event("Done", minutes(2), pack=WORKER, failure=True), always(following))
-        await store.finish(self.failed.action_id, sample.event(FATAL, minutes(3), pack=WORKER, failure=False), always(NOTHING))
+        following = Evaluation(
+            actions=(self.joined,), decisions=(decision("Check"), decision("Deploy"))
+        )
+        await store.finish(
+            self.done.action_id,
+            sample.event("Done", minutes(2), pack=WORKER, failure=True),
+            always(following),
+        )
+        await store.finish(
+            self.failed.action_id,
+            sample.event(FATAL, minutes(3), pack=WORKER, failure=False),
+            always(NOTHING),
+        )
         await self._leases(store)
         await start(store, self.new, self.later, event=sample.event(at=minutes(20), pack=SENDER))
-        await store.record(sample.event(at=minutes(20)), Evaluation((decision(values={"b": "1", "a": "2"}),)))
+        await store.record(
+            sample.event(at=minutes(20)), Evaluation((decision(values={"b": "1", "a": "2"}),))
+        )
         await store.record(self.keyed, NOTHING, key="k")
 
     async def _catalog(self, store: Store) -> None:
@@ -63,7 +86,8 @@ class Everything:
         await store.save_pack(self.sample.pack("Watcher"))
         await store.save_flow(self.old)
         await store.save_flow(
-            self.current, [ScheduleEntry(0, "a", "* * * * *", minutes(30)), ScheduleEntry(1, "b", "never", None)]
+            self.current,
+            [ScheduleEntry(0, "a", "* * * * *", minutes(30)), ScheduleEntry(1, "b", "never", None)],
         )
         await store.save_flow(self.gone)
         await store.delete_flow("Gone")
@@ -73,11 +97,17 @@ class Everything:
         await store.save_note(Note("hook", "ü", b""))
 
     async def _leases(self, store: Store) -> None:
-        await start(store, self.leased, self.asked, self.again, event=self.sample.event(at=minutes(4)))
+        await start(
+            store, self.leased, self.asked, self.again, event=self.sample.event(at=minutes(4))
+        )
         _, first = await store.claim(WORKER, minutes(5), limit=2, seed=SEED)
         await store.process_due(minutes(10), Ruling(RetryAction(minutes(10))))
         await store.process_due(minutes(10), Ruling())
-        await store.finish(self.leased.action_id, self.sample.event("Late", minutes(11), failure=True), lambda _: LateResult(1))
+        await store.finish(
+            self.leased.action_id,
+            self.sample.event("Late", minutes(11), failure=True),
+            lambda _: LateResult(1),
+        )
         second, _ = await store.claim(WORKER, minutes(12), limit=2, seed=SEED)
         self.leases = [str(first.lease), str(second.lease)]
         await store.extend(self.leased.action_id, minutes(16), accept)
@@ -88,11 +118,24 @@ class Everything:
 
 async def observe(store: Store) -> list[object]:
     """Return all query results of an open store."""
-    sight: list[object] = [list(await store.list_packs()), list(await store.list_flows()), dict(await store.list_current())]
-    sight += [list(await store.list_items()), list(await store.list_actions(ActionFilter(), 0, 100))]
+    sight: list[object] = [
+        list(await store.list_packs()),
+        list(await store.list_flows()),
+        dict(await store.list_current()),
+    ]
+    sight += [
+        list(await store.list_items()),
+        list(await store.list_actions(ActionFilter(), 0, 100)),
+    ]
     sight += [list(await store.list_notes(kind)) for kind in ("hook", "token")]
-    sight += [list(await store.list_executions(ANYTHING, 0, 100)), list(await store.list_events(ANY_EVENT, 0, 100))]
-    sight += [list(await store.list_events(EventFilter(flow_name=name), 0, 100)) for name in ("Check", "Deploy")]
+    sight += [
+        list(await store.list_executions(ANYTHING, 0, 100)),
+        list(await store.list_events(ANY_EVENT, 0, 100)),
+    ]
+    sight += [
+        list(await store.list_events(EventFilter(flow_name=name), 0, 100))
+        for name in ("Check", "Deploy")
+    ]
     return sight
 
 
@@ -101,7 +144,9 @@ async def records_of(store: Store) -> list[Stored]:
     return [record async for part in store.export() for record in part]
 
 
-async def in_parts(records: Sequence[Stored], size: int = 3) -> AsyncGenerator[Sequence[Stored], None]:
+async def in_parts(
+    records: Sequence[Stored], size: int = 3
+) -> AsyncGenerator[Sequence[Stored], None]:
     """Yield the records a few at a time."""
     for start_at in range(0, len(records), size):
         yield records[start_at : start_at + size]
@@ -153,19 +198,33 @@ class TransferContract(StoreCase):
             assert await store.get_flow_version(version.uuid) == version
         again = sample.event("Keyed", at=minutes(21))
         assert await store.record(again, NOTHING, key="k") == everything.keyed.event_id
-        waiting = [each.action_id for each in await store.claim(WORKER, minutes(22), limit=10, seed=b"other")]
+        waiting = [
+            each.action_id
+            for each in await store.claim(WORKER, minutes(22), limit=10, seed=b"other")
+        ]
         assert waiting == [everything.again.action_id, everything.new.action_id]
         leased = everything.leased.action_id
         assert await store.finish(leased, sample.event("Done", minutes(23)), decide)
         assert [lease.token for lease in seen[-1].leases] == everything.leases
         assert [lease.is_lost for lease in seen[-1].leases] == [True, False]
-        assert await store.finish(everything.asked.action_id, sample.event("Done", minutes(23)), always(NOTHING))
-        assert await store.finish(everything.joined.action_id, sample.event("Done", minutes(23)), decide)
-        assert [sibling.state for sibling in seen[-1].siblings] == [ActionState.SUCCESS, ActionState.PENDING]
+        assert await store.finish(
+            everything.asked.action_id, sample.event("Done", minutes(23)), always(NOTHING)
+        )
+        assert await store.finish(
+            everything.joined.action_id, sample.event("Done", minutes(23)), decide
+        )
+        assert [sibling.state for sibling in seen[-1].siblings] == [
+            ActionState.SUCCESS,
+            ActionState.PENDING,
+        ]
         assert (await store.process_due(minutes(24), Ruling())).next_at == minutes(27)
-        assert (await store.process_due(minutes(27), Ruling(NeedsOperator()))).next_at == minutes(30)
+        assert (await store.process_due(minutes(27), Ruling(NeedsOperator()))).next_at == minutes(
+            30
+        )
         rules = Ruling(firings=[ScheduledRun(None, NOTHING, None)])
-        assert (await store.process_due(minutes(90), rules)).arrived == (everything.later.routing_key,)
+        assert (await store.process_due(minutes(90), rules)).arrived == (
+            everything.later.routing_key,
+        )
         assert [step.rule for step in rules.steps] == ["* * * * *"]
         assert await take(store, minutes(91)) == everything.later.action_id
         while (await store.purge(before(minutes(1000)))).more:
@@ -230,7 +289,9 @@ class TransferContract(StoreCase):
             async for part in parts:
                 found += part
             assert len(found) == 1201
-            assert {record.states[-1].state for record in found if isinstance(record, StoredAction)} == {ActionState.NEW}
+            assert {
+                record.states[-1].state for record in found if isinstance(record, StoredAction)
+            } == {ActionState.NEW}
             assert len(await records_of(store)) == 1203
 
     async def test_no_part_of_an_export_is_longer_than_a_page(self) -> None:

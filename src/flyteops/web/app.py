@@ -1,4 +1,4 @@
-"""The application: API v1, its description and its pages, behind the guard and the authenticator."""
+"""The application: API v1, its description and pages, behind the guard and authenticator."""
 
 import logging
 from collections.abc import Iterable
@@ -23,20 +23,26 @@ LOGGER = logging.getLogger(__name__)
 
 REFUSAL = problem(
     ProblemType(403, "foreign-origin", "Requests from other web sites are not allowed."),
-    "The operator can allow that origin with FLYTE_ALLOWED_ORIGINS, such as https://ops.example.com.",
+    "The operator can allow that origin with FLYTE_ALLOWED_ORIGINS, such as"
+    " https://ops.example.com.",
 )
 
 WRONG_HOST = problem(
     ProblemType(403, "foreign-host", "The Host header does not name this server."),
-    "It listens on this computer alone, without auth, and goes by localhost, an address, or a name without a domain. "
-    "For a proxy in front of it, add the outside address to FLYTE_ALLOWED_ORIGINS, such as https://flyte.example.com, or let the "
-    "proxy send a local Host and the outside one as X-Forwarded-Host.",
+    "It listens on this computer alone, without auth, and goes by localhost, an address, or a name"
+    " without a domain. For a proxy in front of it, add the outside address to"
+    " FLYTE_ALLOWED_ORIGINS, such as https://flyte.example.com, or let the proxy send a local Host"
+    " and the outside one as X-Forwarded-Host.",
 )
 
-NOTHING_HERE = problem(ProblemType(404, "not-found", "Not found."), "Unknown path; GET /v1 lists the resources.")
+NOTHING_HERE = problem(
+    ProblemType(404, "not-found", "Not found."), "Unknown path; GET /v1 lists the resources."
+)
 
 
-def create_app(service: Service, options: Options | None = None, authenticator: Authenticator | None = None) -> "Application":
+def create_app(
+    service: Service, options: Options | None = None, authenticator: Authenticator | None = None
+) -> "Application":
     """Return the application that serves a started service; it neither starts nor stops it.
 
     Without an authenticator, every request is admitted.
@@ -52,7 +58,11 @@ class Application:
     """
 
     def __init__(
-        self, service: Service, options: Options, operations: Iterable[Operation], authenticator: Authenticator | None = None
+        self,
+        service: Service,
+        options: Options,
+        operations: Iterable[Operation],
+        authenticator: Authenticator | None = None,
     ) -> None:
         self._service = service
         self._options = options
@@ -60,13 +70,19 @@ class Application:
         self._has_local_names = options.is_local and authenticator is None
         pages = frozenset(["/", "/swagger", "/hooks"])
         self._guard = Guard(options.allowed_origins, pages, local_names=self._has_local_names)
-        self._cross_origin = CrossOrigin(options.allowed_origins) if options.allowed_origins else None
-        self.traffic = Traffic(options.max_connections, max(options.max_transfer_bytes, 2 * options.max_body_bytes))
+        self._cross_origin = (
+            CrossOrigin(options.allowed_origins) if options.allowed_origins else None
+        )
+        self.traffic = Traffic(
+            options.max_connections, max(options.max_transfer_bytes, 2 * options.max_body_bytes)
+        )
         by_path: dict[str, dict[str, Operation]] = {}
         for operation in operations:
             by_path.setdefault(operation.path, {})[operation.method] = operation
         self._find = Router({path: Resource(methods) for path, methods in by_path.items()}).find
-        self.reader: WholeRequestReader | None = WholeRequestReader(self.reads_body, options.max_body_bytes)
+        self.reader: WholeRequestReader | None = WholeRequestReader(
+            self.reads_body, options.max_body_bytes
+        )
 
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         """Handle a request that another server has received (ASGI)."""
@@ -79,13 +95,19 @@ class Application:
 
     async def respond(self, request: Request) -> Message | None:
         """Return the response to a request; None if its client has gone."""
-        more = b"" if self._cross_origin is None else self._cross_origin.permissions(request.headers)
+        more = (
+            b"" if self._cross_origin is None else self._cross_origin.permissions(request.headers)
+        )
         try:
             if request.head.is_of_page or self._has_local_names:
                 early = self._early(request, more)
                 if early is not None:
                     return early
-            request.service, request.options, request.traffic = self._service, self._options, self.traffic
+            request.service, request.options, request.traffic = (
+                self._service,
+                self._options,
+                self.traffic,
+            )
             if self._authenticator is not None:
                 await self._authorize(request, self._authenticator)
             response = await self._route(request)(request)
@@ -102,7 +124,7 @@ class Application:
         return response.message(request.head, more)
 
     def _early(self, request: Request, more: bytes) -> Message | None:
-        """Return the response to a request that is refused for its origin or host, or asks about these."""
+        """Return the response to a request that is refused for its origin or host."""
         head = request.head
         if head.is_of_page:
             if self._guard.is_cross_site(request.method, request.path, head.fields):
@@ -113,11 +135,16 @@ class Application:
 
     async def _authorize(self, request: Request, authenticator: Authenticator) -> None:
         request.has_auth = True
-        admission = await authenticator.authorize(request.method, request.path, request.headers, request.peer)
+        admission = await authenticator.authorize(
+            request.method, request.path, request.headers, request.peer
+        )
         request.bearer, request.items = admission
 
     def _route(self, request: Request) -> Handler:
-        """Return the handler of a request; that of one that is still being received waits for the rest."""
+        """Return the handler of a request.
+
+        That of one that is still being received waits for the rest.
+        """
         resource, params = self._find(request.path)
         if params:
             request.set_params(params)
@@ -145,7 +172,7 @@ class Description:
 
 
 def about() -> Iterable[Operation]:
-    """Return the operations for people: the API's description with its page, and the hooks' page."""
+    """Return the operations for people: the API's description and page, and the hooks' page."""
     description, swagger, hooks = Description(OPERATIONS), swagger_page(), hooks_page()
     for path, handler in (
         ("/v1/swagger", description.get),
@@ -154,4 +181,12 @@ def about() -> Iterable[Operation]:
         ("/hooks", hooks.page),
         ("/hooks/{name}", hooks.file),
     ):
-        yield Operation(method="GET", path=path, handler=handler, name=path, tag="info", outcomes={}, needs_store=False)
+        yield Operation(
+            method="GET",
+            path=path,
+            handler=handler,
+            name=path,
+            tag="info",
+            outcomes={},
+            needs_store=False,
+        )

@@ -31,7 +31,9 @@ class AsgiRequest(Request):
         fields, variable = split_fields(scope["headers"])
         head = Head(fields, (scope["scheme"], scope.get("server")))
         path = normal_path(scope["raw_path"].decode("latin-1"))
-        super().__init__(scope["method"], path, scope["query_string"], head, variable, scope.get("client"))
+        super().__init__(
+            scope["method"], path, scope["query_string"], head, variable, scope.get("client")
+        )
         self._receive = receive
 
     async def receive(self) -> bytes:
@@ -59,7 +61,9 @@ async def serve(app: App, scope: Scope, receive: Receive, send: Send) -> None:
         message = await app.respond(request)
         if message is not None:
             headers = [tuple(line.split(b": ", 1)) for line in message.head.split(b"\r\n")[:-1]]
-            await send({"type": "http.response.start", "status": message.status, "headers": headers})
+            await send(
+                {"type": "http.response.start", "status": message.status, "headers": headers}
+            )
             await send({"type": "http.response.body", "body": message.body})
             is_lost = False
     finally:

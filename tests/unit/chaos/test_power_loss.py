@@ -5,7 +5,15 @@ from random import Random
 import pytest
 
 from flyteops_chaos import block_log
-from flyteops_chaos.block_log import FileCreation, FileRemoval, FileRename, FileSync, FileTruncation, FileWrite, SocketSend
+from flyteops_chaos.block_log import (
+    FileCreation,
+    FileRemoval,
+    FileRename,
+    FileSync,
+    FileTruncation,
+    FileWrite,
+    SocketSend,
+)
 from flyteops_chaos.disk import Disk
 
 ROOT = "/store"
@@ -20,7 +28,9 @@ def escaped(data):
 
 @pytest.fixture
 def left(tmp_path):
-    """Return a function that says which files are left after some operations, with their content."""
+    """Return a function that says which files are left after some operations, with their
+    content.
+    """
 
     def left(*operations, chance=None):
         disk = Disk(ROOT)
@@ -29,7 +39,11 @@ def left(tmp_path):
         place = tmp_path / f"{sum(1 for _ in tmp_path.iterdir())}"
         place.mkdir()
         disk.write_what_is_left(place, chance)
-        return {f"{path.relative_to(place)}": path.read_bytes() for path in place.rglob("*") if path.is_file()}
+        return {
+            f"{path.relative_to(place)}": path.read_bytes()
+            for path in place.rglob("*")
+            if path.is_file()
+        }
 
     return left
 
@@ -38,17 +52,25 @@ MADE = (FileCreation(PATH), FileSync(ROOT, 1))
 
 
 def test_what_was_synced_is_left(left):
-    assert left(*MADE, FileWrite(PATH, 0, b"abc"), FileWrite(PATH, 1, b"X"), FileSync(PATH, 4)) == {"db": b"aXc"}
-
-
-def test_what_was_not_synced_is_lost(left):
-    assert left(*MADE, FileWrite(PATH, 0, b"abc"), FileSync(PATH, 3), FileWrite(PATH, 0, b"xyz"), FileTruncation(PATH, 1)) == {
-        "db": b"abc"
+    assert left(*MADE, FileWrite(PATH, 0, b"abc"), FileWrite(PATH, 1, b"X"), FileSync(PATH, 4)) == {
+        "db": b"aXc"
     }
 
 
+def test_what_was_not_synced_is_lost(left):
+    assert left(
+        *MADE,
+        FileWrite(PATH, 0, b"abc"),
+        FileSync(PATH, 3),
+        FileWrite(PATH, 0, b"xyz"),
+        FileTruncation(PATH, 1),
+    ) == {"db": b"abc"}
+
+
 def test_what_was_written_while_a_sync_was_under_way_is_lost(left):
-    assert left(*MADE, FileWrite(PATH, 0, b"abc"), FileWrite(PATH, 0, b"xyz"), FileSync(PATH, 3)) == {"db": b"abc"}
+    assert left(
+        *MADE, FileWrite(PATH, 0, b"abc"), FileWrite(PATH, 0, b"xyz"), FileSync(PATH, 3)
+    ) == {"db": b"abc"}
 
 
 def test_a_file_is_lost_unless_its_directory_is_synced(left):
@@ -81,7 +103,12 @@ def test_a_file_that_got_another_name_has_one_of_both(left):
 
 
 def test_what_was_not_synced_may_be_there_in_part(left):
-    operations = (*MADE, FileWrite(PATH, 0, b"a" * 1024), FileSync(PATH, 3), FileWrite(PATH, 0, b"b" * 1024))
+    operations = (
+        *MADE,
+        FileWrite(PATH, 0, b"a" * 1024),
+        FileSync(PATH, 3),
+        FileWrite(PATH, 0, b"b" * 1024),
+    )
     found = {left(*operations, chance=Random(seed))["db"] for seed in range(40)}
     halves = {(content[:512], content[512:]) for content in found}
     old, new = b"a" * 512, b"b" * 512
@@ -89,20 +116,34 @@ def test_what_was_not_synced_may_be_there_in_part(left):
 
 
 def test_files_elsewhere_do_not_matter(left):
-    assert left(FileCreation("/tmp/x"), FileWrite("/tmp/x", 0, b"a"), FileRemoval("/tmp/x"), FileSync("/tmp", 9)) == {}
+    assert (
+        left(
+            FileCreation("/tmp/x"),
+            FileWrite("/tmp/x", 0, b"a"),
+            FileRemoval("/tmp/x"),
+            FileSync("/tmp", 9),
+        )
+        == {}
+    )
 
 
 def test_the_log_tells_what_was_done_in_order():
     path, client = f"7<{escaped('/store/db')}>", "9<TCP:[127.0.0.1:1->127.0.0.1:40000]>"
     lines = [
-        f'5 openat(AT_FDCWD<{escaped("/")}>, "{escaped("/store/db")}", O_RDWR|O_CREAT|O_CLOEXEC, 0644) = {path}',
+        (
+            f'5 openat(AT_FDCWD<{escaped("/")}>, "{escaped("/store/db")}",'
+            f" O_RDWR|O_CREAT|O_CLOEXEC, 0644) = {path}"
+        ),
         f'5 pwrite64({path}, "{escaped(b"abc")}", 3, 4096) = 3',
         f"5 fdatasync({path} <unfinished ...>",
         f'6 pwrite64({path}, "{escaped(b"d")}", 1, 8192 <unfinished ...>',
         "6 <... pwrite64 resumed>)             = 1",
         "5 <... fdatasync resumed>)            = 0",
         f'5 write({client}, "{escaped(b"HTTP/1.1 202")}", 12) = 12',
-        f'5 writev({client}, [{{iov_base="{escaped(b"a")}", iov_len=1}}, {{iov_base="{escaped(b"bc")}", iov_len=2}}], 2) = 3',
+        (
+            f'5 writev({client}, [{{iov_base="{escaped(b"a")}", iov_len=1}},'
+            f' {{iov_base="{escaped(b"bc")}", iov_len=2}}], 2) = 3'
+        ),
         f"5 ftruncate({path}, 100) = 0",
         f'5 unlink("{escaped("/store/db")}") = 0',
         f'5 rename("{escaped("/a")}", "{escaped("/b")}") = 0',
@@ -126,7 +167,10 @@ def test_what_failed_and_what_goes_elsewhere_is_not_in_the_log():
     lines = [
         f'5 unlink("{escaped("/store/db")}") = -1 ENOENT (No such file or directory)',
         f'5 write(2<{escaped("pipe:[1]")}>, "{escaped(b"a")}", 1) = 1',
-        f'5 openat(AT_FDCWD<{escaped("/")}>, "{escaped("/store/db")}", O_RDONLY) = 7<{escaped("/store/db")}>',
+        (
+            f'5 openat(AT_FDCWD<{escaped("/")}>, "{escaped("/store/db")}", O_RDONLY) ='
+            f" 7<{escaped('/store/db')}>"
+        ),
         "5 +++ exited with 0 +++",
     ]
     assert block_log.read(lines) == []

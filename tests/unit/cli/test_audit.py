@@ -53,12 +53,22 @@ def touch(statement, *values):
 def test_a_store_that_nobody_has_touched_is_as_its_changes_say(flyte, heads):
     code, out, err = flyte("audit", "verify")
     assert (code, err) == (0, "")
-    assert out == f"4 changes are unmodified, and the store matches them\nthe newest is {heads[-1]}\n"
+    assert (
+        out == f"4 changes are unmodified, and the store matches them\nthe newest is {heads[-1]}\n"
+    )
     expected = [word for head in heads for word in ("--expect", head.upper())]
     code, out, _ = flyte("audit", "verify", "--store", "sqlite:///flyte.db", "--json", *expected)
     assert (code, json.loads(out)) == (
         0,
-        {"changes": 4, "removed": 0, "newest": heads[-1], "fault": None, "found": [], "unverifiable": [], "differences": []},
+        {
+            "changes": 4,
+            "removed": 0,
+            "newest": heads[-1],
+            "fault": None,
+            "found": [],
+            "unverifiable": [],
+            "differences": [],
+        },
     )
 
 
@@ -71,24 +81,43 @@ KEY = "UPDATE note SET key = ? WHERE kind = 'change' AND key = ?"
         (
             [
                 (
-                    "UPDATE note SET value = CAST(replace(CAST(value AS TEXT), '\"b\"', '\"x\"') AS BLOB) WHERE key = ?",
+                    (
+                        "UPDATE note SET value = CAST(replace(CAST(value AS TEXT), '\"b\"',"
+                        " '\"x\"') AS BLOB) WHERE key = ?"
+                    ),
                     "000000000002",
                 )
             ],
             "entry 2 was modified: its hash is not that of what it says",
         ),
-        ([("DELETE FROM note WHERE key = ?", "000000000002")], "entry 2 was removed: it is missing"),
+        (
+            [("DELETE FROM note WHERE key = ?", "000000000002")],
+            "entry 2 was removed: it is missing",
+        ),
         (
             [("DELETE FROM note WHERE key < ? AND kind = 'change'", "000000000004")],
             "entry 1 was removed: entries 1 to 3 are missing",
         ),
         (
-            [(KEY, "9", "000000000002"), (KEY, "000000000002", "000000000003"), (KEY, "000000000003", "9")],
+            [
+                (KEY, "9", "000000000002"),
+                (KEY, "000000000002", "000000000003"),
+                (KEY, "000000000003", "9"),
+            ],
             "entry 2 was reordered: what is there was written as entry 3",
         ),
         (
-            [("INSERT INTO note SELECT kind, ?, value FROM note WHERE key = ?", "000000000004a", "000000000004")],
-            "entry 5 was inserted: there is a note '000000000004a' among the entries, which no server has written",
+            [
+                (
+                    "INSERT INTO note SELECT kind, ?, value FROM note WHERE key = ?",
+                    "000000000004a",
+                    "000000000004",
+                )
+            ],
+            (
+                "entry 5 was inserted: there is a note '000000000004a' among the entries, which no"
+                " server has written"
+            ),
         ),
     ],
 )
@@ -107,9 +136,15 @@ def test_that_the_newest_entries_are_gone_is_told_to_who_has_noted_one(flyte, he
     touch("DELETE FROM data_item")
     assert flyte("audit", "verify")[0] == 0
     code, _, err = flyte("audit", "verify", "--expect", heads[3])
-    assert (code, err) == (1, "flyte: entry 4 was removed: entry 4 is known from elsewhere, but the last is 3\n")
+    assert (code, err) == (
+        1,
+        "flyte: entry 4 was removed: entry 4 is known from elsewhere, but the last is 3\n",
+    )
     code, _, err = flyte("audit", "verify", "--expect", f"3:{'0' * 64}")
-    assert (code, err) == (1, "flyte: entry 3 was modified: its hash is another than the one that was expected\n")
+    assert (code, err) == (
+        1,
+        "flyte: entry 3 was modified: its hash is another than the one that was expected\n",
+    )
     code, _, err = flyte("audit", "verify", "--expect", "3:short")
     assert (code, "is not a number, a colon and 64 hexadecimal digits" in err) == (2, True)
 
@@ -120,8 +155,16 @@ def test_what_was_changed_in_the_database_is_told(flyte, heads):
     code, out, err = flyte("audit", "verify")
     assert (code, out) == (1, f"the newest is {heads[-1]}\n")
     changed, gone = err.splitlines()
-    assert re.fullmatch(r"flyte: datastore motto is in the store, but not as change 4 \(created by server, .*\) says", changed)
-    assert re.fullmatch(r"flyte: flow a is not in the store, but change 1 \(created by server, .*\) says that it is", gone)
+    assert re.fullmatch(
+        r"flyte: datastore motto is in the store, but not as change 4 \(created by server, .*\)"
+        r" says",
+        changed,
+    )
+    assert re.fullmatch(
+        r"flyte: flow a is not in the store, but change 1 \(created by server, .*\) says that it"
+        r" is",
+        gone,
+    )
     assert json.loads(flyte("audit", "verify", "--json")[1])["differences"] == [
         {"kind": "datastore", "name": "motto", "change": 4},
         {"kind": "flow", "name": "a", "change": 1},
@@ -138,7 +181,10 @@ def test_what_a_server_has_found_stays_to_be_told(flyte, heads, tmp_path):
     asyncio.run(start())
     code, out, err = flyte("audit", "verify")
     assert (code, err) == (0, "")
-    assert out.startswith("change 5 recorded that datastore motto changed outside the audit log\n5 changes are unmodified")
+    assert out.startswith(
+        "change 5 recorded that datastore motto changed outside the audit log\n5 changes are"
+        " unmodified"
+    )
 
 
 def test_a_store_that_is_not_there_is_not_made(flyte, tmp_path):
@@ -172,7 +218,13 @@ def test_a_change_is_shown_by_what_is_different_and_steers_no_terminal():
         "  from  10.0.0.7, for 192.0.2.1, as it says, with curl",
         f"  hash  {'1' * 64}",
     ]
-    assert plain[5:] == ["   content type: text/plain", "  -description: d", "   one", "  -two", "  +\\x1b[2Jthree"]
+    assert plain[5:] == [
+        "   content type: text/plain",
+        "  -description: d",
+        "   one",
+        "  -two",
+        "  +\\x1b[2Jthree",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -187,7 +239,14 @@ def test_a_change_is_shown_by_what_is_different_and_steers_no_terminal():
 )
 def test_what_cannot_be_shown_is_described(state, shown):
     change = AuditEntry(
-        seq=1, time=CHANGE.time, who=CHANGE.who, kind="datastore", name="k", action="created", after=state, previous=""
+        seq=1,
+        time=CHANGE.time,
+        who=CHANGE.who,
+        kind="datastore",
+        name="k",
+        action="created",
+        after=state,
+        previous="",
     )
     assert shown in re.sub("\x1b\\[[0-9;]*m", "", "\n".join(change_lines(change)))
 
@@ -214,13 +273,39 @@ def test_a_log_that_was_trimmed_is_whole_from_where_on(flyte, tmp_path):
     oldest = asyncio.run(trimmed_log(tmp_path / "trimmed.db"))
     removed = oldest.seq - 1
     removed_one, kept_one = f"1:{'0' * 64}", f"{removed}:{oldest.previous}"
-    code, out, err = flyte("audit", "verify", "--store", "sqlite:///trimmed.db", "--expect", removed_one)
-    assert (code, err) == (1, "flyte: none of the changes given with --expect is still in the log; note newer ones more often\n")
-    code, out, _ = flyte("audit", "verify", "--store", "sqlite:///trimmed.db", "--expect", removed_one, "--expect", kept_one)
+    code, out, err = flyte(
+        "audit", "verify", "--store", "sqlite:///trimmed.db", "--expect", removed_one
+    )
+    assert (code, err) == (
+        1,
+        (
+            "flyte: none of the changes given with --expect is still in the log; note newer ones"
+            " more often\n"
+        ),
+    )
+    code, out, _ = flyte(
+        "audit",
+        "verify",
+        "--store",
+        "sqlite:///trimmed.db",
+        "--expect",
+        removed_one,
+        "--expect",
+        kept_one,
+    )
     assert code == 0
     assert f"{111 - removed} changes are unmodified" in out
-    assert f"the oldest is {oldest.seq}: those up to {removed}:{oldest.previous} were removed to bound the log\n" in out
+    assert (
+        f"the oldest is {oldest.seq}: those up to {removed}:{oldest.previous} were removed to bound"
+        " the log\n" in out
+    )
     assert "change 1 cannot be compared with --expect any more" in out
-    code, out, _ = flyte("audit", "verify", "--store", "sqlite:///trimmed.db", "--json", "--expect", f"1:{'0' * 64}")
+    code, out, _ = flyte(
+        "audit", "verify", "--store", "sqlite:///trimmed.db", "--json", "--expect", f"1:{'0' * 64}"
+    )
     assert json.loads(out)["unverifiable"] == [1]
-    assert (code, json.loads(out)["removed"], json.loads(out)["changes"]) == (1, removed, 111 - removed)
+    assert (code, json.loads(out)["removed"], json.loads(out)["changes"]) == (
+        1,
+        removed,
+        111 - removed,
+    )

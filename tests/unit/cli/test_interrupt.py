@@ -53,7 +53,9 @@ def test_an_interrupted_command_ends_without_a_word(work, monkeypatch, capsys):
 
     monkeypatch.setitem(root.commands, "waiting", FlyteCommand("waiting", callback=run))
     monkeypatch.setattr(root, "get_command", lambda _ctx, name: root.commands[name])
-    monkeypatch.setattr(root, "resolve_command", lambda _ctx, args: (args[0], root.commands[args[0]], args[1:]))
+    monkeypatch.setattr(
+        root, "resolve_command", lambda _ctx, args: (args[0], root.commands[args[0]], args[1:])
+    )
     with pytest.raises(SystemExit) as ended:
         main(["waiting"])
     out, err = capsys.readouterr()

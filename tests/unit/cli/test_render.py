@@ -21,7 +21,11 @@ def render(capsys):
 
 
 def test_the_text_is_printed(render):
-    assert render("Hello {{ Event.Payload.user|upper }}!", "--payload", '{"user": "ann"}') == (0, "Hello ANN!\n", "")
+    assert render("Hello {{ Event.Payload.user|upper }}!", "--payload", '{"user": "ann"}') == (
+        0,
+        "Hello ANN!\n",
+        "",
+    )
 
 
 def test_a_payload_that_is_no_json_is_text(render):
@@ -30,16 +34,23 @@ def test_a_payload_that_is_no_json_is_text(render):
 
 def test_the_event_may_be_json_or_a_file(render, tmp_path):
     pack = {"name": "Chat", "labels": {"env": "lab"}}
-    event = json.dumps({"event": "Said", "pack": pack, "payload": {"n": 1}, "createdAt": "2026-01-02T03:04:05Z"})
+    event = json.dumps(
+        {"event": "Said", "pack": pack, "payload": {"n": 1}, "createdAt": "2026-01-02T03:04:05Z"}
+    )
     file = tmp_path / "event.json"
     file.write_text(event)
-    template = "{{ Event.Name }} {{ Event.Pack.Id }} {{ Event.Pack.Labels.env }} {{ Event.Payload.n }} {{ Event.CreatedAt.Year }}"
+    template = (
+        "{{ Event.Name }} {{ Event.Pack.Id }} {{ Event.Pack.Labels.env }} {{ Event.Payload.n }} {{"
+        " Event.CreatedAt.Year }}"
+    )
     for given in (event, str(file)):
         assert render(template, "--event", given)[1] == "Said Chat.env.lab lab 1.000000 2026\n"
 
 
 def test_the_payload_goes_before_that_of_the_event(render):
-    assert render("{{ Event.Payload }}", "--event", '{"payload": "a"}', "--payload", "b")[1] == "b\n"
+    assert (
+        render("{{ Event.Payload }}", "--event", '{"payload": "a"}', "--payload", "b")[1] == "b\n"
+    )
 
 
 def test_context_and_datastore_can_be_given(render, tmp_path):
@@ -106,7 +117,14 @@ def test_wrong_usage_is_exit_code_2(args, render):
 
 
 @pytest.mark.parametrize(
-    "event", ["{", '{"pack": 1}', '{"pack": {"labels": {"a": 1}}}', '{"createdAt": "now"}', "/does/not/exist"]
+    "event",
+    [
+        "{",
+        '{"pack": 1}',
+        '{"pack": {"labels": {"a": 1}}}',
+        '{"createdAt": "now"}',
+        "/does/not/exist",
+    ],
 )
 def test_an_event_that_is_none_is_told_so(event, render):
     code, _, err = render("x", "--event", event)

@@ -19,7 +19,14 @@ from flyteops.cli.manual import every_command, reference
 from flyteops.cli.output import clean, one_line, print_table
 from flyteops.cli.pack import fields, liveness
 from flyteops.cli.root import COMMANDS, root
-from flyteops.errors import InputError, NotFoundError, Problem, SettingsError, StoreError, UnavailableError
+from flyteops.errors import (
+    InputError,
+    NotFoundError,
+    Problem,
+    SettingsError,
+    StoreError,
+    UnavailableError,
+)
 from flyteops.packs import list_packs
 from flyteops.server.logs import Formatter
 from flyteops.settings import option_of, table
@@ -50,9 +57,16 @@ def test_the_reference_page_is_what_the_commands_say():
 @pytest.mark.parametrize("words", list(ALL))
 def test_the_reference_page_has_every_command_with_every_option(words):
     section = PAGE.read_text().split(f"\n## `{words}`\n")[1].split("\n## ")[0]
-    options = [each for each in ALL[words].params if isinstance(each, click.Option) and not each.hidden]
+    options = [
+        each for each in ALL[words].params if isinstance(each, click.Option) and not each.hidden
+    ]
     for name in (name for option in options for name in option.opts):
-        assert f"{name} " in section or f"{name}`" in section or f"{name}," in section or f"{name} /" in section
+        assert (
+            f"{name} " in section
+            or f"{name}`" in section
+            or f"{name}," in section
+            or f"{name} /" in section
+        )
 
 
 @pytest.mark.parametrize("words", list(ALL))
@@ -75,15 +89,22 @@ def test_the_list_of_commands_names_each_with_a_word_about_it(name, flyte):
 
 def test_commands_of_other_distributions_are_listed_with_their_summary(flyte):
     _, out, _ = flyte("--help")
-    assert re.search(r"Added by other distributions:\n +torture +Inject faults into a scratch server", out)
+    assert re.search(
+        r"Added by other distributions:\n +torture +Inject faults into a scratch server", out
+    )
 
 
 @pytest.fixture
 def broken_distributions(tmp_path, monkeypatch):
-    """Install distributions with broken commands and packs, one with damaged metadata among them."""
+    """Install distributions with broken commands and packs, one with damaged metadata among
+    them.
+    """
     (tmp_path / "broken_for_tests.py").write_text("raise RuntimeError('of others')")
     (tmp_path / "exits_for_tests.py").write_text("raise SystemExit(0)")
-    commands = "fails = broken_for_tests:x\nexits = exits_for_tests:x\nother = json:dumps\n--help = json:dumps\nno = json:no\n"
+    commands = (
+        "fails = broken_for_tests:x\nexits = exits_for_tests:x\nother = json:dumps\n--help ="
+        " json:dumps\nno = json:no\n"
+    )
     texts = {
         "one": f"[flyte.commands]\n{commands}[flyte.packs]\nExits = exits_for_tests:x\n".encode(),
         "two": b"[flyte.commands]\nhidden\n[flyte.packs]\nhidden\n",
@@ -92,7 +113,9 @@ def broken_distributions(tmp_path, monkeypatch):
     for name, text in texts.items():
         info = tmp_path / f"{name}-1.dist-info"
         info.mkdir()
-        (info / "METADATA").write_bytes(b"Metadata-Version: 2.1\nName: one\nSummary: \xff\n" if name == "one" else b"\xff")
+        (info / "METADATA").write_bytes(
+            b"Metadata-Version: 2.1\nName: one\nSummary: \xff\n" if name == "one" else b"\xff"
+        )
         (info / "entry_points.txt").write_bytes(text)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
 
@@ -126,7 +149,10 @@ def test_a_broken_command_of_another_distribution_is_reported_in_one_line(flyte,
 
 @pytest.mark.usefixtures("broken_distributions")
 def test_completion_leaves_broken_commands_out():
-    completed = [item.value for item in ShellComplete(root, {}, "flyte", "_FLYTE_COMPLETE").get_completions([], "")]
+    completed = [
+        item.value
+        for item in ShellComplete(root, {}, "flyte", "_FLYTE_COMPLETE").get_completions([], "")
+    ]
     assert {"serve", "torture"} <= set(completed)
     assert not {"fails", "exits", "other", "no"} & set(completed)
 
@@ -138,24 +164,59 @@ def test_serve_has_an_option_for_every_setting(flyte):
 
 def test_listing_the_commands_loads_none_of_them():
     code = (
-        "import sys; from flyteops.cli.root import root; root.main(['--help'], standalone_mode=False); print(sorted(sys.modules))"
+        "import sys; from flyteops.cli.root import root; root.main(['--help'],"
+        " standalone_mode=False); print(sorted(sys.modules))"
     )
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
     for module in ("'msgspec'", "'httpx2'", "'asyncio'", "'flyteops.errors'", "'rich'"):
         assert module not in loaded
 
 
 SERVER_ONLY = [
-    *("cronsim", "flask_swagger_ui", "google", "httptools", "prompt_toolkit", "python_multipart", "re2", "rich"),
+    *(
+        "cronsim",
+        "flask_swagger_ui",
+        "google",
+        "httptools",
+        "prompt_toolkit",
+        "python_multipart",
+        "re2",
+        "rich",
+    ),
     *("tzdata", "uvicorn", "uvloop", "yaml"),
 ]
 NEEDS_THE_SERVER = {"audit verify", "dev", "serve", "apply x", "render x", "flows show x"}
 NEEDS_NOTHING = {
-    *("pack list", "packs --help", "pack run Shell --help", "pack manifest Slack", f"version --url {NOBODY}", "completion bash"),
+    *(
+        "pack list",
+        "packs --help",
+        "pack run Shell --help",
+        "pack manifest Slack",
+        f"version --url {NOBODY}",
+        "completion bash",
+    ),
 }
 NEEDS_A_SERVER_SOMEWHERE = {
-    *("chat", "flows list", "flows show x --json", "flows delete x", "packs list", "packs show x", "packs delete x"),
-    *("data list", "data get x", "data show x", "data set x --value y", "data delete x", "executions list", "executions show x"),
+    *(
+        "chat",
+        "flows list",
+        "flows show x --json",
+        "flows delete x",
+        "packs list",
+        "packs show x",
+        "packs delete x",
+    ),
+    *(
+        "data list",
+        "data get x",
+        "data show x",
+        "data set x --value y",
+        "data delete x",
+        "executions list",
+        "executions show x",
+    ),
     *(
         "actions list",
         "actions resolve x retry",
@@ -170,11 +231,18 @@ NEEDS_A_SERVER_SOMEWHERE = {
 
 def in_the_base_install(words, folder):
     code = (
-        f"import sys; sys.modules.update(dict.fromkeys({SERVER_ONLY!r})); from flyteops.cli import main; main({words.split()!r})"
+        f"import sys; sys.modules.update(dict.fromkeys({SERVER_ONLY!r})); from flyteops.cli import"
+        f" main; main({words.split()!r})"
     )
     environ = os.environ | {"FLYTE_API": NOBODY}
     return subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, env=environ, input="", capture_output=True, text=True, check=False
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=environ,
+        input="",
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -187,12 +255,23 @@ def test_the_base_install_can_do_what_packs_need(words, tmp_path):
 
 @pytest.mark.slow
 def test_a_pack_that_lacks_what_it_needs_says_what_to_install(flyte, tmp_path):
-    code = "import sys; sys.modules['aiohttp'] = None; from flyteops.cli import main; main(sys.argv[1:])"
+    code = (
+        "import sys; sys.modules['aiohttp'] = None; from flyteops.cli import main;"
+        " main(sys.argv[1:])"
+    )
     listed, run = (
-        subprocess.run([sys.executable, "-c", code, "pack", *words], cwd=tmp_path, capture_output=True, text=True, check=False)
+        subprocess.run(
+            [sys.executable, "-c", code, "pack", *words],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         for words in (["list"], ["run", "Slack"])
     )
-    missing = "the pack Slack needs aiohttp; run `make packs PACKS=slack` in the folder of Flyte's source"
+    missing = (
+        "the pack Slack needs aiohttp; run `make packs PACKS=slack` in the folder of Flyte's source"
+    )
     assert missing in listed.stdout
     assert "Shell   flyteops  ready" in listed.stdout
     assert (run.returncode, missing in run.stderr) == (1, True)
@@ -210,7 +289,10 @@ def test_a_check_of_a_pack_tells_about_the_server_too(flyte):
         (None, ""),
         ("no schema", ""),
         ({"type": "string"}, "(string)"),
-        ({"type": "object", "properties": {"app": {}, "note": {}}, "required": ["app"]}, "(app, note?)"),
+        (
+            {"type": "object", "properties": {"app": {}, "note": {}}, "required": ["app"]},
+            "(app, note?)",
+        ),
         ({"$ref": "#/$defs/Order", "$defs": {"Order": {"properties": {"item": {}}}}}, "(item?)"),
         ({"$ref": 1, "$defs": 2, "properties": 3, "required": 4, "type": 5}, ""),
     ],
@@ -224,7 +306,11 @@ def test_only_packs_with_another_side_have_a_manifest(flyte):
     assert (code, err) == (0, "")
     assert "socket_mode_enabled: true" in out
     code, out, err = flyte("pack", "manifest", "Shell")
-    assert (code, out, err.strip()) == (1, "", "flyte: the pack Shell has no manifest and needs none")
+    assert (code, out, err.strip()) == (
+        1,
+        "",
+        "flyte: the pack Shell has no manifest and needs none",
+    )
 
 
 @pytest.mark.slow
@@ -239,8 +325,8 @@ def test_other_commands_say_what_must_be_installed(words, tmp_path):
     done = in_the_base_install(words, tmp_path)
     assert done.returncode == 1
     assert (
-        f'flyte: `flyte {words.removesuffix(" x")}` needs pip install -e ".[server]" in the folder of Flyte\'s source'
-        in done.stderr
+        f'flyte: `flyte {words.removesuffix(" x")}` needs pip install -e ".[server]" in the folder'
+        " of Flyte's source" in done.stderr
     )
 
 
@@ -248,7 +334,9 @@ def test_what_needs_the_server_is_on_the_page():
     sentence = PAGE.read_text().split("\n## ")[0].split("\n\n")[-1]
     for words in (each.removesuffix(" x") for each in NEEDS_THE_SERVER):
         assert f"`flyte {words}`" in sentence or f"`{words}`" in sentence
-    assert not [words for words in NEEDS_A_SERVER_SOMEWHERE - {"chat"} if f"`flyte {words}`" in sentence]
+    assert not [
+        words for words in NEEDS_A_SERVER_SOMEWHERE - {"chat"} if f"`flyte {words}`" in sentence
+    ]
 
 
 def test_an_unknown_command_is_a_usage_error_with_the_nearest_name(flyte):
@@ -279,7 +367,9 @@ def test_an_address_that_is_none_is_a_usage_error(flyte):
 def test_errors_are_json_when_json_is_asked_for(flyte):
     code, out, err = flyte("flows", "list", "--json", "--url", NOBODY)
     assert (code, out) == (3, "")
-    assert err.startswith('{"error": {"code": "unavailable", "message": "the server cannot be reached')
+    assert err.startswith(
+        '{"error": {"code": "unavailable", "message": "the server cannot be reached'
+    )
 
 
 def test_version_works_without_a_server(flyte):
@@ -306,14 +396,22 @@ def test_bad_settings_are_told_at_once_with_exit_code_2(flyte, monkeypatch):
     assert (code, out) == (2, "")
     assert err.splitlines() == [
         "flyte: the settings are not valid",
-        "  FLYTE_PORT: 'eighty' is not a port; give a whole number from 1 to 65535, or 0 for any free port",
-        "  --store: 'somewhere' is not a store; give sqlite:///relative.db, sqlite:////absolute/path.db,"
-        " postgresql://user:password@host/database or mongodb://user:password@host/database",
+        (
+            "  FLYTE_PORT: 'eighty' is not a port; give a whole number from 1 to 65535, or 0 for"
+            " any free port"
+        ),
+        (
+            "  --store: 'somewhere' is not a store; give sqlite:///relative.db,"
+            " sqlite:////absolute/path.db, postgresql://user:password@host/database or"
+            " mongodb://user:password@host/database"
+        ),
     ]
 
 
 def test_tls_files_that_cannot_be_read_stop_the_start(flyte, tmp_path):
-    code, _, err = flyte("serve", "--tls-cert-path", str(tmp_path / "cert.pem"), "--tls-key-path", str(tmp_path))
+    code, _, err = flyte(
+        "serve", "--tls-cert-path", str(tmp_path / "cert.pem"), "--tls-key-path", str(tmp_path)
+    )
     assert code == 2
     assert "cert.pem' cannot be read: No such file or directory" in err
     assert "cannot be read: Is a directory" in err
@@ -326,7 +424,9 @@ def test_a_log_file_that_cannot_be_written_stops_the_start(flyte, tmp_path):
     assert "cannot be written; give a file in a directory that exists" in err
 
 
-def test_nothing_is_said_about_the_default_that_stands_in_for_a_faulty_setting(flyte, tmp_path, monkeypatch):
+def test_nothing_is_said_about_the_default_that_stands_in_for_a_faulty_setting(
+    flyte, tmp_path, monkeypatch
+):
     (tmp_path / "flyte.db").mkdir()  # where the database would be by default
     monkeypatch.chdir(tmp_path)
     assert "flyte.db' is no file" in flyte("serve")[2]
@@ -348,8 +448,14 @@ def test_every_kind_of_error_has_its_exit_code(error, code):
 
 
 def test_problems_stand_on_lines_of_their_own():
-    error = InputError("The flow has 2 problems.", problems=[Problem("name", "must not be empty"), Problem("", "is odd", 3, 7)])
-    assert Failure(error).format_message() == "the flow has 2 problems\n  name: must not be empty\n  (line 3, column 7): is odd"
+    error = InputError(
+        "The flow has 2 problems.",
+        problems=[Problem("name", "must not be empty"), Problem("", "is odd", 3, 7)],
+    )
+    assert (
+        Failure(error).format_message()
+        == "the flow has 2 problems\n  name: must not be empty\n  (line 3, column 7): is odd"
+    )
 
 
 def test_nothing_that_others_wrote_steers_the_terminal():
@@ -389,7 +495,11 @@ def test_rows_fit_the_terminal_and_keep_the_name_of_what_they_are_about(monkeypa
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "60")
     name = "0123456789abcdef0123456789abcdef"
-    print_table(["id", "state", "words"], [[name, "FATAL", "long " * 40], [name, "silent for 12 min", "x"]], empty="")
+    print_table(
+        ["id", "state", "words"],
+        [[name, "FATAL", "long " * 40], [name, "silent for 12 min", "x"]],
+        empty="",
+    )
     lines = [click.unstyle(line) for line in capsys.readouterr().out.splitlines()]
     assert len(lines) == 3
     assert all(len(line) <= 60 for line in lines)
@@ -400,7 +510,11 @@ def test_rows_fit_the_terminal_and_keep_the_name_of_what_they_are_about(monkeypa
 def test_colours_of_rows_are_codes_for_a_terminal_and_what_is_in_them_is_text(monkeypatch, capsys):
     row = ["1", "NEW", "a \x1b[31mname"]
     print_table(["id", "state", "name"], [row], empty="")
-    assert capsys.readouterr().out.splitlines()[1].split(maxsplit=2) == ["1", "NEW", "a \\x1b[31mname"]
+    assert capsys.readouterr().out.splitlines()[1].split(maxsplit=2) == [
+        "1",
+        "NEW",
+        "a \\x1b[31mname",
+    ]
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     print_table(["id", "state", "name"], [row], empty="")
     shown = capsys.readouterr().out
@@ -413,11 +527,17 @@ def test_rows_for_programs_are_whole(monkeypatch, capsys):
     assert capsys.readouterr().out.splitlines()[1] == "a   " + " ".join(["long"] * 40)
 
 
-@pytest.mark.parametrize("options", [("--content-type", "application/json"), ("--content-type", "TEXT/JSON; charset=utf-8")])
 @pytest.mark.parametrize(
-    ("value", "place"), [('{"a": }', "line 1, column 7"), ("", "line 1, column 1"), ("[NaN]", "NaN is not JSON")]
+    "options",
+    [("--content-type", "application/json"), ("--content-type", "TEXT/JSON; charset=utf-8")],
 )
-def test_a_value_that_is_not_the_json_that_it_is_declared_as_is_refused(flyte, options, value, place):
+@pytest.mark.parametrize(
+    ("value", "place"),
+    [('{"a": }', "line 1, column 7"), ("", "line 1, column 1"), ("[NaN]", "NaN is not JSON")],
+)
+def test_a_value_that_is_not_the_json_that_it_is_declared_as_is_refused(
+    flyte, options, value, place
+):
     code, _, error = flyte("data", "set", "config", "--value", value, *options, "--url", NOBODY)
     assert code == 1
     assert "the value of config is not JSON; correct it, or store it as text" in error
@@ -439,7 +559,9 @@ def test_a_value_that_is_not_the_json_that_it_is_declared_as_is_refused(flyte, o
         "[true, fals]",
     ],
 )
-def test_a_value_that_looks_like_json_and_is_not_is_refused_unless_it_is_said_to_be_text(flyte, value):
+def test_a_value_that_looks_like_json_and_is_not_is_refused_unless_it_is_said_to_be_text(
+    flyte, value
+):
     code, _, error = flyte("data", "set", "config", "--value", value, "--url", NOBODY)
     assert (code, "looks like JSON but is not" in error, "line " in error) == (1, True, True)
     for options in (("--content-type", "text/plain"), ("--secret",)):
@@ -480,7 +602,10 @@ def test_a_pack_that_was_not_heard_of_is_silent_and_not_live(last_seen, state):
 
 def test_a_pack_that_stopped_is_not_silent():
     now = datetime(2026, 1, 8, tzinfo=UTC)
-    assert liveness("2026-01-07T23:58:00Z", now, stopped_at="2026-01-07T23:58:00Z") == "stopped 2 min ago"
+    assert (
+        liveness("2026-01-07T23:58:00Z", now, stopped_at="2026-01-07T23:58:00Z")
+        == "stopped 2 min ago"
+    )
 
 
 def test_a_fault_of_tls_is_not_taken_for_a_server_that_does_not_run():

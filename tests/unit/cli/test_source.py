@@ -7,7 +7,10 @@ from flyteops.cli.source import collect, format_problem, looks_like_flow
 from flyteops.errors import Problem
 from flyteops.model import Command, EventPattern, Flow, Step
 
-FLOW = "name: {name}\nsteps:\n  - event: {{packName: A, name: B}}\n    command: {{packName: C, name: D}}\n"
+FLOW = (
+    "name: {name}\nsteps:\n  - event: {{packName: A, name: B}}\n    command: {{packName: C, name:"
+    " D}}\n"
+)
 
 
 def write(folder, **files):
@@ -19,7 +22,11 @@ def write(folder, **files):
 
 def test_a_directory_is_walked_and_what_holds_no_flow_is_left_out(tmp_path):
     write(
-        tmp_path, one_yaml=FLOW.format(name="one"), sub__two_yml=FLOW.format(name="two"), sub__teams_json='{"a": 1}', note_txt="x"
+        tmp_path,
+        one_yaml=FLOW.format(name="one"),
+        sub__two_yml=FLOW.format(name="two"),
+        sub__teams_json='{"a": 1}',
+        note_txt="x",
     )
     found = collect([tmp_path])
     assert [reading.flow.name for reading in found.readings] == ["one", "two"]
@@ -41,11 +48,16 @@ def test_a_file_that_is_named_is_a_flow_whatever_it_looks_like(tmp_path):
 
 
 def test_a_file_with_steps_and_faults_is_a_flow_with_problems(tmp_path):
-    write(tmp_path, bad_yaml="steps:\n  - event: {packName: A, name: B}\n    criteria: '{{ 1|nofilter }}'\n")
+    write(
+        tmp_path,
+        bad_yaml="steps:\n  - event: {packName: A, name: B}\n    criteria: '{{ 1|nofilter }}'\n",
+    )
     (reading,) = collect([tmp_path]).readings
     lines = [format_problem("bad.yaml", problem) for problem in reading.problems]
     assert any(line.startswith("bad.yaml:1:1: ") and "'name' is missing" in line for line in lines)
-    assert any(line.startswith("bad.yaml:2:5: ") and "'command' is missing" in line for line in lines)
+    assert any(
+        line.startswith("bad.yaml:2:5: ") and "'command' is missing" in line for line in lines
+    )
     assert any(line.startswith("bad.yaml:3:15: steps[0].criteria") for line in lines)
 
 
@@ -72,21 +84,42 @@ def test_the_second_flow_of_a_name_is_refused(tmp_path):
 
 
 def test_a_file_may_hold_several_documents_with_their_own_places(tmp_path):
-    flow = "name: {}\nsteps:\n  - id: s\n    event: {{packName: P, name: E}}\n    command: {{packName: P, name: C}}\n"
+    flow = (
+        "name: {}\nsteps:\n  - id: s\n    event: {{packName: P, name: E}}\n    command: {{packName:"
+        " P, name: C}}\n"
+    )
     texts = {
         "plain": flow.format("a") + "---\n" + flow.format("b"),
-        "framed": "# comment\r\n---\r\n" + flow.format("a") + "...\n%YAML 1.1\n--- # next\n" + flow.format("b") + "---\n",
-        "spaced": "---\n---\n" + flow.format("a") + "--- \n# nothing\n---\n" + flow.format("b") + "...\n---\n...\n",
-        "text": flow.format("a") + "description: |\n  ---\n  é \N{GRINNING FACE}\n---\n" + flow.format("b"),
+        "framed": "# comment\r\n---\r\n"
+        + flow.format("a")
+        + "...\n%YAML 1.1\n--- # next\n"
+        + flow.format("b")
+        + "---\n",
+        "spaced": "---\n---\n"
+        + flow.format("a")
+        + "--- \n# nothing\n---\n"
+        + flow.format("b")
+        + "...\n---\n...\n",
+        "text": flow.format("a")
+        + "description: |\n  ---\n  é \N{GRINNING FACE}\n---\n"
+        + flow.format("b"),
     }
     for name, text in texts.items():
         file = tmp_path / f"{name}.yaml"
         file.write_bytes(text.encode())
         readings = collect([file]).readings
-        assert [(reading.flow and reading.flow.name, reading.problems) for reading in readings] == [("a", ()), ("b", ())], name
+        assert [(reading.flow and reading.flow.name, reading.problems) for reading in readings] == [
+            ("a", ()),
+            ("b", ()),
+        ], name
 
     wrong = tmp_path / "wrong.yaml"
-    wrong.write_text(flow.format("a") + "---\nname: b\nsteps: 1\n---\n" + flow.format("a") + "---\nname: [\n---\nname: c\n")
+    wrong.write_text(
+        flow.format("a")
+        + "---\nname: b\nsteps: 1\n---\n"
+        + flow.format("a")
+        + "---\nname: [\n---\nname: c\n"
+    )
     first, second, third, fourth = collect([wrong]).readings
     assert first.flow.name == "a"
     assert [problem.line for problem in second.problems] == [8]
@@ -98,12 +131,18 @@ def test_a_file_may_hold_several_documents_with_their_own_places(tmp_path):
 def test_in_a_directory_documents_that_are_no_flows_are_left_out(tmp_path):
     (tmp_path / "mixed.yaml").write_text("kind: other\n---\nname: a\nsteps: []\n")
     collection = collect([tmp_path])
-    assert ([reading.source.number for reading in collection.readings], collection.others) == ([2], [])
+    assert ([reading.source.number for reading in collection.readings], collection.others) == (
+        [2],
+        [],
+    )
 
 
 def test_a_file_that_does_not_exist_is_a_problem_of_that_file(tmp_path):
     (reading,) = collect([tmp_path / "none.yaml"]).readings
-    assert format_problem("none.yaml", reading.problems[0]) == "none.yaml: cannot be read: No such file or directory"
+    assert (
+        format_problem("none.yaml", reading.problems[0])
+        == "none.yaml: cannot be read: No such file or directory"
+    )
 
 
 @pytest.mark.parametrize(
@@ -122,7 +161,10 @@ def test_what_looks_like_a_flow(value, expected):
 
 
 def test_places_are_written_as_compilers_do():
-    assert format_problem("f.yaml", Problem("steps[0]", "is odd", 3, 5)) == "f.yaml:3:5: steps[0]: is odd"
+    assert (
+        format_problem("f.yaml", Problem("steps[0]", "is odd", 3, 5))
+        == "f.yaml:3:5: steps[0]: is odd"
+    )
 
 
 @pytest.mark.parametrize(
@@ -142,7 +184,9 @@ def test_a_simple_pattern_gives_words_that_match_it(pattern, words):
 
 
 def flow_on(criteria, event="ReceivedMessage"):
-    step = Step(event=EventPattern(event, "Chat"), command=Command("Shell", "Shell"), criteria=criteria)
+    step = Step(
+        event=EventPattern(event, "Chat"), command=Command("Shell", "Shell"), criteria=criteria
+    )
     return Flow("f", steps=(step,))
 
 

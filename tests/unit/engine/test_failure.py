@@ -9,9 +9,17 @@ from flyteops.engine.failure import has_failed, is_failure
 from flyteops.model import Event, EventDeclaration, NewEvent, PackDeclaration, PackRef
 
 OUTPUT = {"stdout": "", "stderr": ""}
-RESPONSE = {"headers": {}, "body": None, "bodyType": "text", "url": "http://x.example", "elapsed": 0.1}
+RESPONSE = {
+    "headers": {},
+    "body": None,
+    "bodyType": "text",
+    "url": "http://x.example",
+    "elapsed": 0.1,
+}
 AT = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
-PACK = PackDeclaration("P", events=(EventDeclaration("Broken", failure=True), EventDeclaration("Fine"))).seen(AT)
+PACK = PackDeclaration(
+    "P", events=(EventDeclaration("Broken", failure=True), EventDeclaration("Fine"))
+).seen(AT)
 
 
 def a_result(event, payload=None, failure=msgspec.UNSET):
@@ -42,7 +50,9 @@ def a_result(event, payload=None, failure=msgspec.UNSET):
         ("Response", None, False),
     ],
 )
-def test_a_result_from_before_marks_were_stored_is_judged_by_its_name_and_the_payload_of_our_packs(event, payload, is_failure):
+def test_a_result_from_before_marks_were_stored_is_judged_by_its_name_and_the_payload_of_our_packs(
+    event, payload, is_failure
+):
     assert has_failed(a_result(event, payload)) == is_failure
 
 
@@ -58,7 +68,9 @@ def test_a_result_from_before_marks_were_stored_is_judged_by_its_name_and_the_pa
         ("Output", False, False),
     ],
 )
-def test_a_command_has_failed_by_the_mark_of_its_result_its_name_or_the_declaration_of_its_pack(event, mark, expected):
+def test_a_command_has_failed_by_the_mark_of_its_result_its_name_or_the_declaration_of_its_pack(
+    event, mark, expected
+):
     payload = msgspec.json.encode(OUTPUT | {"exit_code": 1})
     assert is_failure(NewEvent(event, payload, failure=mark), PACK) is expected
 

@@ -48,7 +48,11 @@ steps:
 
 
 def test_names_must_not_be_empty():
-    text = STEP.replace("name: f", "name: ' '").replace("name: E", "name: ''").replace("packName: Q", "packName: ''")
+    text = (
+        STEP.replace("name: f", "name: ' '")
+        .replace("name: E", "name: ''")
+        .replace("packName: Q", "packName: ''")
+    )
     assert problems_in(text) == [
         "name (line 1, column 7): must not be empty",
         "steps[0].event.name (line 4, column 19): must not be empty",
@@ -58,7 +62,9 @@ def test_names_must_not_be_empty():
 
 def test_a_dependency_must_be_a_list_or_all_or_any():
     assert "dependsOn" in problems_in(STEP + "    dependsOn: b\n")[0]
-    assert read_flow(parse_yaml((STEP + "    dependsOn: {all: [b], any: [c]}\n").encode())).steps[0].dependencies.all == ("b",)
+    assert read_flow(parse_yaml((STEP + "    dependsOn: {all: [b], any: [c]}\n").encode())).steps[
+        0
+    ].dependencies.all == ("b",)
 
 
 def test_good_flows_get_no_advice():
@@ -72,15 +78,30 @@ def test_good_flows_get_no_advice():
         ("    dependson: [a]\n    dependOn: [a]\n", "did you mean 'dependsOn'?"),
         ("    dependsOn: [b]\n", "there is no step 'b'"),
         ("    dependsOn: [a]\n", "can never run"),
-        ("    criteria: '{{ Event.payload.x == 1 }}'\n", "an event has no 'payload'; did you mean 'Payload'?"),
-        ("    criteria: '{{ event.Payload.x == 1 }}'\n", "'event' is never set; did you mean 'Event'?"),
+        (
+            "    criteria: '{{ Event.payload.x == 1 }}'\n",
+            "an event has no 'payload'; did you mean 'Payload'?",
+        ),
+        (
+            "    criteria: '{{ event.Payload.x == 1 }}'\n",
+            "'event' is never set; did you mean 'Event'?",
+        ),
         (
             "    context: {user: x}\n    criteria: '{{ Context.usr == 1 }}'\n",
-            "no step before sets 'usr' in its context, and a context does not see itself; did you mean 'user'?",
+            (
+                "no step before sets 'usr' in its context, and a context does not see itself; did"
+                " you mean 'user'?"
+            ),
         ),
-        ("  - id: a\n    event: {name: E, packName: P}\n    command: {name: C, packName: Q}\n", "used twice"),
         (
-            "  - id: b\n    dependsOn: [a]\n    event: {name: E, packName: P}\n    command: {name: C, packName: Q}\n",
+            "  - id: a\n    event: {name: E, packName: P}\n    command: {name: C, packName: Q}\n",
+            "used twice",
+        ),
+        (
+            (
+                "  - id: b\n    dependsOn: [a]\n    event: {name: E, packName: P}\n    command:"
+                " {name: C, packName: Q}\n"
+            ),
             "also a result in this flow",
         ),
     ],
@@ -92,7 +113,10 @@ def test_what_is_rarely_meant_is_advised_against(more, words):
 def test_a_key_that_belongs_elsewhere_is_pointed_out_and_ignored():
     text = STEP.replace("packName: Q}", "packName: Q, labels: {ABC: '123'}}")
     (advice,) = advice_on(text)
-    assert advice == "steps[0].command.labels (line 5, column 45): the key 'labels' is ignored; did you mean 'packLabels'?"
+    assert advice == (
+        "steps[0].command.labels (line 5, column 45): the key 'labels' is ignored; did you mean"
+        " 'packLabels'?"
+    )
 
 
 def test_a_flow_full_of_mistakes_gets_a_bounded_amount_of_advice():
@@ -110,7 +134,7 @@ def test_a_context_that_refers_to_itself_is_advised_against():
     assert "a context does not see itself" in advice
 
 
-# -------------------------------------------------------------------------------------------------------- scripts
+# ------------------------------------------------------------------------------------------ scripts
 
 
 def a_script(script: str, context: str = "{}", command: str = "Shell") -> str:
@@ -137,7 +161,10 @@ steps:
         ("{% for word in Event.Payload.words %}{{ word }}{% endfor %}", "{}"),
         ("{% firstof Event.Payload.a Event.Payload.b %}", "{}"),
         ("echo {{ Context.text }}", "{text: '{{ Event.Payload.text }}'}"),
-        ("echo {{ Context.text }}", "{text: 'x {{ Context.other }}', other: '{{ Event.Payload.text|lower }}'}"),
+        (
+            "echo {{ Context.text }}",
+            "{text: 'x {{ Context.other }}', other: '{{ Event.Payload.text|lower }}'}",
+        ),
         ("echo {{ datastore(Event.Payload.key) }}", "{}"),
     ],
 )
@@ -186,7 +213,10 @@ steps:
 def test_types_cron_zones_and_durations_are_reported_in_one_round():
     found = "\n".join(problems_in(WRONG_ALL_OVER))
     for words in (
-        "steps[0].schedule.cron (line 3, column 22): the cron expression '61 * * * *' is not valid: the minute '61'",
+        (
+            "steps[0].schedule.cron (line 3, column 22): the cron expression '61 * * * *' is not"
+            " valid: the minute '61'"
+        ),
         "steps[0].schedule.timeZone (line 3, column 46): 'Europe/Berln' is not a time zone",
         "did you mean 'Europe/Berlin'?",
         "must be all, last or skip, not 'lst'; did you mean 'last'?",
@@ -210,15 +240,29 @@ def test_a_timeout_of_a_wrong_type_is_one_problem(timeout):
 
 @pytest.mark.parametrize(
     ("name", "meant"),
-    [("Berlin", "Europe/Berlin"), ("New York", "America/New_York"), ("europe/paris", "Europe/Paris"), ("utc", "UTC")],
+    [
+        ("Berlin", "Europe/Berlin"),
+        ("New York", "America/New_York"),
+        ("europe/paris", "Europe/Paris"),
+        ("utc", "UTC"),
+    ],
 )
 def test_a_time_zone_that_is_nearly_right_is_named(name, meant):
-    text = STEP.replace("event: {name: E, packName: P}", f"schedule: {{cron: '@daily', timeZone: {name}}}")
+    text = STEP.replace(
+        "event: {name: E, packName: P}", f"schedule: {{cron: '@daily', timeZone: {name}}}"
+    )
     assert f"did you mean '{meant}'?" in problems_in(text)[0]
 
 
 @pytest.mark.parametrize(
-    "value", ["7", "[]", "{command: 1}", "{schedule: 1, command: {retry: 1, timeout: 2}}", "{dependsOn: 1, schedule: []}"]
+    "value",
+    [
+        "7",
+        "[]",
+        "{command: 1}",
+        "{schedule: 1, command: {retry: 1, timeout: 2}}",
+        "{dependsOn: 1, schedule: []}",
+    ],
 )
 def test_no_shape_of_a_step_breaks_the_report(value):
     assert problems_in(f"name: f\nsteps: [{value}]")
@@ -230,7 +274,10 @@ def test_a_flow_with_very_many_faults_is_refused_in_no_time():
 
 
 DROPPED = "null is dropped: the pack gets an input without {!r}; leave it out or write ''"
-IN_LIST = "null in a list cannot be rendered: the step fails whenever it should run; leave the item out or write ''"
+IN_LIST = (
+    "null in a list cannot be rendered: the step fails whenever it should run; leave the item out"
+    " or write ''"
+)
 
 
 @pytest.mark.parametrize(
@@ -252,11 +299,16 @@ def test_a_null_that_the_input_of_a_command_loses_is_advised_against(written, pa
 
 
 def test_advice_has_its_place_whatever_the_case_of_the_keys():
-    text = "Name: f\nSTEPS:\n- Event: {name: E, packName: P}\n  Command:\n    name: C\n    packName: Q\n    Input:\n"
+    text = (
+        "Name: f\nSTEPS:\n- Event: {name: E, packName: P}\n  Command:\n    name: C\n    packName:"
+        " Q\n    Input:\n"
+    )
     (advice,) = advice_on(text + "      a: {B: ~}\n")
     assert advice == f"steps[0].command.input.a.B (line 8, column 14): {DROPPED.format('B')}"
 
 
-@pytest.mark.parametrize("written", ["null", "''", "{a: ''}", "[]", "{a: 'null'}", "{a: 0, b: false}", "[{}]"])
+@pytest.mark.parametrize(
+    "written", ["null", "''", "{a: ''}", "[]", "{a: 'null'}", "{a: 0, b: false}", "[{}]"]
+)
 def test_an_input_that_keeps_everything_gets_no_advice(written):
     assert advice_on(STEP.replace("packName: Q}", f"packName: Q, input: {written}}}")) == []

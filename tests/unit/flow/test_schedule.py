@@ -4,7 +4,14 @@ from datetime import UTC, datetime
 
 import pytest
 
-from flyteops.flow.schedule import check_cron, count_until, get_time_zone, last_until, next_after, next_run
+from flyteops.flow.schedule import (
+    check_cron,
+    count_until,
+    get_time_zone,
+    last_until,
+    next_after,
+    next_run,
+)
 
 
 def at(text):
@@ -71,11 +78,15 @@ def test_a_schedule_is_due_once_in_the_hour_that_comes_twice_however_it_catches_
 
 def test_a_time_zone_that_is_not_known_is_refused_with_a_hint_at_its_data():
     for name in ("Europe/Atlantis", "../../etc/passwd", "Europe", "", "a\0b", "\udcff"):
-        with pytest.raises(ValueError, match=r"not a time zone that this computer knows; .* tzdata"):
+        with pytest.raises(
+            ValueError, match=r"not a time zone that this computer knows; .* tzdata"
+        ):
             get_time_zone(name)
 
 
-@pytest.mark.parametrize("cron", ["0 0 30 2 *", "1 2 3 4", "60 * * * *", "L * * * *", "0 0 * * L/2", ""])
+@pytest.mark.parametrize(
+    "cron", ["0 0 30 2 *", "1 2 3 4", "60 * * * *", "L * * * *", "0 0 * * L/2", ""]
+)
 def test_an_expression_that_is_never_due_or_not_valid_is_refused(cron):
     with pytest.raises(ValueError, match="cron expression"):
         check_cron(cron)
@@ -83,7 +94,12 @@ def test_an_expression_that_is_never_due_or_not_valid_is_refused(cron):
 
 @pytest.mark.parametrize(
     ("name", "cron"),
-    [("@midnight", "0 0 * * *"), ("@annually", "0 0 1 1 *"), ("@5minutes", "*/5 * * * *"), (" @Midnight ", "0 0 * * *")],
+    [
+        ("@midnight", "0 0 * * *"),
+        ("@annually", "0 0 1 1 *"),
+        ("@5minutes", "*/5 * * * *"),
+        (" @Midnight ", "0 0 * * *"),
+    ],
 )
 def test_the_names_of_cron_and_of_matches_cron_are_known(name, cron):
     moment = at("2026-11-23T12:01")
@@ -115,7 +131,9 @@ def test_times_are_counted_up_to_a_bound():
     assert count_until("* * * * *", "UTC", first, last, at_most=10) == 10
 
 
-def test_a_zone_whose_data_is_missing_is_not_suggested_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_zone_whose_data_is_missing_is_not_suggested_for_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def missing(name: str) -> None:
         raise KeyError(name)
 

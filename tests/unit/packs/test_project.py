@@ -27,12 +27,18 @@ from tests.docs.blocks import blocks_of
         ("--  odd --", "odd", "odd"),
     ],
 )
-def test_odd_names_make_sane_ones(name: str, folder: str, module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_odd_names_make_sane_ones(
+    name: str, folder: str, module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert Project.called(name).write(tmp_path) == tmp_path / folder
     monkeypatch.setattr(sys, "path", list(sys.path))
     assert load_pack(str(tmp_path / folder / f"{module}.py"), {}).name == name.strip()
     compile((tmp_path / folder / f"test_{module}.py").read_text(), "test", "exec")
-    (flow,) = [block.text for block in blocks_of(tmp_path / folder / "README.md") if block.language == "yaml"]
+    (flow,) = [
+        block.text
+        for block in blocks_of(tmp_path / folder / "README.md")
+        if block.language == "yaml"
+    ]
     document = parse_yaml(flow.encode())
     assert not lint(document, read_flow(document))
 
@@ -40,8 +46,20 @@ def test_odd_names_make_sane_ones(name: str, folder: str, module: str, tmp_path:
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("..", "'..' cannot be the name of a pack: it holds '.', not only letters, digits, blanks, - and _"),
-        ("a/b", "'a/b' cannot be the name of a pack: it holds '/', not only letters, digits, blanks, - and _"),
+        (
+            "..",
+            (
+                "'..' cannot be the name of a pack: it holds '.', not only letters, digits, blanks,"
+                " - and _"
+            ),
+        ),
+        (
+            "a/b",
+            (
+                "'a/b' cannot be the name of a pack: it holds '/', not only letters, digits,"
+                " blanks, - and _"
+            ),
+        ),
         ('a"b\n', "it holds '\"', not only letters"),
         ("", "'' has no letters from a to z"),
         ("部署", "'部署' has no letters from a to z"),

@@ -17,7 +17,9 @@ from flyteops.sdk import Event
 from flyteops.sdk.testing import PackTester
 
 
-def output(stdout: str = "", stderr: str = "", exit_code: int = 0, *, truncated: bool = False) -> Event:
+def output(
+    stdout: str = "", stderr: str = "", exit_code: int = 0, *, truncated: bool = False
+) -> Event:
     cut = {"truncated": True} if truncated else {}
     return Event("Output", {"stdout": stdout, "stderr": stderr, "exit_code": exit_code} | cut)
 
@@ -33,7 +35,9 @@ async def watched(path: Path) -> AsyncIterator[asyncio.StreamReader]:
     os.mkfifo(path)
     reader = asyncio.StreamReader()
     pipe = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", 0)
-    transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), pipe
+    )
     try:
         yield reader
     finally:
@@ -65,7 +69,9 @@ async def test_plain_sh_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert await run("echo $0") == output(f"{tmp_path}/sh\n")
 
 
-async def test_without_any_shell_the_output_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_any_shell_the_output_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert await run("echo") == output(stderr="neither bash nor sh was found", exit_code=127)
 
@@ -75,13 +81,20 @@ async def test_no_script_is_an_error(nothing: str | None) -> None:
     assert await run(nothing) == output(stderr="No script supplied to handler", exit_code=1)
 
 
-@pytest.mark.parametrize(("wrong", "what"), [({"a": 1}, "an object"), (["ls"], "an array"), (3, "a number"), (True, "a boolean")])
+@pytest.mark.parametrize(
+    ("wrong", "what"),
+    [({"a": 1}, "an object"), (["ls"], "an array"), (3, "a number"), (True, "a boolean")],
+)
 async def test_what_is_not_a_string_is_an_error(wrong: Any, what: str) -> None:
-    assert await run(wrong) == output(stderr=f"the input must be a JSON string, not {what}", exit_code=1)
+    assert await run(wrong) == output(
+        stderr=f"the input must be a JSON string, not {what}", exit_code=1
+    )
 
 
 async def test_a_nul_in_the_script_is_an_error_and_no_crash() -> None:
-    assert await run("echo a\0b") == output(stderr="the script cannot be run: embedded null byte", exit_code=1)
+    assert await run("echo a\0b") == output(
+        stderr="the script cannot be run: embedded null byte", exit_code=1
+    )
 
 
 async def test_a_script_that_is_too_long_for_the_system_is_an_error_and_no_crash() -> None:
@@ -94,7 +107,9 @@ async def test_death_by_a_signal_has_the_exit_code_minus_one() -> None:
     assert await run("kill -9 $$") == output(exit_code=-1)
 
 
-async def test_the_script_reads_nothing_and_sees_the_packs_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_script_reads_nothing_and_sees_the_packs_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("COLOUR", "green")
     assert await run('cat; echo "$COLOUR"') == output("green\n")
 
@@ -123,7 +138,9 @@ async def test_each_stream_is_cut_at_its_limit_and_the_cut_is_marked() -> None:
     ],
 )
 @pytest.mark.parametrize("environ", [{}, {"FLYTE_SHELL_OUTPUT_LIMIT": "1000000"}])
-async def test_output_is_cut_to_what_the_server_accepts_and_the_command_is_answered(script: str, environ: dict[str, str]) -> None:
+async def test_output_is_cut_to_what_the_server_accepts_and_the_command_is_answered(
+    script: str, environ: dict[str, str]
+) -> None:
     tester = PackTester(shell.create(environ))
     tester.server.body_limit = 8000
     async with tester:
@@ -175,7 +192,9 @@ async def test_a_child_in_the_background_does_not_hang_the_pack() -> None:
 async def test_a_script_is_killed_when_its_caller_gives_up(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     async with watched(pipe) as held:
-        running = asyncio.create_task(run_script(f"exec 9>{pipe}; echo started >&9; sleep 1000 & wait", ShellLimits()))
+        running = asyncio.create_task(
+            run_script(f"exec 9>{pipe}; echo started >&9; sleep 1000 & wait", ShellLimits())
+        )
         assert await held.readline() == b"started\n"
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -186,11 +205,13 @@ async def test_a_script_is_killed_when_its_caller_gives_up(tmp_path: Path) -> No
 async def test_many_scripts_run_at_the_same_time() -> None:
     pack = shell.create({})
     async with PackTester(pack) as tester:
-        results = await asyncio.gather(*(tester.run("Shell", f"echo {number}") for number in range(30)))
+        results = await asyncio.gather(
+            *(tester.run("Shell", f"echo {number}") for number in range(30))
+        )
     assert [event.payload["stdout"] for event in results] == [f"{number}\n" for number in range(30)]
 
 
-# ------------------------------------------------------------------------------------- programs, variables and the rest
+# ----------------------------------------------------------------- programs, variables and the rest
 
 NASTY = ["$(id)", "`id`", "a b", "it's", '"', "*", "; id", "-n", "\\", "a\nb", "", "ä"]
 
@@ -203,13 +224,17 @@ async def test_arguments_reach_a_program_as_they_are() -> None:
 async def test_variables_reach_a_script_as_they_are() -> None:
     env = {f"TEXT_{number}": text for number, text in enumerate(NASTY)}
     script = "; ".join(f'printf "<%s>" "${name}"' for name in env)
-    assert await run({"script": script, "env": env}) == output("".join(f"<{text}>" for text in NASTY))
+    assert await run({"script": script, "env": env}) == output(
+        "".join(f"<{text}>" for text in NASTY)
+    )
 
 
 async def test_variables_are_added_to_those_of_the_pack(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLOUR", "green")
     monkeypatch.setenv("SHAPE", "round")
-    assert await run({"argv": ["printenv", "COLOUR", "SHAPE"], "env": {"SHAPE": "square"}}) == output("green\nsquare\n")
+    assert await run(
+        {"argv": ["printenv", "COLOUR", "SHAPE"], "env": {"SHAPE": "square"}}
+    ) == output("green\nsquare\n")
 
 
 async def test_a_text_can_be_read_from_the_standard_input() -> None:
@@ -237,7 +262,9 @@ async def test_an_input_may_shorten_the_time_limit_but_not_extend_it() -> None:
 
 async def test_a_program_that_is_not_there_has_the_exit_code_of_shells(tmp_path: Path) -> None:
     event = await run({"argv": ["no-such-program"]})
-    assert event == output(stderr="the program 'no-such-program' is not on the PATH of the pack", exit_code=127)
+    assert event == output(
+        stderr="the program 'no-such-program' is not on the PATH of the pack", exit_code=127
+    )
     assert (await run({"argv": ["/no/such/program"]})).payload["exit_code"] == 127
     (tmp_path / "text").write_text("no program")
     assert (await run({"argv": ["./text"], "cwd": str(tmp_path)})).payload["exit_code"] == 126
@@ -246,28 +273,43 @@ async def test_a_program_that_is_not_there_has_the_exit_code_of_shells(tmp_path:
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"args": ["ls"]}, ["args: is not known; did you mean 'argv'?", "needs 'script' (text) or 'argv'"]),
+        (
+            {"args": ["ls"]},
+            ["args: is not known; did you mean 'argv'?", "needs 'script' (text) or 'argv'"],
+        ),
         ({"script": "ls", "argv": ["ls"]}, ["argv: does not go with script"]),
         ({"argv": []}, ["needs 'script' (text) or 'argv'"]),
         ({"argv": "ls"}, ["argv: must be a list of texts, not text"]),
         ({"argv": [""]}, ["argv[0]: must name a program"]),
         (
             {"argv": ["sleep", 5, None]},
-            ["argv[1]: must be text, not a number; put it in quotes", "argv[2]: must be text, not null"],
+            [
+                "argv[1]: must be text, not a number; put it in quotes",
+                "argv[2]: must be text, not null",
+            ],
         ),
         ({"argv": ["echo", "a\0b"]}, ["argv[1]: must not contain a NUL character"]),
         ({"script": "a\0b"}, ["script: must not contain a NUL character"]),
         (
-            {"script": "ls", "env": {"A=B": "x", "1": "x", "": "x", "BASH_FUNC_ls%%": "() { id; }"}},
+            {
+                "script": "ls",
+                "env": {"A=B": "x", "1": "x", "": "x", "BASH_FUNC_ls%%": "() { id; }"},
+            },
             ["'A=B' is not the name of a var"],
         ),
-        ({"script": "ls", "env": {"A": "a\0b", "B": 1}}, ["env.A: must not contain a NUL", "env.B: must be text, not a number"]),
+        (
+            {"script": "ls", "env": {"A": "a\0b", "B": 1}},
+            ["env.A: must not contain a NUL", "env.B: must be text, not a number"],
+        ),
         ({"script": "ls", "env": ["A"]}, ["env: must be an object, not an array"]),
         ({"script": "ls", "stdin": 3}, ["stdin: must be text"]),
         ({"script": "ls", "cwd": True}, ["cwd: must be text, not a boolean"]),
         ({"script": "ls", "timeout": "soon"}, ["timeout: "]),
         ({"script": "ls", "timeout": 0}, ["timeout: '0' is not longer than zero"]),
-        ({"script": "ls", "timeout": True}, ["timeout: must be a length of time such as 30s, not a boolean"]),
+        (
+            {"script": "ls", "timeout": True},
+            ["timeout: must be a length of time such as 30s, not a boolean"],
+        ),
     ],
 )
 async def test_everything_wrong_with_an_input_is_reported(wrong: Any, words: list[str]) -> None:
@@ -295,8 +337,12 @@ def test_the_defaults_are_generous() -> None:
     assert Output("", "", 0) == Output(stdout="", stderr="", exit_code=0)
 
 
-@pytest.mark.parametrize(("script", "is_failure"), [("true", False), ("exit 3", True), ({"argv": []}, True)])
-async def test_an_exit_code_other_than_0_is_sent_as_a_failure(script: Any, is_failure: bool) -> None:
+@pytest.mark.parametrize(
+    ("script", "is_failure"), [("true", False), ("exit 3", True), ({"argv": []}, True)]
+)
+async def test_an_exit_code_other_than_0_is_sent_as_a_failure(
+    script: Any, is_failure: bool
+) -> None:
     async with PackTester(shell.create({})) as tester:
         await tester.run("Shell", script)
         assert bool(tester.server.failed) == is_failure

@@ -32,7 +32,9 @@ async def test_it_never_polls() -> None:
         await tester.advance(120)
         assert not any(call.endswith("/take") for call in tester.server.requests)
         tick = {"name": "Tick", "payloadSchema": msgspec.json.schema(ticker.Tick)}
-        assert tester.server.registrations == [{"name": "Ticker", "events": [tick], "commands": [], "links": []}]
+        assert tester.server.registrations == [
+            {"name": "Ticker", "events": [tick], "commands": [], "links": []}
+        ]
 
 
 async def test_the_interval_can_be_set() -> None:

@@ -71,9 +71,16 @@ def problem(status: int, body: dict[str, Any]) -> httpx2.Response:
         (503, BusyError),
     ],
 )
-async def test_a_refusal_raises_the_error_that_says_what_to_do(status: int, error: type[FlyteError]) -> None:
+async def test_a_refusal_raises_the_error_that_says_what_to_do(
+    status: int, error: type[FlyteError]
+) -> None:
     problems = [{"path": "steps[0].event", "message": "is missing", "line": 3, "column": 5}]
-    body = {"title": "Bad", "detail": "the flow is not valid", "code": "invalid-input", "problems": problems}
+    body = {
+        "title": "Bad",
+        "detail": "the flow is not valid",
+        "code": "invalid-input",
+        "problems": problems,
+    }
     async with client_of(Answers(problem(status, body))) as client:
         with pytest.raises(error, match="the flow is not valid") as caught:
             await client.request("POST", "/v1/flows", json={"name": "f"})
@@ -97,7 +104,9 @@ async def test_paths_count_from_the_address_and_links_stand_for_themselves() -> 
     transport = Answers(httpx2.Response(200), httpx2.Response(200))
     async with client_of(transport, token="secret") as client:
         await client.request("GET", "/v1/flows", params={"start": "1"})
-        await client.request("PUT", "http://other.test/x", files={"value": ("a.json", b"{}", "application/json")})
+        await client.request(
+            "PUT", "http://other.test/x", files={"value": ("a.json", b"{}", "application/json")}
+        )
     assert [str(request.url) for request in transport.requests] == [
         "http://flyte.test/prefix/v1/flows?start=1",
         "http://other.test/x",
@@ -132,7 +141,9 @@ async def test_a_refusal_is_not_tried_again() -> None:
 
 
 async def test_the_last_failure_is_raised_when_the_attempts_are_used_up() -> None:
-    async with client_of(Answers(httpx2.ConnectError("a"), httpx2.ConnectError("refused"))) as client:
+    async with client_of(
+        Answers(httpx2.ConnectError("a"), httpx2.ConnectError("refused"))
+    ) as client:
         with pytest.raises(UnavailableError, match=r"GET http://flyte\.test/prefix/v1: refused"):
             await client.request("GET", "/v1", attempts=2)
 
@@ -154,7 +165,14 @@ async def test_retry_after_is_honoured_within_bounds() -> None:
 
 def test_pauses_grow_up_to_a_limit_and_are_never_the_same_for_all() -> None:
     backoff = Backoff(first=1, factor=2, limit=10)
-    assert [backoff.delay(failures, 1) for failures in (1, 2, 3, 4, 5, 5000)] == [1, 2, 4, 8, 10, 10]
+    assert [backoff.delay(failures, 1) for failures in (1, 2, 3, 4, 5, 5000)] == [
+        1,
+        2,
+        4,
+        8,
+        10,
+        10,
+    ]
     assert backoff.delay(3, 0) == 2
 
 
@@ -173,7 +191,7 @@ async def test_the_first_link_whose_rel_ends_so_is_followed() -> None:
             await client.link("pack/listPacks")
 
 
-# ------------------------------------------------------------------------------------------ a pack that meets trouble
+# ------------------------------------------------------------------------ a pack that meets trouble
 
 
 def worker(handler: Callable[[], Any] | None = None, **options: Any) -> Pack:
@@ -199,7 +217,9 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.message for record in caplog.records if record.name == "flyte.pack"]
 
 
-async def test_a_pack_waits_for_a_server_that_is_not_there_yet(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_pack_waits_for_a_server_that_is_not_there_yet(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level(logging.INFO)
     tester = PackTester(worker())
     tester.server.disconnect(3)
@@ -208,16 +228,26 @@ async def test_a_pack_waits_for_a_server_that_is_not_there_yet(caplog: pytest.Lo
         assert await tester.run("Work") == DONE
     assert len(tester.clock.back_offs) == 5
     assert logged(caplog) == [
-        "registration failed: GET http://flyte.test/v1: connection refused; retrying until it succeeds",
+        (
+            "registration failed: GET http://flyte.test/v1: connection refused; retrying until it"
+            " succeeds"
+        ),
         "registration works again after 5 failed attempts",
         "Worker is registered at http://flyte.test",
     ]
 
 
 @pytest.mark.parametrize(
-    ("status", "reason"), [(400, "The input is not valid."), (401, "A token is required."), (403, "This is not allowed.")]
+    ("status", "reason"),
+    [
+        (400, "The input is not valid."),
+        (401, "A token is required."),
+        (403, "This is not allowed."),
+    ],
 )
-async def test_a_pack_that_the_server_refuses_ends_with_the_reason(status: int, reason: str) -> None:
+async def test_a_pack_that_the_server_refuses_ends_with_the_reason(
+    status: int, reason: str
+) -> None:
     tester = PackTester(worker())
     tester.server.fail(status=status, on="/v1/packs")
     with pytest.raises(FlyteError, match=reason):
@@ -226,13 +256,18 @@ async def test_a_pack_that_the_server_refuses_ends_with_the_reason(status: int, 
 
 
 @pytest.mark.parametrize("status", [401, 500, 503])
-async def test_a_take_that_fails_is_tried_again_and_logged_once(status: int, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_take_that_fails_is_tried_again_and_logged_once(
+    status: int, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
     async with PackTester(worker()) as tester:
         caplog.clear()
         tester.server.fail(4, status=status, on="/take")
         assert await tester.run("Work") == DONE
-    assert [line.split(":")[0] for line in logged(caplog)] == ["take failed", "take works again after 4 failed attempts"]
+    assert [line.split(":")[0] for line in logged(caplog)] == [
+        "take failed",
+        "take works again after 4 failed attempts",
+    ]
 
 
 @pytest.mark.parametrize("fault", ["status", "disconnect", "lost answer"])
@@ -246,20 +281,29 @@ async def test_a_result_is_handed_in_until_it_is_accepted(fault: str) -> None:
             case _:
                 tester.server.lose_answer(5, on="/result")
         tester.server.ask("Work")
-        await tester.server.until(lambda: sum(call.endswith("/result") for call in tester.server.requests) == 6)
+        await tester.server.until(
+            lambda: sum(call.endswith("/result") for call in tester.server.requests) == 6
+        )
         assert list(tester.server.results.values()) == [DONE]
 
 
 @pytest.mark.parametrize("status", [404, 409, 403])
-async def test_a_result_that_nobody_wants_is_dropped_with_a_clear_word(status: int, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_result_that_nobody_wants_is_dropped_with_a_clear_word(
+    status: int, caplog: pytest.LogCaptureFixture
+) -> None:
     async with PackTester(worker()) as tester:
-        tries = 2 if status == 404 else 1  # it might be the pack that is unknown, so it registers again
+        # It might be the pack that is unknown, so it registers again.
+        tries = 2 if status == 404 else 1
         tester.server.fail(tries, status=status, on="/result")
         tester.server.ask("Work")
-        await tester.server.until(lambda: sum(call.endswith("/result") for call in tester.server.requests) == tries)
+        await tester.server.until(
+            lambda: sum(call.endswith("/result") for call in tester.server.requests) == tries
+        )
         assert await tester.run("Work") == DONE
     assert len(tester.server.results) == 1
-    assert any(line.startswith("the result of Work was rejected and is dropped") for line in logged(caplog))
+    assert any(
+        line.startswith("the result of Work was rejected and is dropped") for line in logged(caplog)
+    )
 
 
 async def test_a_result_that_is_too_large_is_replaced_by_fatal() -> None:
@@ -270,9 +314,12 @@ async def test_a_result_that_is_too_large_is_replaced_by_fatal() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limit", "payload"), [(200, "the server refused the result of Work: The input is too large."), (90, "")]
+    ("limit", "payload"),
+    [(200, "the server refused the result of Work: The input is too large."), (90, "")],
 )
-async def test_a_command_is_answered_however_little_the_server_accepts(limit: int, payload: str) -> None:
+async def test_a_command_is_answered_however_little_the_server_accepts(
+    limit: int, payload: str
+) -> None:
     pack = Pack("Worker")
     done = pack.event("Done")
 
@@ -330,7 +377,9 @@ async def test_an_event_that_the_server_refuses_raises_in_the_pack() -> None:
         assert await tester.run("Tell") == fatal("The input is not valid.")
 
 
-async def test_a_failure_is_logged_anew_after_the_one_before_was_given_up(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failure_is_logged_anew_after_the_one_before_was_given_up(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with PackTester(worker()) as tester:
         for _ in range(2):
             tester.server.fail(status=503, on="/events")

@@ -33,12 +33,16 @@ def test_the_address_is_enough() -> None:
         ({"FLYTE_API": "", "FLYTE_API_URL": "http://two.test"}, "http://two.test"),
     ],
 )
-def test_the_address_has_two_names_and_may_end_with_a_slash(environ: dict[str, str], api: str) -> None:
+def test_the_address_has_two_names_and_may_end_with_a_slash(
+    environ: dict[str, str], api: str
+) -> None:
     assert Environment.read(environ).api == api
 
 
 def test_labels_are_trimmed_and_values_may_hold_an_equals_sign() -> None:
-    environment = Environment.read({"FLYTE_API": "http://f.test", "FLYTE_LABELS": " env = dev ,x=y=z"})
+    environment = Environment.read(
+        {"FLYTE_API": "http://f.test", "FLYTE_LABELS": " env = dev ,x=y=z"}
+    )
     assert environment.labels == {"env": "dev", "x": "y=z"}
 
 
@@ -90,19 +94,24 @@ def test_every_fault_is_reported_at_once(tmp_path: Path) -> None:
         "FLYTE_PACK_HEALTH_PORT": "'99999' is neither a port from 1 to 65535 nor off",
         "FLYTE_PACK_POLL_INTERVAL": "'often' is not a duration such as 30s, 5m or 1h30m",
         "FLYTE_PACK_STOP_TIMEOUT": "'soon' is not a duration such as 30s, 5m or 1h30m",
-        "FLYTE_CA_CERT_FILE": "cannot read certificates from '/does/not/exist.pem': No such file or directory",
+        "FLYTE_CA_CERT_FILE": (
+            "cannot read certificates from '/does/not/exist.pem': No such file or directory"
+        ),
         "LOGLEVEL": "'loud' is not one of debug, info, warning, error, critical",
     }
     assert "FLYTE_CA_CERT_FILE" in problems_of({"FLYTE_CA_CERT_FILE": str(tmp_path / "empty.pem")})
 
 
-@pytest.mark.parametrize("address", ["flyte.test:8080", "ftp://flyte.test", "http://", "http://f.test:port"])
+@pytest.mark.parametrize(
+    "address", ["flyte.test:8080", "ftp://flyte.test", "http://", "http://f.test:port"]
+)
 def test_an_address_that_cannot_be_called_is_a_fault(address: str) -> None:
     assert set(problems_of({"FLYTE_API": address})) == {"FLYTE_API"}
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [("90", 90), ("30s", 30), (" 5 M ", 300), ("1.5h", 5400), ("2d", 172800), ("250ms", 0.25)]
+    ("text", "expected"),
+    [("90", 90), ("30s", 30), (" 5 M ", 300), ("1.5h", 5400), ("2d", 172800), ("250ms", 0.25)],
 )
 def test_durations_are_written_as_people_do(text: str, expected: float) -> None:
     assert seconds(text) == expected
@@ -119,9 +128,13 @@ def test_a_pack_reads_settings_of_its_own_with_all_faults_at_once() -> None:
     assert [problem.path for problem in caught.value.problems] == ["B", "C"]
 
 
-@pytest.mark.parametrize("text", ["127.0.0.1:8090", "http://127.0.0.1", "0.0.0.0/0", "a b", "*", "[::1]:80"])
+@pytest.mark.parametrize(
+    "text", ["127.0.0.1:8090", "http://127.0.0.1", "0.0.0.0/0", "a b", "*", "[::1]:80"]
+)
 def test_the_address_of_health_is_an_address_without_a_port(text: str) -> None:
-    with pytest.raises(SettingsError, match=r"FLYTE_PACK_HEALTH_HOST: .* is not an address of this machine"):
+    with pytest.raises(
+        SettingsError, match=r"FLYTE_PACK_HEALTH_HOST: .* is not an address of this machine"
+    ):
         Environment.read({"FLYTE_API": "http://f.test", "FLYTE_PACK_HEALTH_HOST": text})
 
 
@@ -135,7 +148,9 @@ def test_the_address_of_health_is_an_address_without_a_port(text: str) -> None:
         (9000, None, range(9000, 9001)),
     ],
 )
-def test_only_a_health_port_that_nobody_chose_may_be_another(port: int, given: str | None, ports: range) -> None:
+def test_only_a_health_port_that_nobody_chose_may_be_another(
+    port: int, given: str | None, ports: range
+) -> None:
     variables = {} if given is None else {"FLYTE_PACK_HEALTH_PORT": given}
     environment = Environment.read({"FLYTE_API": "http://f.test", **variables})
     endpoint = Pack("P", health_port=port).declaration(environment).health

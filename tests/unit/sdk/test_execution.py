@@ -58,13 +58,18 @@ FAULTS = [
         ExceptionGroup("two", [ValueError("a"), KeyError("b")]),
         "ExceptionGroup: two (2 sub-exceptions): ValueError: a; KeyError: 'b'",
     ),
-    (BaseExceptionGroup("one", [PanicError("p")]), "BaseExceptionGroup: one (1 sub-exception): PanicError: p"),
+    (
+        BaseExceptionGroup("one", [PanicError("p")]),
+        "BaseExceptionGroup: one (1 sub-exception): PanicError: p",
+    ),
 ]
 
 
 @pytest.mark.parametrize("threaded", [False, True])
 @pytest.mark.parametrize(("error", "text"), FAULTS)
-async def test_whatever_a_command_raises_is_fatal_and_the_pack_goes_on(error: BaseException, text: str, threaded: bool) -> None:
+async def test_whatever_a_command_raises_is_fatal_and_the_pack_goes_on(
+    error: BaseException, text: str, threaded: bool
+) -> None:
     def plain() -> Event:
         raise error
 
@@ -75,7 +80,9 @@ async def test_whatever_a_command_raises_is_fatal_and_the_pack_goes_on(error: Ba
         for _ in range(2):
             event = await tester.run("Do")
             assert event.name == "FATAL"
-            assert event.payload.removeprefix("RuntimeError: ").startswith(text.removeprefix("RuntimeError: "))
+            assert event.payload.removeprefix("RuntimeError: ").startswith(
+                text.removeprefix("RuntimeError: ")
+            )
         assert await tester.health() == {}
 
 
@@ -94,7 +101,10 @@ def test_a_description_has_a_limit_and_says_so() -> None:
     text = describe(ValueError("x" * 1_000_000))
     assert len(text) == MAX_DESCRIPTION_LENGTH
     assert text.endswith("[cut: 1000012 characters]")
-    assert len(describe(ExceptionGroup("many", [ValueError("y" * 1000)] * 1000))) == MAX_DESCRIPTION_LENGTH
+    assert (
+        len(describe(ExceptionGroup("many", [ValueError("y" * 1000)] * 1000)))
+        == MAX_DESCRIPTION_LENGTH
+    )
 
 
 def test_groups_within_groups_have_a_limit() -> None:
@@ -109,7 +119,8 @@ async def test_a_huge_message_is_answered_with_its_beginning() -> None:
         message = "x" * 5_000_000
         raise ValueError(message)
 
-    logging.getLogger("flyte.pack").disabled = True  # the traceback in the log is as long as the message
+    # The traceback in the log is as long as the message.
+    logging.getLogger("flyte.pack").disabled = True
     try:
         async with PackTester(answering(handler)) as tester:
             event = await tester.run("Do")
@@ -154,7 +165,9 @@ async def test_a_fatal_whose_payload_is_refused_is_replaced_by_one_that_is_not()
 
     async with PackTester(answering(handler)) as tester:
         tester.server.fail(status=413, on="/result")
-        assert await tester.run("Do") == fatal("the server refused the result of Do: The input is too large.")
+        assert await tester.run("Do") == fatal(
+            "the server refused the result of Do: The input is too large."
+        )
 
 
 async def test_a_fault_of_the_clients_libraries_does_not_drop_a_result() -> None:
@@ -173,7 +186,11 @@ async def test_a_fault_of_the_clients_libraries_does_not_drop_a_result() -> None
     server = Broken()
     action_id = server.ask("Do")
     async with Client(API, transport=server) as client:
-        session = Session(answering(handler, health_port=None).declaration(), client, ManualClock(datetime.now(UTC)))
+        session = Session(
+            answering(handler, health_port=None).declaration(),
+            client,
+            ManualClock(datetime.now(UTC)),
+        )
         running = asyncio.create_task(session.run())
         await server.until(lambda: action_id in server.results)
         session.stop()
@@ -200,10 +217,12 @@ async def test_a_result_of_a_pack_that_was_deleted_meanwhile_is_handed_in_all_th
         assert len(tester.server.registrations) == 2
 
 
-# ------------------------------------------------------------------------------------------------------- being broken off
+# --------------------------------------------------------------------------------- being broken off
 
 
-async def test_a_command_that_swallows_cancellation_is_answered_with_fatal_when_the_pack_stops() -> None:
+async def test_a_command_that_swallows_cancellation_is_answered_with_fatal_when_the_pack_stops() -> (
+    None
+):
     go_on, cancelled = asyncio.Event(), asyncio.Event()
 
     async def handler() -> Event:
@@ -248,8 +267,12 @@ async def test_a_command_that_answers_cancellation_with_an_event_of_its_own_is_h
         assert list(tester.server.results.values()) == [Event("Done", "half of it")]
 
 
-@pytest.mark.parametrize("error", [PanicError("p"), KeyboardInterrupt(), SystemExit(1), MuteError()])
-async def test_a_command_that_answers_cancellation_with_an_error_is_answered(error: BaseException) -> None:
+@pytest.mark.parametrize(
+    "error", [PanicError("p"), KeyboardInterrupt(), SystemExit(1), MuteError()]
+)
+async def test_a_command_that_answers_cancellation_with_an_error_is_answered(
+    error: BaseException,
+) -> None:
     started = asyncio.Event()
 
     async def handler() -> Event:
@@ -268,7 +291,9 @@ async def test_a_command_that_answers_cancellation_with_an_error_is_answered(err
         assert event == fatal(describe(error))
 
 
-async def test_an_action_is_never_worked_on_twice_at_once_in_one_pack(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_action_is_never_worked_on_twice_at_once_in_one_pack(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     running, most, begun, go_on = 0, 0, 0, asyncio.Event()
 
     async def handler() -> Event:
@@ -291,7 +316,8 @@ async def test_an_action_is_never_worked_on_twice_at_once_in_one_pack(caplog: py
         assert "waiting for its end" in caplog.text
         go_on.set()
         await tester.server.until(lambda: action_id in tester.server.results)
-        assert tester.server.results[action_id] == DONE  # of the first attempt, by the lease of the second
+        # Of the first attempt, by the lease of the second.
+        assert tester.server.results[action_id] == DONE
     assert (most, begun) == (1, 1)
 
 
@@ -340,10 +366,12 @@ async def test_a_pack_that_is_thrown_away_in_the_middle_of_a_command_says_nothin
         assert tester.server.results == {}
 
 
-# --------------------------------------------------------------------------------------------------------------- progress
+# ----------------------------------------------------------------------------------------- progress
 
 
-async def test_progress_after_the_end_of_its_command_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
+async def test_progress_after_the_end_of_its_command_is_dropped(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     pack = Pack("P")
     progressed, done = pack.event("Progressed", payload=int), pack.event("Done", payload=None)
     late: list[asyncio.Task[None]] = []

@@ -73,19 +73,28 @@ async def outcome(handler: Any, given: Any) -> Any:
 
 
 def input_schema(handler: Any) -> Any:
-    return msgspec.json.decode(pack_of(handler).declaration().registration())["commands"][0].get("inputSchema")
+    return msgspec.json.decode(pack_of(handler).declaration().registration())["commands"][0].get(
+        "inputSchema"
+    )
 
 
 def done(payload: Any) -> Event:
     return Event("Done", payload)
 
 
-async def deploy(app: str, version: str = "latest", *, replicas: int = 1, dry: bool = False) -> Event:
+async def deploy(
+    app: str, version: str = "latest", *, replicas: int = 1, dry: bool = False
+) -> Event:
     return done([app, version, replicas, dry])
 
 
 async def test_several_parameters_are_the_fields_of_an_object() -> None:
-    assert await outcome(deploy, {"app": "shop", "replicas": "3.000000", "dry": "true"}) == ["shop", "latest", 3, True]
+    assert await outcome(deploy, {"app": "shop", "replicas": "3.000000", "dry": "true"}) == [
+        "shop",
+        "latest",
+        3,
+        True,
+    ]
     assert input_schema(deploy)["$defs"]["DeployInput"]["properties"] == {
         "app": {"type": "string"},
         "version": {"type": "string", "default": "latest"},
@@ -94,7 +103,9 @@ async def test_several_parameters_are_the_fields_of_an_object() -> None:
     }
 
 
-async def test_one_parameter_after_the_star_is_a_field_and_a_trailing_underscore_frees_a_keyword() -> None:
+async def test_one_parameter_after_the_star_is_a_field_and_a_trailing_underscore_frees_a_keyword() -> (
+    None
+):
     async def handler(*, from_: str) -> Event:
         return done(from_)
 
@@ -130,12 +141,18 @@ KINDS = [Item, OrderClass, OrderDict, Model]
 @pytest.mark.parametrize("kind", KINDS)
 async def test_structs_dataclasses_typed_dicts_and_models_are_read_alike(kind: Any) -> None:
     async def handler(order: kind) -> Event:
-        name, count = (order["name"], order["count"]) if isinstance(order, dict) else (order.name, order.count)
+        name, count = (
+            (order["name"], order["count"])
+            if isinstance(order, dict)
+            else (order.name, order.count)
+        )
         return done([name, count])
 
     assert await outcome(handler, {"name": "tea", "count": "2", "unknown": 1}) == ["tea", 2]
     properties = input_schema(handler)
-    properties = properties.get("properties") or next(iter(properties["$defs"].values()))["properties"]
+    properties = (
+        properties.get("properties") or next(iter(properties["$defs"].values()))["properties"]
+    )
     assert properties["name"]["type"], properties["count"]["type"] == ("string", "integer")
 
 
@@ -195,7 +212,9 @@ async def test_a_fault_says_its_place_and_how_to_mend_it() -> None:
         (Any, {"a": "1"}, {"a": "1"}),
     ],
 )
-async def test_text_stands_for_what_a_template_cannot_render_otherwise(kind: Any, given: Any, read: Any) -> None:
+async def test_text_stands_for_what_a_template_cannot_render_otherwise(
+    kind: Any, given: Any, read: Any
+) -> None:
     async def handler(value: kind) -> Event:
         return done(value)
 
@@ -254,7 +273,8 @@ def test_parameters_that_no_input_can_fill_are_refused() -> None:
     async def strange(value: Item | Order) -> Event:
         raise AssertionError
 
-    async def unknown(value: "Itme") -> Event:  # type: ignore[name-defined] # noqa: F821 - that is the point
+    # That is the point.
+    async def unknown(value: "Itme") -> Event:  # type: ignore[name-defined] # noqa: F821
         raise AssertionError
 
     for handler, why in (
@@ -267,7 +287,7 @@ def test_parameters_that_no_input_can_fill_are_refused() -> None:
             pack_of(handler)
 
 
-# ---------------------------------------------------------------------------------------------------------------- answers
+# ------------------------------------------------------------------------------------------ answers
 
 
 class Deployed(msgspec.Struct):
@@ -288,7 +308,9 @@ async def test_a_class_that_is_returned_is_an_event_of_its_name() -> None:
 
     @pack.command()
     async def deploy(app: str) -> Deployed | NotDeployed | Skipped:
-        return {"shop": Deployed(app), "old": Skipped(why="old")}.get(app) or NotDeployed(f"there is no {app}")
+        return {"shop": Deployed(app), "old": Skipped(why="old")}.get(app) or NotDeployed(
+            f"there is no {app}"
+        )
 
     async with PackTester(pack) as tester:
         assert await tester.run("Deploy", "shop") == Event("Deployed", {"app": "shop"})
@@ -332,7 +354,7 @@ def test_what_is_returned_must_be_able_to_name_an_event() -> None:
         pack.command()(taken)
 
 
-# ------------------------------------------------------------------------------------------- types that cannot be read
+# ------------------------------------------------------------------------ types that cannot be read
 
 
 class Foreign:
@@ -357,7 +379,10 @@ class Late(TypedDict):
     when: "Unknown"  # type: ignore[name-defined] # noqa: F821 - that is the point
 
 
-@pytest.mark.parametrize("kind", [Foreign, list[Foreign], Foreign | None, Holder, Iterable[int], complex, Callable, object])
+@pytest.mark.parametrize(
+    "kind",
+    [Foreign, list[Foreign], Foreign | None, Holder, Iterable[int], complex, Callable, object],
+)
 def test_a_type_that_cannot_be_read_is_refused_when_the_command_is_declared(kind: Any) -> None:
     async def whole(value: kind) -> Event:
         raise AssertionError
@@ -366,7 +391,13 @@ def test_a_type_that_cannot_be_read_is_refused_when_the_command_is_declared(kind
         raise AssertionError
 
     for handler in (whole, fields):
-        with pytest.raises(TypeError, match=r"cannot take 'value': \w+ cannot be read from JSON; use a type that msgspec knows"):
+        with pytest.raises(
+            TypeError,
+            match=(
+                r"cannot take 'value': \w+ cannot be read from JSON; use a type that msgspec"
+                r" knows"
+            ),
+        ):
             pack_of(handler)
     with pytest.raises(TypeError, match="the event Done cannot have this payload"):
         Pack("P").event("Done", payload=kind)
@@ -376,7 +407,8 @@ def test_a_name_that_is_unknown_at_run_time_is_refused_with_a_hint() -> None:
     async def inside(value: Late) -> Event:
         raise AssertionError
 
-    async def strange(value: "int | 'x'") -> Event:  # type: ignore[name-defined] # noqa: F821 - that is the point
+    # That is the point.
+    async def strange(value: "int | 'x'") -> Event:  # type: ignore[name-defined] # noqa: F821
         raise AssertionError
 
     with pytest.raises(TypeError, match=r"'Unknown' is not defined.*not under `if TYPE_CHECKING:`"):
@@ -391,7 +423,12 @@ def test_a_name_that_is_unknown_at_run_time_is_refused_with_a_hint() -> None:
         (Path, "/tmp/x", "", "must be a path"),
         (PurePosixPath, "a/b", 3, "must be a path"),
         (IPv4Address, "192.0.2.7", "host", "must be an IPv4 address such as 192.0.2.1"),
-        (IPv6Network, "2001:db8::/32", "2001:db8::1/32", "must be an IPv6 network such as 2001:db8::/32"),
+        (
+            IPv6Network,
+            "2001:db8::/32",
+            "2001:db8::1/32",
+            "must be an IPv6 network such as 2001:db8::/32",
+        ),
     ],
 )
 async def test_paths_and_addresses_are_text(kind: Any, text: str, wrong: Any, fault: str) -> None:
@@ -427,7 +464,9 @@ async def test_paths_and_addresses_are_text(kind: Any, text: str, wrong: Any, fa
         (Literal[1, 2], "2.000000", 2),
     ],
 )
-async def test_every_container_and_member_is_read_from_the_text_of_a_template(kind: Any, given: Any, read: Any) -> None:
+async def test_every_container_and_member_is_read_from_the_text_of_a_template(
+    kind: Any, given: Any, read: Any
+) -> None:
     async def handler(value: kind) -> Event:
         return done(sorted(value) if isinstance(value, set) else value)
 
@@ -445,14 +484,16 @@ async def test_every_container_and_member_is_read_from_the_text_of_a_template(ki
         (int | list[int], "x", "must be a whole number or a list, not text"),
     ],
 )
-async def test_a_container_that_does_not_fit_is_refused_with_its_place(kind: Any, given: Any, fault: str) -> None:
+async def test_a_container_that_does_not_fit_is_refused_with_its_place(
+    kind: Any, given: Any, fault: str
+) -> None:
     async def handler(value: kind) -> Event:
         raise AssertionError
 
     assert await outcome(handler, given) == fault
 
 
-# -------------------------------------------------------------------------------------------------- kinds of functions
+# ------------------------------------------------------------------------------- kinds of functions
 
 
 def traced(function: Any) -> Any:
@@ -493,7 +534,9 @@ class Shout:
         (functools.partial(Shout().__call__), "Call", "Ann", "ANN"),
     ],
 )
-async def test_whatever_can_be_called_is_a_command(handler: Any, name: str, given: Any, payload: Any) -> None:
+async def test_whatever_can_be_called_is_a_command(
+    handler: Any, name: str, given: Any, payload: Any
+) -> None:
     pack = Pack("P")
     pack.command(events=[pack.event("Done")])(handler)
     async with PackTester(pack) as tester:

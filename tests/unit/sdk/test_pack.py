@@ -45,7 +45,10 @@ async def test_a_command_is_run_with_its_input_and_answers_with_its_event() -> N
 
 async def test_the_registration_says_what_the_pack_can_do() -> None:
     pack = Pack("P", labels={"env": "dev"}, help_url="http://help.test/")
-    done, seen = pack.event("Done", payload=int), pack.event("Seen", help_url="http://help.test/seen")
+    done, seen = (
+        pack.event("Done", payload=int),
+        pack.event("Seen", help_url="http://help.test/seen"),
+    )
 
     @pack.command(events=[done], help_url="http://help.test/do")
     async def do_it_now() -> Event:
@@ -58,7 +61,10 @@ async def test_the_registration_says_what_the_pack_can_do() -> None:
                 "labels": {"env": "dev"},
                 "events": [
                     {"name": "Done", "payloadSchema": {"type": "integer"}},
-                    {"name": seen.name, "links": [{"href": "http://help.test/seen", "rel": "help"}]},
+                    {
+                        "name": seen.name,
+                        "links": [{"href": "http://help.test/seen", "rel": "help"}],
+                    },
                 ],
                 "commands": [
                     {
@@ -74,10 +80,15 @@ async def test_the_registration_says_what_the_pack_can_do() -> None:
 
 async def test_the_environment_overrides_name_and_adds_labels() -> None:
     pack = Pack("Chat", labels={"env": "dev", "x": "1"})
-    environment = Environment(api="http://flyte.test", name="Slack", labels={"env": "live"}, token="secret")
+    environment = Environment(
+        api="http://flyte.test", name="Slack", labels={"env": "live"}, token="secret"
+    )
     async with PackTester(pack, environment=environment) as tester:
         (registration,) = tester.server.registrations
-        assert (registration["name"], registration["labels"]) == ("Slack", {"env": "live", "x": "1"})
+        assert (registration["name"], registration["labels"]) == (
+            "Slack",
+            {"env": "live", "x": "1"},
+        )
         assert set(tester.server.authorizations) == {"Bearer secret"}
 
 
@@ -95,7 +106,9 @@ async def test_text_from_a_template_is_good_enough_for_a_number(text: str) -> No
         return done([order.item, order.count])
 
     async with PackTester(answering(handler)) as tester:
-        assert await tester.run("Do", {"item": 'say "3.000000"!', "count": text}) == done(['say "3.000000"!', 2])
+        assert await tester.run("Do", {"item": 'say "3.000000"!', "count": text}) == done(
+            ['say "3.000000"!', 2]
+        )
 
 
 async def test_text_that_looks_like_a_number_stays_text_where_text_is_wanted() -> None:
@@ -130,8 +143,11 @@ async def test_an_unknown_command_is_fatal() -> None:
         (FlyteError("no"), "no"),
     ],
 )
-async def test_whatever_a_handler_raises_becomes_fatal(error: BaseException, text: str, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.CRITICAL)  # half a character in the report of a test cannot be passed between its processes
+async def test_whatever_a_handler_raises_becomes_fatal(
+    error: BaseException, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Half a character in the report of a test cannot be passed between its processes.
+    caplog.set_level(logging.CRITICAL)
 
     async def handler() -> Event:
         raise error
@@ -150,7 +166,9 @@ async def test_whatever_a_handler_raises_becomes_fatal(error: BaseException, tex
         (lambda: done("\ud800"), "the payload of Done cannot be written as JSON: "),
     ],
 )
-async def test_a_result_that_cannot_be_sent_is_fatal_and_never_pending(result: Any, text: str) -> None:
+async def test_a_result_that_cannot_be_sent_is_fatal_and_never_pending(
+    result: Any, text: str
+) -> None:
     async def handler() -> Any:
         return result()
 
@@ -195,7 +213,10 @@ async def test_a_task_sends_events_until_the_pack_stops() -> None:
         await tester.advance(59)
         assert tester.sent == []
         await tester.advance(61)
-        assert tester.sent == [ticked("2024-01-01T12:01:00+00:00"), ticked("2024-01-01T12:02:00+00:00")]
+        assert tester.sent == [
+            ticked("2024-01-01T12:01:00+00:00"),
+            ticked("2024-01-01T12:02:00+00:00"),
+        ]
 
 
 async def test_a_task_that_fails_stops_the_pack() -> None:
@@ -277,7 +298,8 @@ async def test_no_more_commands_run_at_once_than_the_pack_allows() -> None:
         for _ in range(7):
             tester.server.ask("Do")
         await tester.advance(0)
-        assert len([call for call in tester.server.requests if call.endswith("/take")]) == 1  # it asks for as many as it can run
+        # It asks for as many as it can run.
+        assert len([call for call in tester.server.requests if call.endswith("/take")]) == 1
         release.set()
         await tester.server.until(lambda: len(tester.server.results) == 7)
     assert most == 3
@@ -387,7 +409,10 @@ async def test_an_event_that_means_failure_is_registered_so() -> None:
     fine, broken = pack.event("Fine"), pack.event("Broken", failure=True)
     pack.command("Do", events=[fine, broken])(done)
     async with PackTester(pack) as tester:
-        declared = {event["name"]: event.get("failure", False) for event in tester.server.registrations[0]["events"]}
+        declared = {
+            event["name"]: event.get("failure", False)
+            for event in tester.server.registrations[0]["events"]
+        }
     assert declared == {"Fine": False, "Broken": True}
 
 

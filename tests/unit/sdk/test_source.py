@@ -95,7 +95,9 @@ async def test_what_a_listener_yields_is_sent() -> None:
     assert closed == [True]
 
 
-async def test_a_source_that_fails_is_started_again_after_pauses_that_grow(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_source_that_fails_is_started_again_after_pauses_that_grow(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level(logging.INFO)
     pack, numbers = counting()
     counted = pack.event("Counted", payload=int)
@@ -236,7 +238,7 @@ def test_a_source_that_cannot_work_is_refused_when_it_is_declared() -> None:
         pack.source(every=1)(block)
 
 
-# ---------------------------------------------------------------------------------------------- what libraries do inside
+# ------------------------------------------------------------------------- what libraries do inside
 
 
 class PanicError(BaseException):
@@ -314,7 +316,9 @@ async def test_a_task_that_is_cancelled_from_inside_ends_the_pack_with_the_reaso
             await tester.next_sent()
 
 
-async def test_a_check_that_raises_whatever_it_likes_makes_the_pack_unhealthy_and_nothing_else() -> None:
+async def test_a_check_that_raises_whatever_it_likes_makes_the_pack_unhealthy_and_nothing_else() -> (
+    None
+):
     pack = Pack("P")
     for error in (asyncio.CancelledError("c"), PanicError("p"), SystemExit(1), MuteError()):
 
@@ -333,7 +337,7 @@ async def test_a_check_that_raises_whatever_it_likes_makes_the_pack_unhealthy_an
         }
 
 
-# -------------------------------------------------------------------------------------------------------------- refusals
+# ----------------------------------------------------------------------------------------- refusals
 
 
 @pytest.mark.parametrize("status", [400, 409, 413])
@@ -354,7 +358,9 @@ async def test_an_event_that_the_server_refuses_does_not_hold_up_those_behind_it
     def plain() -> list[Event]:
         return [counted(1), counted(2), counted(3)]
 
-    pack.source(every=60, name="counts")({"list": poll, "generator": generate, "thread": plain}[kind])
+    pack.source(every=60, name="counts")(
+        {"list": poll, "generator": generate, "thread": plain}[kind]
+    )
     tester = PackTester(pack)
     tester.server.fail(status=status, on="/events")
     async with tester:
@@ -372,7 +378,9 @@ async def test_an_event_that_the_server_refuses_does_not_hold_up_those_behind_it
         await tester.server.until(lambda: len(tester.sent) == 4)
     errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert len(errors) == 2
-    assert errors[0].startswith("the event Counted of the source counts was refused and is dropped: ")
+    assert errors[0].startswith(
+        "the event Counted of the source counts was refused and is dropped: "
+    )
     assert errors[0].endswith("; its payload: 1")
 
 
@@ -400,10 +408,12 @@ async def test_what_is_not_an_event_is_named() -> None:
             await tester.next_sent()
 
 
-# --------------------------------------------------------------------------------------------------------------- silence
+# ------------------------------------------------------------------------------------------ silence
 
 
-async def test_a_poller_that_hangs_is_unhealthy_until_it_ends(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_poller_that_hangs_is_unhealthy_until_it_ends(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     pack, numbers = counting()
     counted = pack.event("Counted", payload=int)
     go_on = asyncio.Event()
@@ -418,7 +428,9 @@ async def test_a_poller_that_hangs_is_unhealthy_until_it_ends(caplog: pytest.Log
         await tester.advance(60 + 119)
         assert await tester.health() == {}
         await tester.advance(11)
-        assert await tester.health() == {"count": "silent for 130 s: it hangs, or the input that it waits for is missing"}
+        assert await tester.health() == {
+            "count": "silent for 130 s: it hangs, or the input that it waits for is missing"
+        }
         assert caplog.text.count("the source count has been silent for 120 s") == 1
         go_on.set()
         await tester.advance(0)
@@ -489,11 +501,13 @@ def test_a_limit_is_a_time() -> None:
     async def listen() -> None:
         raise AssertionError
 
-    with pytest.raises(TypeError, match="cannot have the timeout 0; it must be more than 0 seconds"):
+    with pytest.raises(
+        TypeError, match="cannot have the timeout 0; it must be more than 0 seconds"
+    ):
         Pack("P").source(timeout=0)(listen)
 
 
-# ------------------------------------------------------------------------------------------ names, and kinds of functions
+# -------------------------------------------------------------------- names, and kinds of functions
 
 
 def traced(function: Any) -> Any:
@@ -531,7 +545,9 @@ def test_one_event_has_one_type_of_payload() -> None:
     async def handler() -> Event:
         raise AssertionError
 
-    with pytest.raises(InputError, match="the event Done is declared already, with another payload"):
+    with pytest.raises(
+        InputError, match="the event Done is declared already, with another payload"
+    ):
         pack.command("Do", events=[other])(handler)
     assert pack.declaration().commands == {}
 
@@ -585,7 +601,10 @@ async def test_a_check_that_cancels_itself_does_not_keep_back_the_others() -> No
         raise GeneratorExit
 
     async with PackTester(pack) as tester:
-        assert await tester.health() == {"Net": "it was cancelled by its own code", "Generator": "GeneratorExit: "}
+        assert await tester.health() == {
+            "Net": "it was cancelled by its own code",
+            "Generator": "GeneratorExit: ",
+        }
 
 
 async def test_health_is_reported_whatever_the_text_of_a_fault_is() -> None:
@@ -597,10 +616,15 @@ async def test_health_is_reported_whatever_the_text_of_a_fault_is() -> None:
     faults = [ValueError("boom")]
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    async with health_endpoint(Endpoint(port, is_fixed=True), report), httpx2.AsyncClient() as client:
+    async with (
+        health_endpoint(Endpoint(port, is_fixed=True), report),
+        httpx2.AsyncClient() as client,
+    ):
         answers = [await client.get(f"http://127.0.0.1:{port}/") for _ in range(2)]
     assert [each.status_code for each in answers] == [500, 500]
-    assert answers[0].json()["DefaultCheck"]["status"] == "health cannot be reported: ValueError: boom"
+    assert (
+        answers[0].json()["DefaultCheck"]["status"] == "health cannot be reported: ValueError: boom"
+    )
     assert answers[1].json() == {"Disk": {"healthy": False, "status": "half a character: \\ud800"}}
 
 
@@ -624,12 +648,19 @@ def test_a_program_names_the_causes_in_a_group(caplog: pytest.LogCaptureFixture)
         raise ExceptionGroup(message, [ValueError("bang"), FlyteError("no")])
 
     assert Program("P", serve).run() == 1
-    assert caplog.records[-1].getMessage().endswith("unhandled errors in a TaskGroup (2 sub-exceptions): ValueError: bang; no")
+    assert (
+        caplog.records[-1]
+        .getMessage()
+        .endswith("unhandled errors in a TaskGroup (2 sub-exceptions): ValueError: bang; no")
+    )
 
 
 async def test_a_program_inside_of_an_event_loop_or_a_thread_is_refused_with_another_way() -> None:
     pack = Pack("P")
-    with pytest.raises(RuntimeError, match=r"inside of a running event loop, such as that of a notebook: use `await pack.serve"):
+    with pytest.raises(
+        RuntimeError,
+        match=r"inside of a running event loop, such as that of a notebook: use `await pack.serve",
+    ):
         pack.run({"FLYTE_API": "http://flyte.test"})
     with pytest.raises(RuntimeError, match="in the main thread only"):
         await asyncio.to_thread(pack.run, {"FLYTE_API": "http://flyte.test"})

@@ -86,7 +86,9 @@ async def test_a_plain_function_sends_events_and_reads_data() -> None:
         assert tester.sent == [seen()]
 
 
-async def test_waiting_for_something_in_the_event_loop_is_refused_instead_of_standing_still() -> None:
+async def test_waiting_for_something_in_the_event_loop_is_refused_instead_of_standing_still() -> (
+    None
+):
     pack = Pack("P")
     done = pack.event("Done", payload=None)
 
@@ -97,7 +99,9 @@ async def test_waiting_for_something_in_the_event_loop_is_refused_instead_of_sta
 
     async with PackTester(pack) as tester:
         event = await tester.run("Look")
-    assert event.payload.startswith("RuntimeError: wait_for works in plain functions of a running pack only")
+    assert event.payload.startswith(
+        "RuntimeError: wait_for works in plain functions of a running pack only"
+    )
 
 
 @pytest.mark.parametrize("waits", ["again", "already"])
@@ -159,7 +163,7 @@ async def test_a_plain_function_that_was_given_to_others_keeps_its_place_until_i
         assert tester.server.results[lost].payload["reason"] == "lost"
 
 
-# --------------------------------------------------------------------------------------------------------------- progress
+# ----------------------------------------------------------------------------------------- progress
 
 
 async def test_progress_is_told_in_order_and_before_the_result_but_keeps_nobody_waiting() -> None:
@@ -186,7 +190,9 @@ async def test_progress_is_told_in_order_and_before_the_result_but_keeps_nobody_
         assert list(tester.server.results.values()) == [done()]
 
 
-async def test_progress_that_the_server_refuses_does_not_end_the_command(caplog: pytest.LogCaptureFixture) -> None:
+async def test_progress_that_the_server_refuses_does_not_end_the_command(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     pack = Pack("P")
     progressed, done = pack.event("Progressed", payload=int), pack.event("Done", payload=None)
 
@@ -200,7 +206,9 @@ async def test_progress_that_the_server_refuses_does_not_end_the_command(caplog:
         tester.server.fail(status=400, on="/events")
         assert await tester.run("Work") == done()
         assert tester.sent == [progressed(50), progressed(75)]
-    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    warnings = [
+        record.getMessage() for record in caplog.records if record.levelno == logging.WARNING
+    ]
     assert warnings == ["the server refused progress (Progressed): The input is not valid."]
 
 
@@ -247,7 +255,7 @@ async def test_progress_waits_when_very_much_is_on_its_way() -> None:
         assert [event.payload for event in tester.sent] == list(range(1000))
 
 
-# ---------------------------------------------------------------------------------------- threads and loops of the author
+# ------------------------------------------------------------------ threads and loops of the author
 
 
 async def test_a_plain_command_may_bring_an_event_loop_of_its_own() -> None:
@@ -293,7 +301,9 @@ async def test_a_thread_of_the_author_sends_events() -> None:
 
 
 @pytest.mark.parametrize("manner", ["wait_for", "run"])
-async def test_a_thread_that_waits_when_the_pack_stops_learns_that_nothing_was_sent(manner: str) -> None:
+async def test_a_thread_that_waits_when_the_pack_stops_learns_that_nothing_was_sent(
+    manner: str,
+) -> None:
     pack = Pack("P", stop_timeout=0)
     seen = pack.event("Seen", payload=int)
     outcomes: Queue[BaseException | None] = Queue()

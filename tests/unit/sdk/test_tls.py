@@ -1,4 +1,6 @@
-"""What clients say when they and a server do not agree about TLS: real handshakes on this computer."""
+"""What clients say when they and a server do not agree about TLS: real handshakes on this
+computer.
+"""
 
 import asyncio
 import ssl
@@ -42,10 +44,22 @@ async def refusal(url: str, ca_cert_file: Path | None = None) -> UnavailableErro
 @pytest.mark.parametrize(
     ("certificate", "is_trusted", "reason"),
     [
-        ({"ends": 0, "begins": -2}, True, "the certificate of the server has expired; renew it there"),
+        (
+            {"ends": 0, "begins": -2},
+            True,
+            "the certificate of the server has expired; renew it there",
+        ),
         ({"begins": 2}, True, "the certificate of the server is not valid yet; correct the clock"),
-        ({"addresses": ["127.0.0.9"]}, True, "the certificate of the server is for another name (IP address mismatch"),
-        ({}, False, "the certificate of the server is not from an authority that this computer trusts"),
+        (
+            {"addresses": ["127.0.0.9"]},
+            True,
+            "the certificate of the server is for another name (IP address mismatch",
+        ),
+        (
+            {},
+            False,
+            "the certificate of the server is not from an authority that this computer trusts",
+        ),
     ],
 )
 async def test_a_certificate_that_is_not_accepted_is_reported_with_the_reason_and_what_to_do(
@@ -63,7 +77,9 @@ async def test_a_certificate_that_is_not_accepted_is_reported_with_the_reason_an
 async def test_an_address_with_tls_at_a_port_without_is_reported() -> None:
     async with listening(None) as address:
         error = await refusal(f"https://{address}")
-    assert error.message.endswith("TLS failed: the server does not use TLS there; an address without TLS begins with http://")
+    assert error.message.endswith(
+        "TLS failed: the server does not use TLS there; an address without TLS begins with http://"
+    )
     assert "Is it running?" not in Failure(error).format_message()
 
 

@@ -61,13 +61,17 @@ def test_the_token_stands_in_a_file(file: Path) -> None:
         (b"\xff\xfe", "'{}' is not text"),
     ],
 )
-def test_a_file_without_a_token_is_reported_at_the_start(file: Path, content: bytes | None, problem: str) -> None:
+def test_a_file_without_a_token_is_reported_at_the_start(
+    file: Path, content: bytes | None, problem: str
+) -> None:
     file.unlink()
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(SettingsError) as caught:
         read(file)
-    assert [str(each) for each in caught.value.problems] == [f"FLYTE_JWT_FILE: {problem.format(file)}"]
+    assert [str(each) for each in caught.value.problems] == [
+        f"FLYTE_JWT_FILE: {problem.format(file)}"
+    ]
 
 
 def test_a_token_and_a_file_for_it_contradict_each_other(file: Path) -> None:
@@ -82,7 +86,9 @@ def test_a_token_in_a_file_is_read_again_when_it_changes(file: Path) -> None:
     assert token.value == "second-token!"
 
 
-def test_a_token_behind_a_link_is_read_again_when_the_link_leads_elsewhere(file: Path, tmp_path: Path) -> None:
+def test_a_token_behind_a_link_is_read_again_when_the_link_leads_elsewhere(
+    file: Path, tmp_path: Path
+) -> None:
     (tmp_path / "next").write_text("third\n")
     link = tmp_path / "link"
     link.symlink_to(file)
@@ -104,7 +110,9 @@ def test_a_file_that_looks_as_before_is_read_again_when_its_token_is_refused(fil
     assert not token.replaces("other")
 
 
-def test_a_file_that_is_away_for_a_while_does_not_take_the_token_away(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_that_is_away_for_a_while_does_not_take_the_token_away(
+    file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
     token = TokenSource("first", file)
     file.unlink()
@@ -132,7 +140,9 @@ async def test_a_request_is_repeated_at_once_with_the_token_that_came_meanwhile(
 
 
 @pytest.mark.parametrize("path", ["/result", "/events"])
-async def test_a_refused_token_is_tried_again_until_another_one_is_there(file: Path, path: str) -> None:
+async def test_a_refused_token_is_tried_again_until_another_one_is_there(
+    file: Path, path: str
+) -> None:
     async with PackTester(worker(), environment=read(file)) as tester:
         action_id = tester.server.ask("Tell")
         tester.server.fail(3, status=401, on=path)
@@ -154,7 +164,9 @@ async def test_health_says_that_the_token_is_refused() -> None:
         tester.server.fail(2, status=401, on="/result")
         assert await tester.run("Work") == DONE
         assert await health() == {}
-    assert reasons == ["result failed: the server does not accept the token: A token is required."] * 2
+    assert (
+        reasons == ["result failed: the server does not accept the token: A token is required."] * 2
+    )
 
 
 def test_a_pack_without_a_token_shows_none() -> None:

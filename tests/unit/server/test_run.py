@@ -18,7 +18,10 @@ def test_a_listener_on_any_free_port_knows_its_address():
     with open_listener("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
         assert address_of(listener, Settings()) == f"http://127.0.0.1:{port}"
-        assert address_of(listener, Settings(tls_cert_path="c", tls_key_path="k")) == f"https://127.0.0.1:{port}"
+        assert (
+            address_of(listener, Settings(tls_cert_path="c", tls_key_path="k"))
+            == f"https://127.0.0.1:{port}"
+        )
         assert is_loopback(listener)
 
 

@@ -12,7 +12,10 @@ from tests.certificate import DAY, NOW, Certificate, write_pair
 
 
 def faults(pair, now=NOW):
-    return [(problem.path, problem.message) for problem in certificate_faults(CertificateFiles(*pair), now)]
+    return [
+        (problem.path, problem.message)
+        for problem in certificate_faults(CertificateFiles(*pair), now)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +45,19 @@ def test_a_certificate_that_is_its_own_issuer_is_fine(tmp_path):
 def test_a_chain_in_the_wrong_order_is_told_with_the_names(tmp_path, own, middle, root):
     ((where, message),) = faults(write_pair(tmp_path, own, root, middle))[:1]
     assert where == CERTIFICATE
-    assert "wrong order: number 2 (CN=Our root) did not issue number 1 (CN=flyte.example.com)" in message
+    assert (
+        "wrong order: number 2 (CN=Our root) did not issue number 1 (CN=flyte.example.com)"
+        in message
+    )
 
 
 def test_a_key_of_another_certificate_in_the_file_is_told_as_such(tmp_path, own, middle):
     told = faults(write_pair(tmp_path, middle, own, key=own))
     assert [where for where, _ in told] == [CERTIFICATE, KEY]
-    assert "is the key of certificate number 2; the server's own certificate must be the first" in told[1][1]
+    assert (
+        "is the key of certificate number 2; the server's own certificate must be the first"
+        in told[1][1]
+    )
 
 
 def test_a_key_of_no_certificate_in_the_file_is_told(tmp_path, own, middle):
@@ -65,7 +74,10 @@ def test_an_encrypted_key_is_told_with_how_to_decrypt_it(tmp_path, own):
 
 @pytest.mark.parametrize(
     ("begins", "ends", "message"),
-    [(-9, -1, "has expired (CN=late, number 1), on "), (1, 9, "is not valid yet (CN=late, number 1)")],
+    [
+        (-9, -1, "has expired (CN=late, number 1), on "),
+        (1, 9, "is not valid yet (CN=late, number 1)"),
+    ],
 )
 def test_a_certificate_out_of_its_time_is_refused(tmp_path, begins, ends, message):
     ((where, text),) = faults(write_pair(tmp_path, Certificate("late", begins=begins, ends=ends)))
@@ -75,13 +87,18 @@ def test_a_certificate_out_of_its_time_is_refused(tmp_path, begins, ends, messag
 
 def test_an_issuer_that_has_expired_is_refused(tmp_path, root):
     middle = Certificate("Our issuer", issuer=root, is_ca=True, ends=0)
-    ((_, message),) = faults(write_pair(tmp_path, Certificate(issuer=middle), middle), NOW + timedelta(hours=1))
+    ((_, message),) = faults(
+        write_pair(tmp_path, Certificate(issuer=middle), middle), NOW + timedelta(hours=1)
+    )
     assert "has expired (CN=Our issuer, number 2)" in message
 
 
 @pytest.mark.parametrize(
     ("key", "bits"),
-    [(lambda: rsa.generate_private_key(65537, 1024), "1024 bits"), (lambda: ec.generate_private_key(ec.SECP192R1()), "192 bits")],
+    [
+        (lambda: rsa.generate_private_key(65537, 1024), "1024 bits"),
+        (lambda: ec.generate_private_key(ec.SECP192R1()), "192 bits"),
+    ],
 )
 def test_a_weak_key_is_refused(tmp_path, key, bits):
     weak = Certificate(key=key())
@@ -91,15 +108,28 @@ def test_a_weak_key_is_refused(tmp_path, key, bits):
 
 def test_a_signature_with_sha_1_is_refused(tmp_path):
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=old", "-days", "9"]
+    curve = [
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-subj",
+        "/CN=old",
+        "-days",
+        "9",
+    ]
     command = ["openssl", "req", "-x509", "-sha1", *curve, "-out", cert, "-keyout", key]
     subprocess.run(command, check=True, capture_output=True)
-    ((_, message),) = faults((str(cert), str(key)), datetime.now(UTC) + timedelta(minutes=5))  # openssl begins now
+    # Openssl begins now.
+    ((_, message),) = faults((str(cert), str(key)), datetime.now(UTC) + timedelta(minutes=5))
     assert "is signed with SHA1 (CN=old, number 1)" in message
 
 
 def test_files_that_are_none_are_told_both_at_once(tmp_path):
-    (tmp_path / "cert.pem").write_text("-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n")
+    (tmp_path / "cert.pem").write_text(
+        "-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n"
+    )
     told = faults((str(tmp_path / "cert.pem"), str(tmp_path / "missing.pem")))
     assert [where for where, _ in told] == [CERTIFICATE, KEY]
     assert "holds no certificate in PEM format" in told[0][1]

@@ -1,4 +1,6 @@
-"""What a server sets aside while everything else goes on, on a real store with clocks that the test turns."""
+"""What a server sets aside while everything else goes on, on a real store with clocks that the
+test turns.
+"""
 
 import asyncio
 import importlib.resources
@@ -39,7 +41,9 @@ async def store(tmp_path):
 def zones(tmp_path):
     """A folder of time zones that has `ZONE`."""
     (tmp_path / "zones/Test").mkdir(parents=True)
-    shutil.copy(str(importlib.resources.files("tzdata") / "zoneinfo/Europe/Kyiv"), tmp_path / "zones" / ZONE)
+    shutil.copy(
+        str(importlib.resources.files("tzdata") / "zoneinfo/Europe/Kyiv"), tmp_path / "zones" / ZONE
+    )
     before = zoneinfo.TZPATH
     zoneinfo.reset_tzpath([tmp_path / "zones"])
     yield tmp_path / "zones"
@@ -54,7 +58,11 @@ def damage(tmp_path, statement):
 
 
 def scheduled(name, time_zone):
-    step = {"id": "s", "schedule": {"cron": "* * * * *", "timeZone": time_zone}, "command": {"name": "Do", "packName": "Worker"}}
+    step = {
+        "id": "s",
+        "schedule": {"cron": "* * * * *", "timeZone": time_zone},
+        "command": {"name": "Do", "packName": "Worker"},
+    }
     return step | {"command": {**step["command"], "input": name}}
 
 
@@ -66,7 +74,9 @@ def kinds(service):
     return {(problem.kind, problem.name) for problem in service.health.problems()}
 
 
-async def test_a_schedule_whose_zone_is_not_known_stops_nothing_and_fires_once_it_is(store, clocks, zones, caplog):
+async def test_a_schedule_whose_zone_is_not_known_stops_nothing_and_fires_once_it_is(
+    store, clocks, zones, caplog
+):
     service = await started(store, clocks)
     leased = await begin(service, a_step(terms={"timeout": "30s"}))
     await save(service, scheduled("bad", ZONE), name="bad")
@@ -82,7 +92,9 @@ async def test_a_schedule_whose_zone_is_not_known_stops_nothing_and_fires_once_i
             clocks.forward(minutes=1)
             await restarted.process_due()
     assert await inputs(restarted) == [b'"good"'] * 3
-    states = {each.action_id: each.state for each in await restarted.audit.list_actions(ActionFilter())}
+    states = {
+        each.action_id: each.state for each in await restarted.audit.list_actions(ActionFilter())
+    }
     assert states[leased.action_id] is ActionState.FATAL
     assert kinds(restarted) == {("schedule", "bad/s")}
     (warning,) = restarted.health.warnings()
@@ -103,7 +115,11 @@ async def test_a_schedule_whose_zone_is_not_known_stops_nothing_and_fires_once_i
 async def test_what_is_set_aside_is_not_tried_again_at_once(store, clocks, zones):
     service = await started(store, clocks)
     await service.packs.register(PackDeclaration(name="Worker"))
-    await save(service, *({**scheduled("bad", ZONE), "id": f"s{number}"} for number in range(250)), name="bad")
+    await save(
+        service,
+        *({**scheduled("bad", ZONE), "id": f"s{number}"} for number in range(250)),
+        name="bad",
+    )
     await save(service, scheduled("good", "Europe/Berlin"), name="good")
     (zones / ZONE).unlink()
     zoneinfo.ZoneInfo.clear_cache()
@@ -126,7 +142,9 @@ async def test_what_is_set_aside_is_not_tried_again_at_once(store, clocks, zones
     assert not service.health.problems()
 
 
-async def test_flows_and_all_else_that_cannot_be_read_keep_no_server_from_starting(store, clocks, tmp_path):
+async def test_flows_and_all_else_that_cannot_be_read_keep_no_server_from_starting(
+    store, clocks, tmp_path
+):
     service = await started(store, clocks)
     await service.packs.register(PackDeclaration(name="Broken"))
     await begin(service, a_step())
@@ -135,7 +153,11 @@ async def test_flows_and_all_else_that_cannot_be_read_keep_no_server_from_starti
         await service.tokens.create(TokenRequest(is_admin=True, description=name))
     damage(tmp_path, "UPDATE flow_version SET flow = x'7b' WHERE name = 'broken'")
     damage(tmp_path, "UPDATE pack SET declaration = x'6e756c6c' WHERE name = 'Broken'")
-    damage(tmp_path, "UPDATE note SET value = x'5b5d' WHERE kind = 'token' AND instr(value, CAST('broken' AS BLOB))")
+    damage(
+        tmp_path,
+        "UPDATE note SET value = x'5b5d' WHERE kind = 'token' AND instr(value, CAST('broken' AS"
+        " BLOB))",
+    )
 
     restarted = await started(store, clocks)
     found = kinds(restarted)
@@ -147,7 +169,10 @@ async def test_flows_and_all_else_that_cannot_be_read_keep_no_server_from_starti
     assert len(restarted.health.warnings()) == 3
 
     await save(restarted, a_step(), name="broken")
-    damage(tmp_path, "UPDATE pack SET declaration = CAST('{\"name\":\"Broken\"}' AS BLOB) WHERE name = 'Broken'")
+    damage(
+        tmp_path,
+        "UPDATE pack SET declaration = CAST('{\"name\":\"Broken\"}' AS BLOB) WHERE name = 'Broken'",
+    )
     clocks.forward(seconds=6)
     await restarted.run_maintenance()
     assert {kind for kind, _ in kinds(restarted)} == {"token"}
@@ -179,7 +204,9 @@ async def test_a_row_that_cannot_be_read_leaves_lists_readable(store, clocks, tm
     damage(tmp_path, f"UPDATE {change} WHERE true")
     assert len(await service.audit.list_actions(ActionFilter())) == 2
     assert len(await service.audit.list_events(EventFilter())) == 3
-    assert [len(each.actions) for each in await service.audit.list_executions(ExecutionFilter())] == [1, 1]
+    assert [
+        len(each.actions) for each in await service.audit.list_executions(ExecutionFilter())
+    ] == [1, 1]
 
 
 async def test_what_cannot_be_read_can_be_deleted(store, clocks, tmp_path):
@@ -194,7 +221,10 @@ async def test_what_cannot_be_read_can_be_deleted(store, clocks, tmp_path):
     (pack_id,) = [name for kind, name in kinds(restarted) if kind == "pack"]
     await restarted.packs.delete(pack_id)
     assert not restarted.health.problems()
-    newest = [(change.kind, change.name, change.action) for change in await restarted.audit.list_changes(AuditFilter())]
+    newest = [
+        (change.kind, change.name, change.action)
+        for change in await restarted.audit.list_changes(AuditFilter())
+    ]
     assert newest[:2] == [("pack", pack_id, "removed"), ("flow", "broken", "removed")]
     with pytest.raises(NotFoundError):
         await restarted.flows.delete("broken")
@@ -205,18 +235,31 @@ async def test_what_cannot_be_read_can_be_deleted(store, clocks, tmp_path):
     assert len(await again.audit.list_changes(AuditFilter())) == len(newest)
 
 
-async def test_an_execution_of_a_version_that_cannot_be_read_waits_until_it_can(store, clocks, tmp_path):
+async def test_an_execution_of_a_version_that_cannot_be_read_waits_until_it_can(
+    store, clocks, tmp_path
+):
     service = await started(store, clocks)
-    action = await begin(service, a_step(terms={"timeout": "30s"}), a_step("next", "Done", "Worker", dependsOn=["work"]))
+    action = await begin(
+        service,
+        a_step(terms={"timeout": "30s"}),
+        a_step("next", "Done", "Worker", dependsOn=["work"]),
+    )
     await save(service, a_step("other", "Else"))
-    damage(tmp_path, "UPDATE flow_version SET flow = CAST('{' || flow AS BLOB) WHERE instr(flow, CAST('next' AS BLOB))")
+    damage(
+        tmp_path,
+        "UPDATE flow_version SET flow = CAST('{' || flow AS BLOB) WHERE instr(flow, CAST('next' AS"
+        " BLOB))",
+    )
     restarted = await started(store, clocks)
     clocks.forward(minutes=1)
     await restarted.process_due()
     assert {kind for kind, _ in kinds(restarted)} == {"action", "flow version"}
     with pytest.raises(UnavailableError, match=r"cannot be read.*send the result again later"):
         await restarted.complete("Worker", action.action_id, DONE, lease=action.lease)
-    damage(tmp_path, "UPDATE flow_version SET flow = substr(flow, 2) WHERE instr(flow, CAST('next' AS BLOB))")
+    damage(
+        tmp_path,
+        "UPDATE flow_version SET flow = substr(flow, 2) WHERE instr(flow, CAST('next' AS BLOB))",
+    )
     clocks.forward(seconds=6)
     await restarted.complete("Worker", action.action_id, DONE, lease=action.lease)
     assert await taken(restarted)
@@ -232,17 +275,21 @@ async def test_an_action_that_cannot_be_read_keeps_no_other_lease(store, clocks,
     damage(tmp_path, f"UPDATE action SET context = x'7b' WHERE action_id = '{first.action_id}'")
     clocks.forward(minutes=1)
     await service.process_due()
-    states = {each.action_id: each.state for each in await service.audit.list_actions(ActionFilter())}
+    states = {
+        each.action_id: each.state for each in await service.audit.list_actions(ActionFilter())
+    }
     assert states == {first.action_id: ActionState.PENDING, second.action_id: ActionState.FATAL}
     assert kinds(service) == {("action", first.action_id)}
 
 
-# ------------------------------------------------------------------------------------------------------------ coming back
+# -------------------------------------------------------------------------------------- coming back
 
 
 async def test_work_that_was_done_while_the_server_was_away_is_accepted(store, clocks):
     service = await started(store, clocks)
-    action = await begin(service, a_step(terms={"timeout": "4s", "retry": {"attempts": 3, "backoff": "0s"}}))
+    action = await begin(
+        service, a_step(terms={"timeout": "4s", "retry": {"attempts": 3, "backoff": "0s"}})
+    )
     clocks.forward(seconds=8)
     restarted = await started(store, clocks)
     await restarted.process_due()
@@ -255,7 +302,9 @@ async def test_work_that_was_done_while_the_server_was_away_is_accepted(store, c
 
 async def test_a_server_that_was_frozen_lets_leases_begin_anew(store, clocks, caplog):
     service = await started(store, clocks)
-    action = await begin(service, a_step(terms={"timeout": "4s"}), a_step("wake", "Woken", "Source", delay="1ms"))
+    action = await begin(
+        service, a_step(terms={"timeout": "4s"}), a_step("wake", "Woken", "Source", delay="1ms")
+    )
     keeping = asyncio.create_task(service.run_scheduler())
     await asyncio.sleep(0)  # it has begun
     clocks.forward(seconds=8)

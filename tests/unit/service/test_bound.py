@@ -1,4 +1,6 @@
-"""The bounds of what grows besides the history, on a real store: the audit log, and old flow versions."""
+"""The bounds of what grows besides the history, on a real store: the audit log, and old flow
+versions.
+"""
 
 import asyncio
 import logging
@@ -8,7 +10,16 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from flyteops.errors import NotFoundError, UnavailableError
-from flyteops.model import Command, DataItem, EventPattern, Flow, NewEvent, Note, PackDeclaration, Step
+from flyteops.model import (
+    Command,
+    DataItem,
+    EventPattern,
+    Flow,
+    NewEvent,
+    Note,
+    PackDeclaration,
+    Step,
+)
 from flyteops.service import AuditFilter, MaintenanceSettings, Service
 from flyteops.service.auditlog.entry import BASE, KIND, AuditBase, open_base
 from flyteops.service.auditlog.snapshot import take_snapshot
@@ -34,7 +45,9 @@ class Failing(SqliteStore):
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory):
-    """Return a store with 130 changes, made once: the first two are about items that are not changed again."""
+    """Return a store with 130 changes, made once: the first two are about items that are not
+    changed again.
+    """
     path = tmp_path_factory.mktemp("filled") / "flyte.db"
 
     async def fill():
@@ -124,7 +137,9 @@ async def test_what_was_changed_past_a_trimmed_log_shows(store):
     await store.delete_item("removed")
     await store.save_item(DataItem("new", "text/plain", b"by hand"))
     found = await take_snapshot(store)
-    assert [(each.resource[1], each.former and each.former.seq) for each in found.differences()] == [
+    assert [
+        (each.resource[1], each.former and each.former.seq) for each in found.differences()
+    ] == [
         ("changed", 1),
         ("new", None),
         ("removed", 2),
@@ -243,11 +258,15 @@ async def test_a_backup_takes_a_trimmed_log_along(store, tmp_path):
         assert (fault, differing, [chain.base]) == (None, [], await bases(store))
 
 
-# ---------------------------------------------------------------------------------------------------------------- flows
+# -------------------------------------------------------------------------------------------- flows
 
 
 def version(number):
-    step = Step(id="s", event=EventPattern(name="Asked", pack_name="Source"), command=Command(name="Do", pack_name="Worker"))
+    step = Step(
+        id="s",
+        event=EventPattern(name="Asked", pack_name="Source"),
+        command=Command(name="Do", pack_name="Worker"),
+    )
     return Flow("f", f"{number:03d} " + "x" * 1000, (step,))
 
 
@@ -307,10 +326,14 @@ async def test_that_the_store_is_larger_than_allowed_is_a_warning_until_it_is_no
 
 
 @pytest.mark.slow
-async def test_the_warning_stays_while_there_is_more_to_remove_than_in_one_round(empty, caplog, monkeypatch):
+async def test_the_warning_stays_while_there_is_more_to_remove_than_in_one_round(
+    empty, caplog, monkeypatch
+):
     caplog.set_level(logging.INFO, "flyte.service")
     clock = Clock(NOW)
-    service = await started(empty, MaintenanceSettings(max_bytes=400_000, keep_for=timedelta(days=1)), clock)
+    service = await started(
+        empty, MaintenanceSettings(max_bytes=400_000, keep_for=timedelta(days=1)), clock
+    )
     await service.data.save(DataItem("large", "text/plain", b"x" * 1_000_000))
     await service.run_maintenance()
     source = await service.packs.register(PackDeclaration("Source"))

@@ -16,9 +16,16 @@ def test_a_plain_fernet_token_is_read_and_the_other_way_round():
 def test_after_a_rotation_older_tokens_are_readable_and_not_current():
     rotated = Encryptor([NEW, OLD])
     old, new = Encryptor([OLD]).encrypt(b"text"), rotated.encrypt(b"text")
-    assert [(rotated.decrypt(token), rotated.is_current(token)) for token in (old, new)] == [(b"text", False), (b"text", True)]
+    assert [(rotated.decrypt(token), rotated.is_current(token)) for token in (old, new)] == [
+        (b"text", False),
+        (b"text", True),
+    ]
 
 
-@pytest.mark.parametrize("token", [b"", b"not a token", Fernet(OLD).encrypt(b"text")], ids=["empty", "damaged", "of another key"])
+@pytest.mark.parametrize(
+    "token",
+    [b"", b"not a token", Fernet(OLD).encrypt(b"text")],
+    ids=["empty", "damaged", "of another key"],
+)
 def test_a_token_that_no_key_fits_is_none(token):
     assert Encryptor([NEW]).decrypt(token) is None

@@ -1,4 +1,6 @@
-"""A store that takes too much room when nothing may be removed any more: people are told, once, and told when it is over."""
+"""A store that takes too much room when nothing may be removed any more: people are told, once,
+and told when it is over.
+"""
 
 import logging
 from datetime import timedelta
@@ -23,7 +25,9 @@ class Full(SqliteStore):
         self.asked += 1
         purged = await super().purge(what, limit=limit)
         self.steps -= 1
-        return Purged(purged.executions, purged.events, more=self.steps > 0, over_bytes=self.over_bytes)
+        return Purged(
+            purged.executions, purged.events, more=self.steps > 0, over_bytes=self.over_bytes
+        )
 
 
 @pytest.fixture
@@ -34,18 +38,27 @@ async def store(tmp_path):
 
 @pytest.fixture
 async def service(store):
-    service = Service(store, clock=Clock(), maintenance=MaintenanceSettings(max_bytes=100_000_000, keep_for=timedelta(days=1)))
+    service = Service(
+        store,
+        clock=Clock(),
+        maintenance=MaintenanceSettings(max_bytes=100_000_000, keep_for=timedelta(days=1)),
+    )
     await service.start()
     return service
 
 
-async def test_a_store_that_stays_too_large_is_told_of_until_it_is_small_enough(service, store, caplog):
+async def test_a_store_that_stays_too_large_is_told_of_until_it_is_small_enough(
+    service, store, caplog
+):
     caplog.set_level(logging.INFO)
     store.over_bytes = 5_000
     await service.run_maintenance()
     await service.run_maintenance()
     (warning,) = service.health.warnings()
-    assert warning.startswith("The store takes 5,000 bytes more than FLYTE_MAX_DISK allows, and nothing more may be removed")
+    assert warning.startswith(
+        "The store takes 5,000 bytes more than FLYTE_MAX_DISK allows, and nothing more may be"
+        " removed"
+    )
     assert service.health.warnings(details=False)[0].startswith("The store needs attention")
     assert caplog.text.count("5,000 bytes more") == 1
     store.over_bytes = 0

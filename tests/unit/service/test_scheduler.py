@@ -7,7 +7,13 @@ from functools import partial
 import msgspec
 import pytest
 
-from flyteops.errors import BusyError, ConflictError, LateError, OutcomeUnknownError, UnavailableError
+from flyteops.errors import (
+    BusyError,
+    ConflictError,
+    LateError,
+    OutcomeUnknownError,
+    UnavailableError,
+)
 from flyteops.model import ActionState, NewEvent, PackDeclaration
 from flyteops.service import SeedSource, Service
 from flyteops.service.longpoll import LongPolls
@@ -47,7 +53,9 @@ async def save(service, *steps, name="flow"):
 
 
 async def begin(service, *steps):
-    """Save a flow with these steps, and begin an execution of it; returns the first action, taken."""
+    """Save a flow with these steps, and begin an execution of it; returns the first action,
+    taken.
+    """
     for name in ("Source", "Worker"):
         await service.packs.register(PackDeclaration(name=name))
     await save(service, *steps)
@@ -64,7 +72,7 @@ async def state_of(service, action):
     return (await service.audit.list_actions(ActionFilter()))[0].state
 
 
-# -------------------------------------------------------------------------------------------------------- what gets lost
+# ----------------------------------------------------------------------------------- what gets lost
 
 
 async def test_a_lost_action_fails_with_an_event_that_flows_can_react_to(service, clocks):
@@ -128,7 +136,9 @@ async def test_heartbeats_keep_an_action_alive(service, clocks):
     action = await begin(service, a_step(terms={"timeout": "1m"}))
     for _ in range(5):
         clocks.forward(seconds=50)
-        assert await service.heartbeat("Worker", action.action_id, action.lease) == clocks.now + timedelta(minutes=1)
+        assert await service.heartbeat(
+            "Worker", action.action_id, action.lease
+        ) == clocks.now + timedelta(minutes=1)
         await service.process_due()
     await service.complete("Worker", action.action_id, DONE, lease=action.lease)
     with pytest.raises(ConflictError):
@@ -137,7 +147,9 @@ async def test_heartbeats_keep_an_action_alive(service, clocks):
 
 async def test_a_person_can_say_what_became_of_an_action(service, clocks):
     ask = {"timeout": "1m", "onLost": "ask"}
-    action = await begin(service, a_step(terms=ask), a_step("next", "Deployed", "Worker", dependsOn=["work"]))
+    action = await begin(
+        service, a_step(terms=ask), a_step("next", "Deployed", "Worker", dependsOn=["work"])
+    )
     clocks.forward(minutes=1)
     await service.process_due()
     assert await state_of(service, action) is ActionState.UNKNOWN
@@ -163,13 +175,19 @@ async def test_without_a_time_limit_nothing_is_lost_but_shown(service, clocks):
     clocks.forward(days=30)
     assert await service.process_due() is None
     overdue = ActionFilter(overdue_since=clocks.now - timedelta(hours=1), now=clocks.now)
-    assert [each.action_id for each in await service.audit.list_actions(overdue)] == [action.action_id]
+    assert [each.action_id for each in await service.audit.list_actions(overdue)] == [
+        action.action_id
+    ]
     assert await service.heartbeat("Worker", action.action_id) is None
     await service.complete("Worker", action.action_id, DONE)
 
 
 async def test_a_lost_action_goes_on_with_its_version_after_a_restart(store, service, clocks):
-    await begin(service, a_step(terms={"timeout": "1m"}), a_step("rescue", "FATAL", "Worker", dependsOn=["work"]))
+    await begin(
+        service,
+        a_step(terms={"timeout": "1m"}),
+        a_step("rescue", "FATAL", "Worker", dependsOn=["work"]),
+    )
     await service.flows.delete("flow")
     again = await started(store, clocks)
     clocks.forward(minutes=1)
@@ -189,11 +207,13 @@ async def test_a_clock_that_is_set_neither_loses_nor_keeps_anything(service, clo
     assert await state_of(service, None) is ActionState.UNKNOWN
 
 
-# ------------------------------------------------------------------------------------------------- delays and schedules
+# ----------------------------------------------------------------------------- delays and schedules
 
 
 @pytest.mark.parametrize("hours", [-3, 3])
-async def test_what_begins_between_a_jump_of_the_clock_and_its_notice_takes_its_time(service, clocks, hours):
+async def test_what_begins_between_a_jump_of_the_clock_and_its_notice_takes_its_time(
+    service, clocks, hours
+):
     for name in ("Source", "Worker"):
         await service.packs.register(PackDeclaration(name=name))
     await save(service, a_step("now", terms={"timeout": "60s"}), a_step("later", delay="1h"))
@@ -206,7 +226,9 @@ async def test_what_begins_between_a_jump_of_the_clock_and_its_notice_takes_its_
     clocks.forward(seconds=58)
     await service.process_due()
     assert not await service.take("Worker")
-    assert await service.heartbeat("Worker", action.action_id, action.lease) == clocks.now + timedelta(minutes=1)
+    assert await service.heartbeat(
+        "Worker", action.action_id, action.lease
+    ) == clocks.now + timedelta(minutes=1)
     clocks.forward(minutes=59)
     await service.process_due()
     assert not await service.take("Worker")
@@ -240,7 +262,9 @@ async def test_a_jump_of_the_clock_is_made_up_for_when_the_store_is_there_again(
         clocks.forward(seconds=30)
         await service.process_due()
         assert (await store.get_action(action.action_id)).state is ActionState.PENDING
-        assert await service.heartbeat("Worker", action.action_id, action.lease) == clocks.now + timedelta(minutes=1)
+        assert await service.heartbeat(
+            "Worker", action.action_id, action.lease
+        ) == clocks.now + timedelta(minutes=1)
 
 
 @pytest.mark.parametrize("hours", [-3, 3])
@@ -271,7 +295,9 @@ async def test_what_is_stamped_while_timers_are_moved_takes_its_time(tmp_path, c
             action = await begin(service, a_step(terms={"timeout": "60s"}))
             goes_on.set()
             await advancing
-            assert (await store.get_action(action.action_id)).due_at == clocks.now + timedelta(minutes=1)
+            assert (await store.get_action(action.action_id)).due_at == clocks.now + timedelta(
+                minutes=1
+            )
 
 
 async def test_a_delayed_command_waits_its_time(service, clocks):
@@ -336,13 +362,18 @@ async def test_what_was_missed_is_caught_up_as_the_flow_says(service, clocks, ca
         ("skip", "none of them runs"),
     ],
 )
-async def test_a_start_reports_missed_runs_and_what_catch_up_did(service, store, clocks, caplog, catch_up, outcome):
+async def test_a_start_reports_missed_runs_and_what_catch_up_did(
+    service, store, clocks, caplog, catch_up, outcome
+):
     await service.packs.register(PackDeclaration(name="Worker"))
     await save(service, a_schedule(cron="@hourly", catchUp=catch_up))
     clocks.forward(hours=4, minutes=30)
     await (await started(store, clocks)).process_due()
     period = "2026-11-23T13:00:00Z to 2026-11-23T16:00:00Z"
-    assert f"Schedule flow/nightly missed 4 runs ({period}); catchUp is {catch_up}: {outcome}" in caplog.messages
+    assert (
+        f"Schedule flow/nightly missed 4 runs ({period}); catchUp is {catch_up}: {outcome}"
+        in caplog.messages
+    )
 
 
 async def test_missed_runs_are_reported_once_and_runs_on_time_never(service, clocks, caplog):
@@ -350,7 +381,10 @@ async def test_missed_runs_are_reported_once_and_runs_on_time_never(service, clo
     clocks.forward(hours=2, seconds=30)
     await service.process_due()
     assert [message for message in caplog.messages if "missed" in message] == [
-        "Schedule flow/nightly missed 1 run (2026-11-23T13:00:00Z); catchUp is last: none of them runs"
+        (
+            "Schedule flow/nightly missed 1 run (2026-11-23T13:00:00Z); catchUp is last: none of"
+            " them runs"
+        )
     ]
     caplog.clear()
     await service.process_due()
@@ -359,8 +393,16 @@ async def test_missed_runs_are_reported_once_and_runs_on_time_never(service, clo
     assert not [message for message in caplog.messages if "missed" in message]
 
 
-async def test_many_missed_runs_are_neither_counted_nor_listed_without_bound(service, clocks, caplog):
-    await save(service, *({**a_schedule(cron="* * * * *", catchUp="skip"), "id": f"s{number}"} for number in range(22)))
+async def test_many_missed_runs_are_neither_counted_nor_listed_without_bound(
+    service, clocks, caplog
+):
+    await save(
+        service,
+        *(
+            {**a_schedule(cron="* * * * *", catchUp="skip"), "id": f"s{number}"}
+            for number in range(22)
+        ),
+    )
     clocks.forward(days=1)
     await service.process_due()
     messages = [message for message in caplog.messages if "missed" in message]
@@ -379,7 +421,9 @@ async def test_a_schedule_goes_by_the_clock_of_its_time_zone(service, clocks):
 async def test_thousands_of_schedules_that_are_due_at_once_all_fire(service, clocks):
     await service.packs.register(PackDeclaration(name="Worker"))
     count = 1_200
-    await save(service, *({**a_schedule(cron="@daily"), "id": f"s{number}"} for number in range(count)))
+    await save(
+        service, *({**a_schedule(cron="@daily"), "id": f"s{number}"} for number in range(count))
+    )
     clocks.forward(days=40)
     await service.process_due()
     taken_all = []
@@ -400,7 +444,9 @@ async def test_a_deleted_or_changed_flow_fires_no_more(service, clocks):
 
 
 async def test_a_schedule_fires_on_the_version_that_the_store_has(store, service, clocks):
-    """As in the moment between storing a flow and having it in memory, or when another server stored it."""
+    """As in the moment between storing a flow and having it in memory, or when another server
+    stored it.
+    """
     await service.packs.register(PackDeclaration(name="Worker"))
     await save(service, a_step())
     other = await started(store, clocks, b"other")
@@ -419,7 +465,7 @@ async def test_an_event_of_the_servers_name_does_not_fire_a_schedule(service):
     assert not await service.take("Worker")
 
 
-# ------------------------------------------------------------------------------------------------------ waiting and keys
+# --------------------------------------------------------------------------------- waiting and keys
 
 
 async def waiting(service, pack="Worker", **how):
@@ -440,7 +486,9 @@ async def test_who_waits_is_told_at_once(service):
 
 
 async def test_who_waits_is_told_of_what_follows_from_results_and_time(service, clocks):
-    first = await begin(service, a_step(), a_step("second", "Done", "Worker", dependsOn=["work"], delay="1m"))
+    first = await begin(
+        service, a_step(), a_step("second", "Done", "Worker", dependsOn=["work"], delay="1m")
+    )
     task = await waiting(service)
     await service.complete("Worker", first.action_id, DONE)
     clocks.forward(minutes=1)
@@ -552,7 +600,9 @@ class Forgetting(SqliteStore):
         return address
 
 
-async def test_a_hand_back_whose_answer_is_lost_does_not_take_a_command_from_its_next_owner(tmp_path, clocks):
+async def test_a_hand_back_whose_answer_is_lost_does_not_take_a_command_from_its_next_owner(
+    tmp_path, clocks
+):
     async with Forgetting(tmp_path / "forgetting.db") as store:
         service = await started(store, clocks)
         action = await begin(service, a_step())
@@ -566,10 +616,14 @@ async def test_a_hand_back_whose_answer_is_lost_does_not_take_a_command_from_its
         await service.complete("Worker", again.action_id, DONE)
 
 
-async def test_what_follows_from_a_result_whose_answer_is_lost_reaches_a_waiting_caller(tmp_path, clocks):
+async def test_what_follows_from_a_result_whose_answer_is_lost_reaches_a_waiting_caller(
+    tmp_path, clocks
+):
     async with Forgetting(tmp_path / "forgetting.db") as store:
         service = await started(store, clocks)
-        action = await begin(service, a_step(), a_step("next", "Done", "Worker", dependsOn=["work"]))
+        action = await begin(
+            service, a_step(), a_step("next", "Done", "Worker", dependsOn=["work"])
+        )
         waiting = asyncio.create_task(service.take("Worker", wait=timedelta(seconds=30)))
         await asyncio.sleep(0)
         assert not await service.take("Worker")  # comes after the first look of the waiting caller
@@ -581,7 +635,9 @@ async def test_what_follows_from_a_result_whose_answer_is_lost_reaches_a_waiting
         assert (await store.get_action(following.action_id)).step_id == "next"
 
 
-async def test_what_a_cancelled_claim_took_goes_back_although_the_store_is_busy(tmp_path, clocks, monkeypatch):
+async def test_what_a_cancelled_claim_took_goes_back_although_the_store_is_busy(
+    tmp_path, clocks, monkeypatch
+):
     monkeypatch.setattr("flyteops.storage.sqlite.store.PAUSE", 0.01)
     async with Refusing(tmp_path / "refusing.db") as store:
         service = await started(store, clocks)
@@ -630,7 +686,9 @@ async def test_an_event_with_a_key_counts_once(service):
 async def test_a_key_belongs_to_its_pack_whatever_they_are_called(service):
     for name in ("A", "A B"):
         await service.packs.register(PackDeclaration(name=name))
-    assert await service.accept_event("A", SAID, key="B c") != await service.accept_event("A B", SAID, key="c")
+    assert await service.accept_event("A", SAID, key="B c") != await service.accept_event(
+        "A B", SAID, key="c"
+    )
 
 
 async def test_time_is_kept_without_being_asked(service, clocks):
@@ -638,7 +696,8 @@ async def test_time_is_kept_without_being_asked(service, clocks):
     action = await begin(service, a_step(terms={"timeout": "100ms", "onLost": "ask"}))
     clocks.forward(seconds=1)
     async with asyncio.timeout(10):
-        while await state_of(service, action) is not ActionState.UNKNOWN:  # noqa: ASYNC110 - it is what a caller can see
+        # It is what a caller can see.
+        while await state_of(service, action) is not ActionState.UNKNOWN:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     keeping.cancel()
 

@@ -30,7 +30,11 @@ async def store(tmp_path):
 
 async def started(store, clock, **housekeeping):
     service = Service(
-        store, clock=clock, monotonic=lambda: 0.0, seeds=SeedSource(b"test"), maintenance=MaintenanceSettings(**housekeeping)
+        store,
+        clock=clock,
+        monotonic=lambda: 0.0,
+        seeds=SeedSource(b"test"),
+        maintenance=MaintenanceSettings(**housekeeping),
     )
     await service.start()
     return service
@@ -42,11 +46,18 @@ async def service(store, clock):
 
 
 def a_step(step_id, event, pack, depends_on=None, **command):
-    step = {"id": step_id, "event": {"name": event, "packName": pack}, "command": {"name": "Do", "packName": "Worker"} | command}
+    step = {
+        "id": step_id,
+        "event": {"name": event, "packName": pack},
+        "command": {"name": "Do", "packName": "Worker"} | command,
+    }
     return step | ({"dependsOn": depends_on} if depends_on else {})
 
 
-CHAIN = a_flow(a_step("first", "Said", "Source"), a_step("second", "Done", "Worker", ["first"], input="{{ Event.Payload }}"))
+CHAIN = a_flow(
+    a_step("first", "Said", "Source"),
+    a_step("second", "Done", "Worker", ["first"], input="{{ Event.Payload }}"),
+)
 
 
 async def register(service, *names, **labels):
@@ -65,8 +76,12 @@ async def begun(service):
 @pytest.mark.parametrize("length", [1024 * 1024, 2_000_000])
 async def test_a_long_text_of_an_event_or_a_result_is_handed_on(service, length):
     long = "{{ Event.Payload.stdout }}"
-    first = a_step("first", "Said", "Source", input={"message": f"Output: {long}"}) | {"context": {"text": long}}
-    second = a_step("second", "Done", "Worker", ["first"], input=[f"Output: {long}", "{{ Context.text }}"])
+    first = a_step("first", "Said", "Source", input={"message": f"Output: {long}"}) | {
+        "context": {"text": long}
+    }
+    second = a_step(
+        "second", "Done", "Worker", ["first"], input=[f"Output: {long}", "{{ Context.text }}"]
+    )
     await service.flows.save(a_flow(first, second))
     await register(service, "Source", "Worker")
     text = "x" * length
@@ -79,7 +94,7 @@ async def test_a_long_text_of_an_event_or_a_result_is_handed_on(service, length)
     assert msgspec.json.decode(following.input) == [f"Output: {text}", text]
 
 
-# ------------------------------------------------------------------------------------------------------- flow versions
+# ------------------------------------------------------------------------------------ flow versions
 
 
 async def test_an_execution_goes_on_with_the_version_it_began_with(service):
@@ -91,7 +106,9 @@ async def test_an_execution_goes_on_with_the_version_it_began_with(service):
     assert following.input == b'"on"'
 
 
-async def test_an_execution_goes_on_after_a_restart_although_its_flow_is_gone(store, clock, service):
+async def test_an_execution_goes_on_after_a_restart_although_its_flow_is_gone(
+    store, clock, service
+):
     await service.flows.save(CHAIN)
     action = await begun(service)
     await service.flows.delete("flow")
@@ -120,7 +137,7 @@ async def test_a_restart_changes_nothing(store, clock, service):
     assert await again.packs.list() == await service.packs.list()
 
 
-# ------------------------------------------------------------------------------------------------------------- results
+# ------------------------------------------------------------------------------------------ results
 
 
 async def test_the_same_result_again_changes_nothing(service):
@@ -134,7 +151,9 @@ async def test_the_same_result_again_changes_nothing(service):
     assert len(await service.audit.list_events(EventFilter(event_name="Done"))) == 1
 
 
-@pytest.mark.parametrize(("name", "payload"), [("Done", b"2"), ("Done", b"true"), ("Else", b"1"), ("FATAL", b"1")])
+@pytest.mark.parametrize(
+    ("name", "payload"), [("Done", b"2"), ("Done", b"true"), ("Else", b"1"), ("FATAL", b"1")]
+)
 async def test_another_result_is_a_conflict(service, name, payload):
     await service.flows.save(CHAIN)
     action = await begun(service)
@@ -165,11 +184,13 @@ async def test_an_action_that_nobody_has_taken_takes_no_result(service):
         await service.complete("Worker", decision.action_id, NewEvent("Done", b"1"))
 
 
-# ---------------------------------------------------------------------------------------------------------- datastore
+# ---------------------------------------------------------------------------------------- datastore
 
 
 async def test_a_template_sees_the_datastore_as_it_is_when_the_event_comes(service):
-    await service.flows.save(a_flow(a_step("first", "Said", "Source", input="{{ datastore('motto') }}")))
+    await service.flows.save(
+        a_flow(a_step("first", "Said", "Source", input="{{ datastore('motto') }}"))
+    )
     await register(service, "Source", "Worker")
     for value in (b"one", b"two"):
         assert await service.data.save(DataItem("motto", "text/plain", value)) == (value == b"one")
@@ -186,10 +207,12 @@ async def test_an_item_without_a_value_is_refused(service):
         await service.data.save(DataItem("empty", "text/plain", b""))
 
 
-# ---------------------------------------------------------------------------------------------------------- last seen
+# ---------------------------------------------------------------------------------------- last seen
 
 
-async def test_events_takes_and_results_are_seen_at_once_and_stored_at_the_next_sweep(store, clock, service):
+async def test_events_takes_and_results_are_seen_at_once_and_stored_at_the_next_sweep(
+    store, clock, service
+):
     await register(service, "Source")
     clock.forward(minutes=5)
     await service.accept_event("Source", NewEvent("Said", b"null"))
@@ -217,7 +240,7 @@ async def test_the_sender_is_the_pack_that_registered_last_under_its_id(service)
     assert (await service.audit.get_event(event_id)).event.pack.name == "Sh.k.v"
 
 
-# ------------------------------------------------------------------------------------------------------- housekeeping
+# ------------------------------------------------------------------------------------- housekeeping
 
 
 async def test_what_is_older_than_it_is_kept_goes(store, clock):
@@ -236,7 +259,13 @@ async def test_what_is_older_than_it_is_kept_goes(store, clock):
 
 async def test_dead_packs_are_deleted_once_a_day_at_their_time(store, clock):
     due = (NOON + timedelta(days=2)).astimezone()
-    service = await started(store, clock, delete_dead_packs=True, dead_packs_at=f"{due:%H:%M}", dead_after=timedelta(days=1))
+    service = await started(
+        store,
+        clock,
+        delete_dead_packs=True,
+        dead_packs_at=f"{due:%H:%M}",
+        dead_after=timedelta(days=1),
+    )
     await register(service, "Dead", "Alive")
     clock.forward(days=2, minutes=-1)
     await service.take("Alive")
@@ -278,7 +307,7 @@ async def test_dead_packs_stay_unless_asked_otherwise(service, clock):
     assert (await service.packs.get("Dead")).id == "Dead"
 
 
-# ------------------------------------------------------------------------------------------------------------- seeds
+# -------------------------------------------------------------------------------------------- seeds
 
 
 def test_seeds_differ_and_depend_on_the_secret_alone():
@@ -288,7 +317,7 @@ def test_seeds_differ_and_depend_on_the_secret_alone():
     assert len({*made, *(other() for _ in range(100))}) == 200
 
 
-# ------------------------------------------------------------------------------------------------------- flow versions
+# ------------------------------------------------------------------------------------ flow versions
 
 
 def a_version(number, description):

@@ -1,4 +1,6 @@
-"""Two servers on one store: each takes over what the other has changed, and does nothing while the clocks differ."""
+"""Two servers on one store: each takes over what the other has changed, and does nothing while
+the clocks differ.
+"""
 
 import logging
 from datetime import timedelta
@@ -15,7 +17,9 @@ from tests.support.flow import a_flow, a_step
 
 
 class Shared(SqliteStore):
-    """A real store that says, as those for several servers do, that anything may have changed, and what time it is."""
+    """A real store that says, as those for several servers do, that anything may have changed,
+    and what time it is.
+    """
 
     is_shared = True
     looks = 0
@@ -24,7 +28,9 @@ class Shared(SqliteStore):
 
     async def read_change_counters(self) -> ChangeCounters:
         self.looks += 1
-        return ChangeCounters(self.looks, self.looks, self.looks, self.looks, self.clock() + self.ahead)
+        return ChangeCounters(
+            self.looks, self.looks, self.looks, self.looks, self.clock() + self.ahead
+        )
 
 
 @pytest.fixture
@@ -74,7 +80,9 @@ async def test_packs_and_items_of_another_server_are_taken_over(one, other):
     assert (other.data.get("motto")).value == b"x"
 
 
-async def test_a_result_is_decided_by_the_version_that_its_execution_began_with_though_this_server_never_had_it(one, other):
+async def test_a_result_is_decided_by_the_version_that_its_execution_began_with_though_this_server_never_had_it(
+    one, other
+):
     for name in ("Source", "Worker"):
         await one.packs.register(PackDeclaration(name=name))
     await one.flows.save(a_flow(a_step()))
@@ -83,15 +91,21 @@ async def test_a_result_is_decided_by_the_version_that_its_execution_began_with_
     await other.refresh()
     (claimed,) = await other.take("Worker")
     await other.complete("Worker", claimed.action_id, NewEvent("Done", b"null"))
-    assert [status.state for status in await other.audit.list_actions(ActionFilter())] == [ActionState.SUCCESS]
+    assert [status.state for status in await other.audit.list_actions(ActionFilter())] == [
+        ActionState.SUCCESS
+    ]
 
 
-async def test_a_server_whose_clock_differs_from_that_of_the_store_processes_no_timers_until_it_is_set(one, store, caplog):
+async def test_a_server_whose_clock_differs_from_that_of_the_store_processes_no_timers_until_it_is_set(
+    one, store, caplog
+):
     store.ahead = timedelta(minutes=10)
     await one.refresh()
     with pytest.raises(UnavailableError, match="differ by 600 s; set it right"):
         await one.process_due()
-    assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
+    assert [
+        record.getMessage() for record in caplog.records if record.levelno == logging.WARNING
+    ] == [
         "The clock of this server and that of its store differ by 600 s; set it right."
         " Until then, this server processes no timers."
     ]
@@ -100,7 +114,9 @@ async def test_a_server_whose_clock_differs_from_that_of_the_store_processes_no_
     await one.process_due()
 
 
-async def test_no_command_is_lost_when_the_clock_of_a_shared_store_is_set_forward_with_that_of_the_server(one, clock):
+async def test_no_command_is_lost_when_the_clock_of_a_shared_store_is_set_forward_with_that_of_the_server(
+    one, clock
+):
     for name in ("Source", "Worker"):
         await one.packs.register(PackDeclaration(name=name))
     await one.flows.save(a_flow(a_step(terms={"timeout": "1m"})))
@@ -109,7 +125,9 @@ async def test_no_command_is_lost_when_the_clock_of_a_shared_store_is_set_forwar
     await one.process_due()
     clock.set(hours=2)
     await one.process_due()
-    assert [status.state for status in await one.audit.list_actions(ActionFilter())] == [ActionState.PENDING]
+    assert [status.state for status in await one.audit.list_actions(ActionFilter())] == [
+        ActionState.PENDING
+    ]
 
 
 async def test_a_server_goes_on_if_the_store_was_away_while_it_looked(one, other, store):

@@ -42,7 +42,13 @@ async def service(store):
 
 
 def a_secret(key, value, description=""):
-    return DataItem(key, "text/plain", value if isinstance(value, bytes) else value.encode(), description, is_secret=True)
+    return DataItem(
+        key,
+        "text/plain",
+        value if isinstance(value, bytes) else value.encode(),
+        description,
+        is_secret=True,
+    )
 
 
 async def asked(service, command_input, payload=b"{}", **more):
@@ -62,9 +68,18 @@ async def asked(service, command_input, payload=b"{}", **more):
 async def shown(service):
     """All that people can be shown of what happened."""
     executions = await service.audit.list_executions(ExecutionFilter())
-    one_by_one = [await service.audit.get_execution(execution.correlation_id) for execution in executions]
+    one_by_one = [
+        await service.audit.get_execution(execution.correlation_id) for execution in executions
+    ]
     events = await service.audit.list_events(EventFilter())
-    return repr([*executions, *one_by_one, *events, *[await service.audit.get_event(record.event.event_id) for record in events]])
+    return repr(
+        [
+            *executions,
+            *one_by_one,
+            *events,
+            *[await service.audit.get_event(record.event.event_id) for record in events],
+        ]
+    )
 
 
 async def test_a_pack_gets_the_value_and_nobody_else(service, tmp_path):
@@ -113,7 +128,9 @@ async def test_nothing_else_can_be_done_with_a_secret(service, written):
         await asked(service, {"text": written})
 
 
-@pytest.mark.parametrize("more", [{"context": {"x": "{{ secret('db') }}"}}, {"criteria": "{{ secret('db') }}"}])
+@pytest.mark.parametrize(
+    "more", [{"context": {"x": "{{ secret('db') }}"}}, {"criteria": "{{ secret('db') }}"}]
+)
 async def test_a_secret_is_for_inputs_only(service, more):
     with pytest.raises(InputError, match="a secret can only be used in the input of a command"):
         await asked(service, None, **more)
@@ -129,7 +146,9 @@ async def test_the_datastore_does_not_give_away_secrets(service):
     assert "the datastore item db is a secret; write secret('db')" in await shown(service)
     with pytest.raises(ForbiddenError):
         service.data.get("db")
-    assert [(item.key, item.value, item.is_secret) for item in service.data.list()] == [("db", b"", True)]
+    assert [(item.key, item.value, item.is_secret) for item in service.data.list()] == [
+        ("db", b"", True)
+    ]
 
 
 async def test_a_reference_in_an_event_is_only_text(service, store):
@@ -143,9 +162,14 @@ async def test_a_reference_in_an_event_is_only_text(service, store):
 
 async def test_a_value_that_a_pack_tells_is_masked_however_it_is_written(service):
     [claimed] = await asked(service, "{{ secret('db') }}")
-    for written in (json.dumps({"stdout": VALUE}), json.dumps({"stdout": f"say {VALUE}\n"}, ensure_ascii=False)):
+    for written in (
+        json.dumps({"stdout": VALUE}),
+        json.dumps({"stdout": f"say {VALUE}\n"}, ensure_ascii=False),
+    ):
         await service.accept_event("Worker", NewEvent("Told", written.encode()))
-    await service.complete("Worker", claimed.action_id, NewEvent("Done", json.dumps(VALUE).encode()))
+    await service.complete(
+        "Worker", claimed.action_id, NewEvent("Done", json.dumps(VALUE).encode())
+    )
     text = await shown(service)
     assert "word & $(x)" not in text
 
@@ -194,7 +218,9 @@ async def test_a_secret_that_no_key_decrypts_is_not_reported_as_missing(service,
 
 
 @pytest.mark.parametrize("keys", [(NEW,), ()])
-async def test_an_action_from_before_the_key_was_lost_fails_and_is_not_handed_out_with_a_reference(service, store, keys):
+async def test_an_action_from_before_the_key_was_lost_fails_and_is_not_handed_out_with_a_reference(
+    service, store, keys
+):
     await asked(service, {"a": "{{ secret('db') }}"})
     await service.accept_event("Source", NewEvent("Said", b"{}"))
     other = await started(store, *keys)
@@ -206,7 +232,10 @@ async def test_an_action_from_before_the_key_was_lost_fails_and_is_not_handed_ou
 @pytest.mark.parametrize(
     ("keys", "why"),
     [
-        ((NEW,), "the keys in FLYTE_SECRETS_KEY_FILE are not those that this store was used with before"),
+        (
+            (NEW,),
+            "the keys in FLYTE_SECRETS_KEY_FILE are not those that this store was used with before",
+        ),
         ((), "this server has no key for secrets; set FLYTE_SECRETS_KEY_FILE"),
     ],
 )
@@ -258,11 +287,15 @@ async def test_short_values_are_not_looked_for(service):
     assert "*** where" in await shown(service)
 
 
-async def test_a_secret_keeps_its_description_and_nobody_sees_whether_its_value_is_the_same(service, store):
+async def test_a_secret_keeps_its_description_and_nobody_sees_whether_its_value_is_the_same(
+    service, store
+):
     await service.data.save(a_secret("db", "another value", "the database"))
     for value in ("another value", "a third value"):
         before = await store.list_notes("secret")
         assert await service.data.save(a_secret("db", value), keeps_description=True) is False
         assert await store.list_notes("secret") != before
-        assert [(item.key, item.description) for item in service.data.list()] == [("db", "the database")]
+        assert [(item.key, item.description) for item in service.data.list()] == [
+            ("db", "the database")
+        ]
     assert len(await service.audit.list_changes(AuditFilter())) == 4

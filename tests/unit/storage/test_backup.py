@@ -1,4 +1,6 @@
-"""Backup files: what is written comes back, and whatever is not as it was written is refused before a store is touched."""
+"""Backup files: what is written comes back, and whatever is not as it was written is refused
+before a store is touched.
+"""
 
 import gzip
 import io
@@ -52,8 +54,17 @@ async def test_what_was_saved_comes_back(store, backup, restored):
     async with restored:
         assert await records_of(restored) == await records_of(store)
     lines = [msgspec.json.decode(line) for line in gzip.decompress(backup).splitlines()]
-    assert lines[0] == {"type": "backup", "format": 1, "version": lines[0]["version"], "made_at": "2026-11-25T12:00:00Z"}
-    assert lines[-1] == {"type": "end", "counts": tally.counts, "checksum": tally.checkpoint.checksum}
+    assert lines[0] == {
+        "type": "backup",
+        "format": 1,
+        "version": lines[0]["version"],
+        "made_at": "2026-11-25T12:00:00Z",
+    }
+    assert lines[-1] == {
+        "type": "end",
+        "counts": tally.counts,
+        "checksum": tally.checkpoint.checksum,
+    }
     assert tally.counts["action"] == 9
 
 
@@ -72,7 +83,8 @@ async def test_a_backup_that_is_cut_off_is_refused_wherever_that_is(backup, rest
 
 
 async def test_a_backup_with_another_byte_is_refused_wherever_that_is(backup, restored):
-    # The first ten bytes are about the file it was made from; what matters of them is tested by the reader.
+    # The first ten bytes are about the file it was made from; what matters of them is tested by the
+    # reader.
     for place in range(10, len(backup), len(backup) // 40):
         flipped = backup[:place] + bytes([backup[place] ^ 1]) + backup[place + 1 :]
         await refuse(flipped, restored, "not as it was written|cut off|no backup")
@@ -97,7 +109,13 @@ async def test_a_backup_that_was_edited_is_refused(backup, restored, change):
 
 
 @pytest.mark.parametrize(
-    "file", [b"", b"PK\x03\x04 something else", gzip.compress(b"", mtime=0), gzip.compress(b'{"type":"other"}\n', mtime=0)]
+    "file",
+    [
+        b"",
+        b"PK\x03\x04 something else",
+        gzip.compress(b"", mtime=0),
+        gzip.compress(b'{"type":"other"}\n', mtime=0),
+    ],
 )
 async def test_what_is_no_backup_is_refused(file, restored):
     await refuse(file, restored, "no backup of Flyte")
@@ -105,7 +123,12 @@ async def test_what_is_no_backup_is_refused(file, restored):
 
 async def test_a_backup_in_a_newer_format_says_which_version_is_needed(backup, restored):
     def newer(lines):
-        return [lines[0].replace(b'"format":1', b'"format":2').replace(b'"version":"', b'"version":"9.'), *lines[1:]]
+        return [
+            lines[0]
+            .replace(b'"format":1', b'"format":2')
+            .replace(b'"version":"', b'"version":"9.'),
+            *lines[1:],
+        ]
 
     await refuse(changed(backup, newer), restored, r"Flyte 9\.\S+ in format 2")
 
@@ -120,7 +143,9 @@ async def test_a_store_that_holds_something_is_left_alone(backup, restored):
         assert await records_of(restored) == before
 
 
-async def test_a_source_that_has_grown_since_a_move_broke_off_is_not_mixed_with_what_it_was(store, restored):
+async def test_a_source_that_has_grown_since_a_move_broke_off_is_not_mixed_with_what_it_was(
+    store, restored
+):
     records = await records_of(store)
     await store.save_pack(Sample().pack("Another"))
 

@@ -25,7 +25,9 @@ from flyteops.url import without_password
         ("postgresql://db/a%2Fb", (("db", 5432),), "a/b"),
     ],
 )
-def test_hosts_and_database_stand_where_libpq_allows_them(uri: str, hosts: tuple[tuple[str, int], ...], database: str) -> None:
+def test_hosts_and_database_stand_where_libpq_allows_them(
+    uri: str, hosts: tuple[tuple[str, int], ...], database: str
+) -> None:
     conninfo = parse_conninfo(uri)
     assert conninfo.hosts == tuple(Host(*host) for host in hosts)
     assert conninfo.database == database
@@ -33,12 +35,15 @@ def test_hosts_and_database_stand_where_libpq_allows_them(uri: str, hosts: tuple
 
 def test_options_of_libpq_that_the_driver_does_not_know_are_read() -> None:
     conninfo = parse_conninfo(
-        "postgresql://u:p@db/flyte?connect_timeout=9&keepalives=1&keepalives_idle=30&keepalives_interval=10"
-        "&keepalives_count=3&tcp_user_timeout=2000&channel_binding=require&sslmode=require&gssencmode=disable"
-        "&application_name=ours&search_path=flyte&target_session_attrs=read-write&options=endpoint%3Dx"
+        "postgresql://u:p@db/flyte?connect_timeout=9&keepalives=1&keepalives_idle=30&"
+        "keepalives_interval=10&keepalives_count=3&tcp_user_timeout=2000&channel_binding=require&"
+        "sslmode=require&gssencmode=disable&application_name=ours&search_path=flyte&"
+        "target_session_attrs=read-write&options=endpoint%3Dx"
     )
     assert conninfo.connect_timeout == 9
-    assert conninfo.keepalive == Keepalive(is_on=True, idle=30, interval=10, count=3, user_timeout=2000)
+    assert conninfo.keepalive == Keepalive(
+        is_on=True, idle=30, interval=10, count=3, user_timeout=2000
+    )
     assert conninfo.binds_channel
     assert conninfo.tls == {"sslmode": "require"}
     assert conninfo.startup == {"application_name": "ours", "options": "endpoint=x"}
@@ -47,7 +52,9 @@ def test_options_of_libpq_that_the_driver_does_not_know_are_read() -> None:
 
 
 def test_channel_binding_needs_an_encrypted_connection() -> None:
-    assert parse_conninfo("postgresql://db/flyte?channel_binding=require").tls == {"sslmode": "require"}
+    assert parse_conninfo("postgresql://db/flyte?channel_binding=require").tls == {
+        "sslmode": "require"
+    }
     with pytest.raises(ValueError, match="channel_binding=require with sslmode=prefer"):
         parse_conninfo("postgresql://db/flyte?channel_binding=require&sslmode=prefer")
 
@@ -58,18 +65,27 @@ def test_channel_binding_needs_an_encrypted_connection() -> None:
         ("postgresql://db:x/flyte", "port that is not a number"),
         ("postgresql://db:99999/flyte", "port that is not a number"),
         ("postgresql://user:se?cret@db/flyte", "must be percent-encoded"),
-        ("postgresql://db/flyte?connect_timeout=soon", "connect_timeout that is not a whole number"),
+        (
+            "postgresql://db/flyte?connect_timeout=soon",
+            "connect_timeout that is not a whole number",
+        ),
         ("postgresql://db/flyte?sslmode=on", "sslmode that is not one of disable"),
         ("postgresql://db/flyte?sslrootcert=system&sslmode=require", "sslmode=verify-full"),
         ("postgresql://db/flyte?channel_binding=always", "channel_binding that is not one of"),
-        ("postgresql://db/flyte?pgbouncer=true", "does not support; use FLYTE_STORE_DIRECT_URL with the address"),
+        (
+            "postgresql://db/flyte?pgbouncer=true",
+            "does not support; use FLYTE_STORE_DIRECT_URL with the address",
+        ),
         ("postgresql://db/flyte?replication=database", "does not support; remove it"),
         ("postgresql://db/flyte?schema=ours", "search_path=NAME"),
         ("postgresql://db/flyte?ssl=true", "sslmode=require"),
         ("postgresql://db1,db2,db3/flyte?port=1,2", "names 2 ports for 3 hosts"),
         ("postgresql://db/flyte?sslmode", "in the form name=value"),
         ("postgresql://db/flyte?gssencmode=require", "GSSAPI"),
-        ("postgresql://db/flyte?sslmode=verify-full&sslrootcert=/nowhere/ca.pem", "'/nowhere/ca.pem', which cannot be read"),
+        (
+            "postgresql://db/flyte?sslmode=verify-full&sslrootcert=/nowhere/ca.pem",
+            "'/nowhere/ca.pem', which cannot be read",
+        ),
     ],
 )
 def test_a_fault_names_the_option_and_the_way_out_but_no_password(uri: str, fault: str) -> None:
@@ -91,7 +107,10 @@ def test_a_file_of_authorities_that_holds_none_is_named(tmp_path: Path) -> None:
     [
         ("postgresql://flyte:secret@db/flyte?password=secret", "postgresql://flyte@db/flyte"),
         ("postgresql://flyte:p@ss/secret@db:5432/flyte", "postgresql://flyte@db:5432/flyte"),
-        ("postgresql:///?host=db&user=flyte&password=secret&dbname=flyte", "postgresql://flyte@db/flyte"),
+        (
+            "postgresql:///?host=db&user=flyte&password=secret&dbname=flyte",
+            "postgresql://flyte@db/flyte",
+        ),
         ("postgresql://flyte:se?secret@db/flyte", "postgresql://..."),
         ("mongodb://flyte:se?secret@db/flyte?x=y", "mongodb://flyte@db/flyte"),
     ],

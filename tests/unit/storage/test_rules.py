@@ -11,7 +11,14 @@ from flyteops.storage import rules
 from flyteops.storage.base import Claimed, NotLoadedError, Retention, TimerKey, VersionBound
 from flyteops.storage.row import to_microseconds
 from flyteops.testing.sample import NOON, Sample, creating, minutes
-from flyteops.transition import DueSchedule, FailAction, NeedsOperator, RetryAction, ScheduledRun, ScheduleEntry
+from flyteops.transition import (
+    DueSchedule,
+    FailAction,
+    NeedsOperator,
+    RetryAction,
+    ScheduledRun,
+    ScheduleEntry,
+)
 
 NOW = to_microseconds(NOON)
 
@@ -42,7 +49,9 @@ ALLOWED = {
 
 @pytest.mark.parametrize("state", ActionState)
 @pytest.mark.parametrize("require", ALLOWED)
-def test_each_verb_accepts_an_action_in_its_own_states_only(require: Any, state: ActionState) -> None:
+def test_each_verb_accepts_an_action_in_its_own_states_only(
+    require: Any, state: ActionState
+) -> None:
     if state in ALLOWED[require]:
         require(action_in(state))
         return
@@ -98,7 +107,9 @@ def test_a_new_action_with_a_time_is_delayed() -> None:
     assert (rules.initial_state(NOW + 3), rules.wait_until(NOW + 3, NOW)) == ("LATER", 3)
 
 
-@pytest.mark.parametrize(("name", "state"), [("FATAL", "FATAL"), ("Done", "SUCCESS"), ("fatal", "SUCCESS")])
+@pytest.mark.parametrize(
+    ("name", "state"), [("FATAL", "FATAL"), ("Done", "SUCCESS"), ("fatal", "SUCCESS")]
+)
 def test_an_action_fails_only_with_the_event_that_says_so(name: str, state: str) -> None:
     assert rules.final_state(Sample().event(name)) == state
 
@@ -137,8 +148,12 @@ class Decisions:
         return self.firing
 
 
-def batch(firing: ScheduledRun | None = None, *, leave_out: tuple[TimerKey, ...] = (), limit: int = 2) -> rules.TimerBatch:
-    return rules.TimerBatch(Decisions(firing), limit, leave_out, lambda error: isinstance(error, OSError))
+def batch(
+    firing: ScheduledRun | None = None, *, leave_out: tuple[TimerKey, ...] = (), limit: int = 2
+) -> rules.TimerBatch:
+    return rules.TimerBatch(
+        Decisions(firing), limit, leave_out, lambda error: isinstance(error, OSError)
+    )
 
 
 def test_timers_that_are_left_out_do_not_use_up_the_limit() -> None:
@@ -171,7 +186,9 @@ def test_a_schedule_cannot_repeat_a_time(next_at: Any) -> None:
 
 def test_a_schedule_that_is_due_when_its_flow_is_saved_is_refused() -> None:
     version = Sample().flow()
-    rules.check_timetables(version, [ScheduleEntry(0, "s", "r", minutes(1)), ScheduleEntry(1, "t", "r", None)])
+    rules.check_timetables(
+        version, [ScheduleEntry(0, "s", "r", minutes(1)), ScheduleEntry(1, "t", "r", None)]
+    )
     with pytest.raises(StoreError, match="would be due"):
         rules.check_timetables(version, [ScheduleEntry(0, "s", "r", version.saved_at)])
 
@@ -185,9 +202,19 @@ def test_a_step_keeps_its_time_while_its_rule_is_the_same() -> None:
 
 @pytest.mark.parametrize(
     ("known", "is_away"),
-    [(None, True), (b"soon", True), (b"100", False), (b"95", False), (b"89", True), (b"110", False), (b"111", True)],
+    [
+        (None, True),
+        (b"soon", True),
+        (b"100", False),
+        (b"95", False),
+        (b"89", True),
+        (b"110", False),
+        (b"111", True),
+    ],
 )
-def test_servers_were_away_if_the_last_activity_is_too_far_from_now(known: bytes | None, is_away: bool) -> None:
+def test_servers_were_away_if_the_last_activity_is_too_far_from_now(
+    known: bytes | None, is_away: bool
+) -> None:
     assert rules.has_been_away(known, 100, timedelta(microseconds=10)) is is_away
 
 
@@ -199,9 +226,12 @@ def test_times_that_are_none_do_not_count_and_extreme_ones_are_clamped() -> None
 
 
 @pytest.mark.parametrize(
-    ("execution", "event", "first"), [(1, 2, True), (2, 1, False), (1, 1, True), (1, None, True), (None, 1, False)]
+    ("execution", "event", "first"),
+    [(1, 2, True), (2, 1, False), (1, 1, True), (1, None, True), (None, 1, False)],
 )
-def test_the_older_of_two_is_removed_first(execution: int | None, event: int | None, first: bool) -> None:
+def test_the_older_of_two_is_removed_first(
+    execution: int | None, event: int | None, first: bool
+) -> None:
     assert rules.is_execution_older(execution, event) is first
 
 
@@ -219,6 +249,11 @@ def test_finished_data_is_never_kept_for_longer_than_unfinished() -> None:
 
 def test_the_oldest_unused_versions_are_removed_until_the_rest_fits() -> None:
     what = VersionBound(at=NOON, unused_before=minutes(0), max_bytes=10)
-    unused = [("recent", 5, NOW), ("old", 5, NOW - 1), ("older", 5, NOW - 2), ("oldest", 5, NOW - 3)]
+    unused = [
+        ("recent", 5, NOW),
+        ("old", 5, NOW - 1),
+        ("older", 5, NOW - 2),
+        ("oldest", 5, NOW - 3),
+    ]
     assert rules.surplus(unused, what, 9) == (["old", "older"], 10)
     assert rules.surplus(unused, what, 1) == (["old"], 15)

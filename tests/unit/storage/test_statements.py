@@ -1,4 +1,6 @@
-"""SQL in named files: what is malformed is found when it is loaded, and what is unused by a test."""
+"""SQL in named files: what is malformed is found when it is loaded, and what is unused by a
+test.
+"""
 
 import ast
 import re
@@ -14,7 +16,10 @@ FILES = sorted(STORAGE.glob("*/sql/*.sql"))
 
 
 def test_a_file_is_read_by_names_without_its_comments() -> None:
-    found = Statements("-- About it.\n\n-- name: first\n-- why\nSELECT 1\n\n-- name: second\nSELECT\n  2\n", "x.sql")
+    found = Statements(
+        "-- About it.\n\n-- name: first\n-- why\nSELECT 1\n\n-- name: second\nSELECT\n  2\n",
+        "x.sql",
+    )
     assert (found.first, found.second) == ("SELECT 1", "SELECT\n  2")
     assert found.names() == {"first", "second"}
 
@@ -51,7 +56,9 @@ def used_names(backend: Path, name: str) -> set[str]:
     used: set[str] = set()
     modules = {path.stem: ast.parse(path.read_text()) for path in backend.glob("*.py")}
     loaded = {
-        stem for stem, tree in modules.items() if f"'{name}')" in ast.unparse(tree) and "load_statements" in ast.unparse(tree)
+        stem
+        for stem, tree in modules.items()
+        if f"'{name}')" in ast.unparse(tree) and "load_statements" in ast.unparse(tree)
     }
     for stem, tree in modules.items():
         imports = [
@@ -61,12 +68,16 @@ def used_names(backend: Path, name: str) -> set[str]:
             for each in node.names
             if each.name == "SQL"
         ]
-        if stem not in loaded and not any(module.rpartition(".")[2] in loaded for module in imports):
+        if stem not in loaded and not any(
+            module.rpartition(".")[2] in loaded for module in imports
+        ):
             continue
         used |= {
             node.attr
             for node in ast.walk(tree)
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "SQL"
+            if isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and node.value.id == "SQL"
         }
     return used
 

@@ -1,4 +1,6 @@
-"""The language answers as the original engine does: cases with answers that were observed there, and cases of our own."""
+"""The language answers as the original engine does: cases with answers that were observed there,
+and cases of our own.
+"""
 
 import json
 from datetime import UTC, datetime
@@ -85,7 +87,11 @@ def test_every_word_of_the_language_is_in_some_case(kind: str) -> None:
     """A filter, tag or function that no case uses has no promise to keep."""
     from flyteops.template.template import LANGUAGE  # noqa: PLC0415
 
-    sources = " ".join(json.dumps(param.values[0]["template"]) for name in ("probe.json", "own.json") for param in load(name))
+    sources = " ".join(
+        json.dumps(param.values[0]["template"])
+        for name in ("probe.json", "own.json")
+        for param in load(name)
+    )
     mark = {"filters": "|", "tags": "{% ", "functions": ""}[kind]
     compact = sources.replace("| ", "|") if kind == "filters" else sources
     unused = [word for word in getattr(LANGUAGE, kind) if f"{mark}{word}" not in compact]

@@ -1,4 +1,6 @@
-"""No template, however it is written, costs more than its limits; whoever reaches one is told which and what to do."""
+"""No template, however it is written, costs more than its limits; whoever reaches one is told
+which and what to do.
+"""
 
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -15,10 +17,16 @@ from tests.support.step import steps_of
 SMALL = template.Limits(steps=20_000, output_length=5_000, value_length=2_000, list_length=500)
 
 
-def reach(limit: str, source: str, context: Any = None, limits: template.Limits = SMALL, **runtime: Any) -> TemplateLimitError:
-    """Render, and expect that the limit stops it, with a place. One that does not hold runs into the test's timeout."""
+def reach(
+    limit: str, source: str, context: Any = None, limits: template.Limits = SMALL, **runtime: Any
+) -> TemplateLimitError:
+    """Render, and expect that the limit stops it, with a place. One that does not hold runs into
+    the test's timeout.
+    """
     with pytest.raises(TemplateLimitError, match=rf"\(limit {limit}\)") as raised:
-        template.compile(source, limits=limits).render(context or {}, template.Runtime(limits=limits, **runtime))
+        template.compile(source, limits=limits).render(
+            context or {}, template.Runtime(limits=limits, **runtime)
+        )
     assert raised.value.line is not None
     assert raised.value.column is not None
     return raised.value
@@ -27,7 +35,10 @@ def reach(limit: str, source: str, context: Any = None, limits: template.Limits 
 def test_a_source_has_a_longest_length() -> None:
     error = reach("source_length", "x" * 101, limits=replace(SMALL, source_length=100))
     assert (error.line, error.column) == (1, 101)
-    assert template.compile("x" * 100, limits=replace(SMALL, source_length=100)).render({}) == "x" * 100
+    assert (
+        template.compile("x" * 100, limits=replace(SMALL, source_length=100)).render({})
+        == "x" * 100
+    )
 
 
 @pytest.mark.parametrize(
@@ -51,15 +62,22 @@ def test_nesting_up_to_the_limit_works() -> None:
     assert template.compile("{{ " + "(" * depth + "1" + ")" * depth + " }}").render({}) == "1"
     assert template.compile("{{ " + "-(" * depth + "1" + ")" * depth + " }}").render({}) == "1"
     assert template.compile("{% if 1 %}" * depth + "x" + "{% endif %}" * depth).render({}) == "x"
-    assert template.compile("{% filter upper %}" * depth + "x" + "{% endfilter %}" * depth).render({}) == "X"
+    assert (
+        template.compile("{% filter upper %}" * depth + "x" + "{% endfilter %}" * depth).render({})
+        == "X"
+    )
 
 
-@pytest.mark.parametrize("link", ["+a", "-1", "*1", "^1", " and 1", " || 1", " == 1", " < 1", "|upper", ".b", "(1)"])
+@pytest.mark.parametrize(
+    "link", ["+a", "-1", "*1", "^1", " and 1", " || 1", " == 1", " < 1", "|upper", ".b", "(1)"]
+)
 def test_an_expression_has_a_largest_number_of_parts(link: str) -> None:
     reach("operators", "{{ a" + link * 5_000 + " }}")
 
 
-@pytest.mark.parametrize("link", ["+a", "-1", "*1", "^1", " and 1", " || 1", " == 1", " < 1", "|upper", ".b", "(1)"])
+@pytest.mark.parametrize(
+    "link", ["+a", "-1", "*1", "^1", " and 1", " || 1", " == 1", " < 1", "|upper", ".b", "(1)"]
+)
 def test_long_flat_chains_below_the_limit_need_no_deep_stack(link: str) -> None:
     assert isinstance(template.compile("{{ a" + link * 990 + " }}").render({}), str)
 
@@ -73,8 +91,11 @@ def test_thousands_of_branches_need_no_deep_stack() -> None:
     "source",
     [
         "{% for x in l %}{% for y in l %}{% for z in l %}{% endfor %}{% endfor %}{% endfor %}",
-        "{% macro m() %}{% for x in l %}{% for y in l %}{% endfor %}{% endfor %}{% endmacro %}" + "{{ m() }}" * 50,
-        "{% for x in l %}{{ template('{{ 1 }}', m) }}" + "{{ template('{{ 1 }}', m) }}" * 20 + "{% endfor %}",
+        "{% macro m() %}{% for x in l %}{% for y in l %}{% endfor %}{% endfor %}{% endmacro %}"
+        + "{{ m() }}" * 50,
+        "{% for x in l %}{{ template('{{ 1 }}', m) }}"
+        + "{{ template('{{ 1 }}', m) }}" * 20
+        + "{% endfor %}",
         "{% for x in l %}{% if big in big %}{% endif %}{{ big|upper|length }}{% endfor %}",
         "{% for x in l %}{% filter length %}{{ mid }}{% endfilter %}{% endfor %}" * 5,
         "{% for x in l %}{{ mid|title|length }}{% endfor %}",
@@ -86,7 +107,13 @@ def test_thousands_of_branches_need_no_deep_stack() -> None:
     ],
 )
 def test_work_has_a_budget(source: str) -> None:
-    context = {"l": list(range(200)), "m": {}, "big": "é" * 100_000, "mid": "x " * 800, "layout": "%% " * 600}
+    context = {
+        "l": list(range(200)),
+        "m": {},
+        "big": "é" * 100_000,
+        "mid": "x " * 800,
+        "layout": "%% " * 600,
+    }
     reach("steps", source, context)
 
 
@@ -142,11 +169,24 @@ def test_output_has_a_longest_length(source: str) -> None:
 )
 def test_a_value_has_a_longest_length(source: str) -> None:
     context = {"l": list(range(100)), "half": "\n'" * 480}
-    reach("value_length", source, context, replace(SMALL, steps=200_000, list_length=2_000), random=lambda: Random(1))
+    reach(
+        "value_length",
+        source,
+        context,
+        replace(SMALL, steps=200_000, list_length=2_000),
+        random=lambda: Random(1),
+    )
 
 
 @pytest.mark.parametrize(
-    "source", ["{{ s|split:'x' }}", "{{ s|make_list }}", "{{ s|split }}", "{{ s|kvp }}", "{{ s|linenumbers }}"]
+    "source",
+    [
+        "{{ s|split:'x' }}",
+        "{{ s|make_list }}",
+        "{{ s|split }}",
+        "{{ s|kvp }}",
+        "{{ s|linenumbers }}",
+    ],
 )
 def test_a_list_has_a_largest_size(source: str) -> None:
     reach("list_length", source, {"s": "x,\n" * 600})
@@ -156,7 +196,10 @@ def test_a_list_has_a_largest_size(source: str) -> None:
     ("source", "context"),
     [
         ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", {}),
-        ("{% macro m() %}{{ n() }}{% endmacro %}{% macro n() %}{{ m() }}{% endmacro %}{{ n() }}", {}),
+        (
+            "{% macro m() %}{{ n() }}{% endmacro %}{% macro n() %}{{ m() }}{% endmacro %}{{ n() }}",
+            {},
+        ),
         ("{{ template(t, m) }}", {"t": "{{ template(t, m) }}", "m": {"t": "{{ template(t, m) }}"}}),
     ],
 )
@@ -189,9 +232,13 @@ def test_the_memory_of_a_regular_expression_can_be_set() -> None:
     reach("regexp_memory", source, limits=replace(SMALL, regexp_memory=20_000))
 
 
-def test_regular_expressions_do_not_backtrack() -> None:  # one that does would run for longer than a test may
+# One that does would run for longer than a test may.
+def test_regular_expressions_do_not_backtrack() -> None:
     context = {"s": "a" * 20_000 + "!"}
-    assert template.compile("{{ s|match:'^(a+)+$' }}{{ s|match:'(a|aa)+$' }}").render(context) == "FalseFalse"
+    assert (
+        template.compile("{{ s|match:'^(a+)+$' }}{{ s|match:'(a|aa)+$' }}").render(context)
+        == "FalseFalse"
+    )
 
 
 def test_the_steps_for_brackets_without_end_grow_with_their_number() -> None:
@@ -200,7 +247,8 @@ def test_the_steps_for_brackets_without_end_grow_with_their_number() -> None:
     compiled = template.compile(source)
     short, long = (steps_of(lambda n=n: compiled.render({"s": "<" * n})) for n in (5_000, 10_000))
     assert long <= 2.5 * short
-    compiled.render({"s": "<" * 200_000})  # work inside of C is not counted: here it would run for longer than a test may
+    # Work inside of C is not counted: here it would run for longer than a test may.
+    compiled.render({"s": "<" * 200_000})
 
 
 def ticking(step: float) -> Callable[[], float]:
@@ -250,17 +298,30 @@ def test_every_limit_has_a_test_and_a_description() -> None:
 
 @pytest.mark.parametrize("filter_name", ["match", "extractMatch"])
 def test_a_search_that_could_take_long_is_refused_before_it_begins(filter_name: str) -> None:
-    reach("steps", "{{ s|" + filter_name + ":'^[ab]*(a|b)[ab]{200}$' }}", {"s": "ab" * 1_000_000}, template.DEFAULT_LIMITS)
+    reach(
+        "steps",
+        "{{ s|" + filter_name + ":'^[ab]*(a|b)[ab]{200}$' }}",
+        {"s": "ab" * 1_000_000},
+        template.DEFAULT_LIMITS,
+    )
 
 
-@pytest.mark.parametrize("pattern", ["deploy (\\\\w+)", "(?i)DEPLOY (\\\\p{L}+)", "\\\\d{1,3}:\\\\d{2}$"])
+@pytest.mark.parametrize(
+    "pattern", ["deploy (\\\\w+)", "(?i)DEPLOY (\\\\p{L}+)", "\\\\d{1,3}:\\\\d{2}$"]
+)
 def test_what_people_search_for_is_found_in_long_texts(pattern: str) -> None:
     context = {"s": "x" * 400_000 + " deploy it 12:30"}
     assert template.compile("{{ s|match:'" + pattern + "' }}").render(context) == "True"
 
 
 def test_replacing_in_a_long_text_looks_at_the_clock() -> None:
-    reach("seconds", "{{ s|removetags:'a' }}", {"s": "<a>" * 50_000}, template.Limits(seconds=0.5), clock=ticking(0.1))
+    reach(
+        "seconds",
+        "{{ s|removetags:'a' }}",
+        {"s": "<a>" * 50_000},
+        template.Limits(seconds=0.5),
+        clock=ticking(0.1),
+    )
 
 
 def test_a_budget_is_shared_by_the_renderings_that_have_it() -> None:
@@ -268,7 +329,9 @@ def test_a_budget_is_shared_by_the_renderings_that_have_it() -> None:
     runtime = template.Runtime(budget=template.Budget("these templates", steps=10_000))
     context = {"l": ["x"] * 1_500}
     compiled.render(context, runtime)
-    with pytest.raises(TemplateLimitError, match="these templates take more than 10000 steps together"):
+    with pytest.raises(
+        TemplateLimitError, match="these templates take more than 10000 steps together"
+    ):
         compiled.render(context, runtime)
     assert template.compile("cheap").render({}, runtime) == "cheap"
 
@@ -279,13 +342,17 @@ def test_a_budget_bounds_what_is_printed_together(source: str) -> None:
     compiled, context = template.compile(source), {"s": "x" * 100}
     compiled.render(context, runtime)
     compiled.render(context, runtime)
-    with pytest.raises(TemplateLimitError, match="these templates make more than 250 characters together"):
+    with pytest.raises(
+        TemplateLimitError, match="these templates make more than 250 characters together"
+    ):
         compiled.render(context, runtime)
     assert compiled.values(context, runtime) == {"s": "null"}
 
 
 def test_after_the_deadline_of_a_budget_only_what_is_cheap_is_rendered() -> None:
-    runtime = template.Runtime(budget=template.Budget("these templates", deadline=10.0), clock=lambda: 11.0)
+    runtime = template.Runtime(
+        budget=template.Budget("these templates", deadline=10.0), clock=lambda: 11.0
+    )
     assert template.compile("{{ 1|add:2 }}").render({}, runtime) == "3"
     with pytest.raises(TemplateLimitError, match="these templates take too long together"):
         template.compile("{% for x in l %}{% endfor %}").render({"l": list(range(5_000))}, runtime)

@@ -32,26 +32,40 @@ def variables(source: str) -> tuple[str, ...]:
 
 
 def test_variables_are_the_distinct_paths_in_order() -> None:
-    source = "{{ Event.Payload.a }}{{ Context.b|add:Event.Name }}{% if Event.Payload.a == x.0.y %}{% endif %}"
+    source = (
+        "{{ Event.Payload.a }}{{ Context.b|add:Event.Name }}{% if Event.Payload.a == x.0.y %}{%"
+        " endif %}"
+    )
     assert variables(source) == ("Event.Payload.a", "Context.b", "Event.Name", "x.0.y")
 
 
 def test_variables_leave_out_what_the_template_binds() -> None:
     source = (
-        "{% set s = a %}{{ s }}{% for k, v in m %}{{ k }}{{ v.x }}{{ forloop.Counter }}{% endfor %}"
-        "{% with w=b %}{{ w.y }}{% endwith %}{% macro f(p) %}{{ p }}{% endmacro %}{{ f(c) }}{% cycle 1 2 as n %}{{ n }}"
-        "{% widthratio 1 2 3 as r %}{{ r }}{{ nil }}{{ True }}"
+        "{% set s = a %}{{ s }}{% for k, v in m %}{{ k }}{{ v.x }}{{ forloop.Counter }}{% endfor"
+        " %}{% with w=b %}{{ w.y }}{% endwith %}{% macro f(p) %}{{ p }}{% endmacro %}{{ f(c) }}{%"
+        " cycle 1 2 as n %}{{ n }}{% widthratio 1 2 3 as r %}{{ r }}{{ nil }}{{ True }}"
     )
     assert variables(source) == ("a", "m", "b", "c")
 
 
 def test_variables_show_calls_of_the_datastore_and_no_others() -> None:
-    source = "{{ datastore( 'teams' ).lead }}{{ datastore(Event.Name) }}{{ randomInt(5) }}{{ base64Encode(a) }}"
-    assert variables(source) == ("datastore('teams').lead", "Event.Name", "datastore(Event.Name)", "a")
+    source = (
+        "{{ datastore( 'teams' ).lead }}{{ datastore(Event.Name) }}{{ randomInt(5) }}{{"
+        " base64Encode(a) }}"
+    )
+    assert variables(source) == (
+        "datastore('teams').lead",
+        "Event.Name",
+        "datastore(Event.Name)",
+        "a",
+    )
 
 
 def test_values_show_what_was_read_as_json() -> None:
-    source = "{{ Event.Payload.n }}{{ Event.Payload.s }}{{ Event.Payload.l }}{{ Event.Payload.m }}{{ nope.x }}{{ Event.Pack }}"
+    source = (
+        "{{ Event.Payload.n }}{{ Event.Payload.s }}{{ Event.Payload.l }}{{ Event.Payload.m }}{{"
+        " nope.x }}{{ Event.Pack }}"
+    )
     compiled = template.compile(source)
     payload = {"n": 3, "s": 'é"', "l": [1, 1.5, True, None], "m": {"k": "v"}}
     assert compiled.values({"Event": event(payload)}) == {
@@ -68,7 +82,13 @@ def test_values_are_cut_and_never_raise() -> None:
     deep: Any = "x"
     for _ in range(3_000):
         deep = [deep]
-    context = {"long": "x" * 1_000, "many": list(range(100_000)), "deep": deep, "s": "text", "odd": object()}
+    context = {
+        "long": "x" * 1_000,
+        "many": list(range(100_000)),
+        "deep": deep,
+        "s": "text",
+        "odd": object(),
+    }
     source = "{{ long }}{{ many }}{{ deep }}{{ s.x }}{{ datastore('k') }}{{ odd }}"
     values = template.compile(source).values(context)
     assert [len(values[name]) for name in ("long", "many", "deep")] == [200, 200, 200]
@@ -76,7 +96,9 @@ def test_values_are_cut_and_never_raise() -> None:
 
 
 def test_a_value_template_is_compiled_once_and_resolved_often() -> None:
-    compiled = template.compile_value({"a": ["{{ x }}", {"b": "{{ x|upper }}!"}], "c": 5, "d": None, "{{ x }}": "e"})
+    compiled = template.compile_value(
+        {"a": ["{{ x }}", {"b": "{{ x|upper }}!"}], "c": 5, "d": None, "{{ x }}": "e"}
+    )
     assert compiled.resolve({"x": "v"}) == {"a": ["v", {"b": "V!"}], "c": 5, "{{ x }}": "e"}
     assert compiled.resolve({"x": "w"}) == {"a": ["w", {"b": "W!"}], "c": 5, "{{ x }}": "e"}
 
@@ -90,7 +112,10 @@ def test_a_part_without_templates_is_not_copied() -> None:
 
 def test_strings_yields_the_templates_with_their_paths() -> None:
     compiled = template.compile_value({"message": {"parts": ["text", "{{ a }}"]}, "to": "{{ b }}"})
-    assert [(path, found.source) for path, found in compiled.strings()] == [("message.parts[1]", "{{ a }}"), ("to", "{{ b }}")]
+    assert [(path, found.source) for path, found in compiled.strings()] == [
+        ("message.parts[1]", "{{ a }}"),
+        ("to", "{{ b }}"),
+    ]
     assert [path for path, _ in template.compile_value("{{ a }}").strings()] == [""]
 
 
@@ -117,14 +142,20 @@ def test_an_error_of_rendering_carries_its_path() -> None:
 
 def test_integers_of_a_context_are_json_numbers() -> None:
     context = {"n": 3, "l": [3], "m": {"n": 3}, "Event": event({"n": 3})}
-    source = "{{ n }} {{ l.0 }} {{ l|first }} {{ m.n }} {{ m|key:'n' }} {{ Event.Payload.n }} {{ 3 in l }} {{ n == 3.0 }}"
+    source = (
+        "{{ n }} {{ l.0 }} {{ l|first }} {{ m.n }} {{ m|key:'n' }} {{ Event.Payload.n }} {{ 3 in l"
+        " }} {{ n == 3.0 }}"
+    )
     assert template.compile(source).render(context) == "3.000000 " * 6 + "False True"
     assert template.from_json({"a": [1, True, None]}) == {"a": [1.0, True, None]}
     assert type(template.from_json(1)) is float
 
 
 def test_integers_of_a_template_stay_integers() -> None:
-    assert template.compile("{% with a=3 %}{% set b = a %}{{ b }}{{ b == 3 }}{% endwith %}").render({}) == "3True"
+    assert (
+        template.compile("{% with a=3 %}{% set b = a %}{{ b }}{{ b == 3 }}{% endwith %}").render({})
+        == "3True"
+    )
 
 
 def test_foreign_mappings_and_sequences_are_read_like_json() -> None:
@@ -139,7 +170,10 @@ def test_no_attribute_of_an_object_is_reachable() -> None:
     with pytest.raises(TemplateRenderError, match="type Secret cannot be used"):
         template.compile("{{ s.password }}").render({"s": Secret()})
     for path in ("__class__", "fields", "at", "keys", "items", "type_name", "call"):
-        source = f"{{{{ Event.{path} }}}}{{{{ Event.CreatedAt.{path} }}}}{{{{ m.{path} }}}}{{{{ randomInt.{path} }}}}"
+        source = (
+            f"{{{{ Event.{path} }}}}{{{{ Event.CreatedAt.{path} }}}}{{{{ m.{path} }}}}{{{{"
+            f" randomInt.{path} }}}}"
+        )
         with pytest.raises(TemplateRenderError, match="argument count"):
             template.compile(source).render({"Event": event({}), "m": {}})
         without_call = source.rpartition("{{")[0]
@@ -165,9 +199,13 @@ def test_what_is_impure_has_to_be_given() -> None:
 
 
 def test_random_answers_follow_the_seed() -> None:
-    source = "{{ randomInt(1000000) }}{{ randomAlpha(20) }}{{ 'abcdef'|random }}{% lorem 3 w random %}"
+    source = (
+        "{{ randomInt(1000000) }}{{ randomAlpha(20) }}{{ 'abcdef'|random }}{% lorem 3 w random %}"
+    )
     compiled = template.compile(source)
-    first, second, other = (compiled.render({}, template.Runtime(random=partial(Random, seed))) for seed in (1, 1, 2))
+    first, second, other = (
+        compiled.render({}, template.Runtime(random=partial(Random, seed))) for seed in (1, 1, 2)
+    )
     assert first == second != other
 
 
@@ -177,7 +215,9 @@ def test_cycle_and_ifchanged_start_anew_with_every_rendering() -> None:
 
 
 def test_threads_may_render_one_template() -> None:
-    compiled = template.compile("{% for x in l %}{% cycle 'a' 'b' %}{{ x|match:'^1' }}{% set y = x %}{{ y }}{% endfor %}")
+    compiled = template.compile(
+        "{% for x in l %}{% cycle 'a' 'b' %}{{ x|match:'^1' }}{% set y = x %}{{ y }}{% endfor %}"
+    )
     context = {"l": [str(number) for number in range(50)]}
     expected = compiled.render(context)
     with ThreadPoolExecutor(8) as pool:
@@ -188,7 +228,8 @@ def test_rendering_changes_nothing_it_is_given() -> None:
     payload = {"l": [3, 1, 2], "m": {"a": 1}}
     context = {"Event": event(payload), "Context": {"a": "b"}}
     source = (
-        "{% for x in Event.Payload.l reversed sorted %}{% endfor %}{% set Event = 1 %}{% set Context = 2 %}{{ template('', m) }}"
+        "{% for x in Event.Payload.l reversed sorted %}{% endfor %}{% set Event = 1 %}{% set"
+        " Context = 2 %}{{ template('', m) }}"
     )
     template.compile(source).render(context | {"m": {}})
     assert payload == {"l": [3, 1, 2], "m": {"a": 1}}
@@ -197,9 +238,14 @@ def test_rendering_changes_nothing_it_is_given() -> None:
 
 
 def test_bytes_that_are_no_text_become_replacement_characters() -> None:
-    assert template.compile("{{ base64Decode('_w') }}|{{ base64Decode('w6k') }}").render({}) == "\ufffd|é"
+    assert (
+        template.compile("{{ base64Decode('_w') }}|{{ base64Decode('w6k') }}").render({})
+        == "\ufffd|é"
+    )
     assert template.compile("{{ s }}").render({"s": "\ud800x\udc80"}) == "\ufffdx\ufffd"
-    template.compile("{{ s|upper }}{{ s|match:s }}{{ s|urlencode }}{% for c in s %}{{ c }}{% endfor %}").render({"s": "\ud800"})
+    template.compile(
+        "{{ s|upper }}{{ s|match:s }}{{ s|urlencode }}{% for c in s %}{{ c }}{% endfor %}"
+    ).render({"s": "\ud800"})
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,9 @@ LATEST = 50
 SHOWING = ("SendMessage", "SendRichMessage")
 
 
-async def settled(client: Client, pack: PackRef, said: Sequence[Spoken], within: float) -> list[AuditAction]:
+async def settled(
+    client: Client, pack: PackRef, said: Sequence[Spoken], within: float
+) -> list[AuditAction]:
     """Wait until all executions of these messages end, or the time is over; return the actions.
 
     An action that shows a message in a room ends after it was shown, so nothing is missed.
@@ -38,13 +40,19 @@ async def settled(client: Client, pack: PackRef, said: Sequence[Spoken], within:
     deadline = asyncio.get_running_loop().time() + within
     while True:
         actions = actions_begun_by(await _executions(client), pack, timestamps)
-        if not any(is_open(action) for action in actions) or asyncio.get_running_loop().time() >= deadline:
+        if (
+            not any(is_open(action) for action in actions)
+            or asyncio.get_running_loop().time() >= deadline
+        ):
             return actions
         await asyncio.sleep(ASK_EVERY)
 
 
 async def follow(
-    room: Room, pack: PackRef, said: Sequence[Spoken], pause: Callable[[float], Awaitable[None]] = asyncio.sleep
+    room: Room,
+    pack: PackRef,
+    said: Sequence[Spoken],
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> None:
     """Show answers to these messages that another chat of the same name took; run without end.
 
@@ -59,8 +67,11 @@ async def follow(
             continue
         try:
             async with connect() as client:
-                actions = actions_begun_by(await _executions(client), pack, {each.timestamp for each in said[-LATEST:]})
-        except FlyteError as error:  # without the right to read the history, the chat shows its own answers only
+                actions = actions_begun_by(
+                    await _executions(client), pack, {each.timestamp for each in said[-LATEST:]}
+                )
+        # Without the right to read the history, the chat shows its own answers only.
+        except FlyteError as error:
             LOGGER.debug("cannot look for answers taken by another chat: %s", error)
             continue
         post_replies_of_other_chats(room, pack, actions)
@@ -70,7 +81,9 @@ async def _executions(client: Client) -> list[ExecutionView]:
     return (await fetch(client, path("audit", "flows"), ExecutionList, limit="200")).flows
 
 
-def actions_begun_by(executions: Sequence[ExecutionView], pack: PackRef, timestamps: Collection[str]) -> list[AuditAction]:
+def actions_begun_by(
+    executions: Sequence[ExecutionView], pack: PackRef, timestamps: Collection[str]
+) -> list[AuditAction]:
     """Return the actions of executions that messages of a pack with these timestamps began."""
     return [
         action
@@ -96,7 +109,9 @@ def is_open(action: AuditAction) -> bool:
 def open_text(action: AuditAction) -> str:
     """Return the reason why an open action waits."""
     state = "waits for a pack that takes it" if action.state.value == "NEW" else "is being executed"
-    return f"{action.flow_name} / {action.step_id}: {action.name} of pack {action.pack_name} {state}"
+    return (
+        f"{action.flow_name} / {action.step_id}: {action.name} of pack {action.pack_name} {state}"
+    )
 
 
 def post_replies_of_other_chats(room: Room, pack: PackRef, actions: Sequence[AuditAction]) -> None:
@@ -113,15 +128,29 @@ def post_replies_of_other_chats(room: Room, pack: PackRef, actions: Sequence[Aud
             room.post(text, channel=channel, thread=thread)
 
 
-def _answers(room: Room, pack: PackRef, actions: Sequence[AuditAction]) -> Iterator[tuple[str, Channel, str]]:
+def _answers(
+    room: Room, pack: PackRef, actions: Sequence[AuditAction]
+) -> Iterator[tuple[str, Channel, str]]:
     for action in actions:
-        if action.pack_name != pack.name or action.name not in SHOWING or action.state.value != "SUCCESS":
+        if (
+            action.pack_name != pack.name
+            or action.name not in SHOWING
+            or action.state.value != "SUCCESS"
+        ):
             continue
-        asked: Any = None if isinstance(action.input, msgspec.UnsetType) else msgspec.json.decode(action.input)
+        asked: Any = (
+            None
+            if isinstance(action.input, msgspec.UnsetType)
+            else msgspec.json.decode(action.input)
+        )
         if isinstance(asked, dict):
             place = str(asked.get("channelId") or asked.get("channel") or "")
             text = str(asked.get("message") or asked.get("text") or "")
-            yield text, _channel(room, place), str(asked.get("threadTimestamp") or asked.get("thread_ts") or "")
+            yield (
+                text,
+                _channel(room, place),
+                str(asked.get("threadTimestamp") or asked.get("thread_ts") or ""),
+            )
 
 
 def _channel(room: Room, place: str) -> Channel:

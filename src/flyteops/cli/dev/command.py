@@ -43,7 +43,9 @@ NOT_PASSED_ON = (
 
 @click.command(cls=FlyteCommand)
 @click.option(
-    "--port", type=click.IntRange(0, 65535), help="The port of the server; default: 8080, or any free port if that is taken."
+    "--port",
+    type=click.IntRange(0, 65535),
+    help="The port of the server; default: 8080, or any free port if that is taken.",
 )
 @click.option(
     "--flows",
@@ -51,7 +53,13 @@ NOT_PASSED_ON = (
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="The folder of flow files; default: ./examples if it exists.",
 )
-@click.option("--pack", "more_packs", metavar="NAME", multiple=True, help="Another installed pack to run; may be repeated.")
+@click.option(
+    "--pack",
+    "more_packs",
+    metavar="NAME",
+    multiple=True,
+    help="Another installed pack to run; may be repeated.",
+)
 @click.option(
     "--wait",
     metavar="SECONDS",
@@ -60,7 +68,9 @@ NOT_PASSED_ON = (
     show_default=True,
     help="How long to wait for unfinished work after the end of piped input.",
 )
-async def dev(port: int | None, flows: Path | None, more_packs: tuple[str, ...], wait: float) -> None:
+async def dev(
+    port: int | None, flows: Path | None, more_packs: tuple[str, ...], wait: float
+) -> None:
     """Start everything on this computer, and chat with it.
 
     Runs a server, the packs Shell and Ticker, each as a process of its own, and a chat. Data and
@@ -88,7 +98,9 @@ async def dev(port: int | None, flows: Path | None, more_packs: tuple[str, ...],
             from flyteops.cli.dev.session import DevSession, run_dev_session  # noqa: PLC0415
 
             log = private_file(directory / "chat.log")
-            logging.basicConfig(filename=log, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+            logging.basicConfig(
+                filename=log, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+            )
             await run_dev_session(fleet, stop, DevSession(flows, packs, environ, url, wait))
 
 
@@ -117,12 +129,17 @@ async def _visit(tenant: LockHolder, wait: float, *, is_plain: bool) -> None:
         async with connect() as client:
             await client.request("GET", "/health")
     except UnavailableError as error:
-        message = f"{runs}, but it does not answer at {tenant.url}; if that lasts, end it with: kill {tenant.process_id}"
+        message = (
+            f"{runs}, but it does not answer at {tenant.url}; if that lasts, end it with: kill"
+            f" {tenant.process_id}"
+        )
         raise FlyteError(message) from error
     if not (is_plain and is_interactive()):
         message = f"{runs}, at {tenant.url}; to talk to it: flyte chat --url {tenant.url}"
         raise FlyteError(message)
-    click.echo(f"{runs[0].upper()}{runs[1:]}, so this chat joins it; it keeps running when you leave.")
+    click.echo(
+        f"{runs[0].upper()}{runs[1:]}, so this chat joins it; it keeps running when you leave."
+    )
     await run_chat(Room(), "Chat", wait)
 
 
@@ -136,7 +153,10 @@ def own_directory() -> Path:
         if stat.S_IMODE(directory.stat().st_mode) & 0o077:
             directory.chmod(0o700)
     except OSError as error:
-        message = f"cannot make a private directory .flyte here: {error.strerror}; run this in a folder of your own"
+        message = (
+            f"cannot make a private directory .flyte here: {error.strerror}; run this in a folder"
+            " of your own"
+        )
         raise FlyteError(message) from error
     return directory
 
@@ -154,18 +174,27 @@ def _listen(port: int | None) -> socket.socket:
             raise
     listener = open_listener(HOST, 0)
     port = listener.getsockname()[1]
-    click.echo(f"Port {PORT} is in use by another program, so this server uses port {port}.", err=True)
+    click.echo(
+        f"Port {PORT} is in use by another program, so this server uses port {port}.", err=True
+    )
     click.echo(f"In other terminals: export FLYTE_API=http://{HOST}:{port}", err=True)
     return listener
 
 
-async def _start_server(fleet: ProcessGroup, listener: socket.socket, directory: Path, environ: Mapping[str, str]) -> None:
+async def _start_server(
+    fleet: ProcessGroup, listener: socket.socket, directory: Path, environ: Mapping[str, str]
+) -> None:
     # It takes over a listening socket: the port cannot be taken away, and early clients wait for
     # the answer.
     with listener:
         fd = listener.fileno()
         store = f"sqlite:///{directory / 'flyte.db'}"
-        await fleet.start("server", ["serve", "--fd", str(fd), "--attached", "--store", store], environ, pass_fds=[fd])
+        await fleet.start(
+            "server",
+            ["serve", "--fd", str(fd), "--attached", "--store", store],
+            environ,
+            pass_fds=[fd],
+        )
 
 
 def child_environment(environ: Mapping[str, str], url: str, flows: Path | None) -> dict[str, str]:

@@ -99,7 +99,9 @@ class Conversation:
         known = {message.timestamp for message in self.room.messages}
         timestamp = by_number.get(which.removeprefix("#"), which)
         if timestamp not in known:
-            raise NotFoundError(f"there is no message {which!r}; use the number in front of a message")
+            raise NotFoundError(
+                f"there is no message {which!r}; use the number in front of a message"
+            )
         return timestamp
 
     def show(self, message: Message) -> None:
@@ -111,9 +113,15 @@ class Conversation:
         """Yield the lines of a message: its number, author and thread, and its text."""
         number = self.number(message)
         channel = f"#{message.channel.name} " if message.channel.name != self.channel else ""
-        thread = f"↳{self._numbers.get(message.thread, '?')} " if message.thread and message.thread != message.timestamp else ""
+        thread = (
+            f"↳{self._numbers.get(message.thread, '?')} "
+            if message.thread and message.thread != message.timestamp
+            else ""
+        )
         edited = " (edited)" if message.is_edited else ""
-        head = f"{number:>3} {'    ' if thread else ''}{channel}{thread}{message.user.name}{edited}: "
+        head = (
+            f"{number:>3} {'    ' if thread else ''}{channel}{thread}{message.user.name}{edited}: "
+        )
         text = "\n".join(text_lines(message)).rstrip("\n")
         first, *others = clean("\n".join([text, *attached_lines(message)])).split("\n")
         yield clean(head) + first

@@ -22,7 +22,9 @@ def suggest_messages(flows: Sequence[Flow]) -> Iterator[str]:
 def _words_for(criteria: str) -> str | None:
     found = MATCH.search(criteria)
     # Criteria beyond the match may have further conditions.
-    if found is None or not re.fullmatch(r"\{\{-?\s*" + re.escape(found[0]) + r"\s*-?\}\}", criteria.strip()):
+    if found is None or not re.fullmatch(
+        r"\{\{-?\s*" + re.escape(found[0]) + r"\s*-?\}\}", criteria.strip()
+    ):
         return None
     return example_of((found[1] or found[2]).replace("\\\\", "\\"))
 

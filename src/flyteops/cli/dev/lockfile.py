@@ -37,12 +37,19 @@ class FolderLock:
         except BlockingIOError:
             self.other = _read(self._descriptor)
         except OSError:
-            pass  # some network disks do not support locks; the database has its own way to refuse a second server
+            # Some network disks do not support locks; the database has its own way to refuse a
+            # second server.
+            pass
         else:
             self.tell("")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         # The file stays: removing it would race with the next one.
         os.close(self._descriptor)
 
@@ -53,5 +60,7 @@ class FolderLock:
 
 
 def _read(descriptor: int) -> LockHolder:
-    process_id, _, url = os.pread(descriptor, 1000, 0).decode(errors="replace").strip().partition(" ")
+    process_id, _, url = (
+        os.pread(descriptor, 1000, 0).decode(errors="replace").strip().partition(" ")
+    )
     return LockHolder(process_id or "(unknown)", url)

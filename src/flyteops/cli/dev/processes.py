@@ -35,7 +35,8 @@ class ChildEndedError(FlyteError):
 
     def __init__(self, child: Child) -> None:
         message = (
-            f"the process {child.name} has ended by itself, with exit code {child.process.returncode}; {child.log} ends with"
+            f"the process {child.name} has ended by itself, with exit code"
+            f" {child.process.returncode}; {child.log} ends with"
         )
         super().__init__(message)
         self.drawing = tuple(last_lines(child.log, child.log_begin))
@@ -57,10 +58,21 @@ class ProcessGroup:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         await self.stop()
 
-    async def start(self, name: str, args: Sequence[str], environ: Mapping[str, str], pass_fds: Sequence[int] = ()) -> None:
+    async def start(
+        self,
+        name: str,
+        args: Sequence[str],
+        environ: Mapping[str, str],
+        pass_fds: Sequence[int] = (),
+    ) -> None:
         """Start `flyte` with these arguments.
 
         It runs in a session of its own, so that the keys of the terminal do not reach it.

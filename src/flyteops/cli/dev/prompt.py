@@ -16,13 +16,18 @@ from flyteops.cli.dev.conversation import Conversation
 
 async def chat_on_terminal(talk: Conversation, stop: asyncio.Event) -> None:
     """Read lines at a prompt and execute them, until the person leaves or `stop` is set."""
-    # A KeyboardInterrupt in a task would tear the loop down, so Ctrl-C on an empty line is reported like Ctrl-D.
-    session: PromptSession[str] = PromptSession(erase_when_done=True, interrupt_exception=EOFError, key_bindings=_keys())
+    # A KeyboardInterrupt in a task would tear the loop down, so Ctrl-C on an empty line is reported
+    # like Ctrl-D.
+    session: PromptSession[str] = PromptSession(
+        erase_when_done=True, interrupt_exception=EOFError, key_bindings=_keys()
+    )
     saying: set[asyncio.Task[None]] = set()
     stopped = asyncio.create_task(stop.wait())
     with patch_stdout(raw=True):
         while not talk.is_over:
-            asking = asyncio.create_task(session.prompt_async(lambda: ANSI(_prompt(talk)), handle_sigint=False))
+            asking = asyncio.create_task(
+                session.prompt_async(lambda: ANSI(_prompt(talk)), handle_sigint=False)
+            )
             await asyncio.wait({asking, stopped}, return_when=asyncio.FIRST_COMPLETED)
             if not asking.done():
                 asking.cancel()

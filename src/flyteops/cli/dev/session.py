@@ -86,7 +86,10 @@ async def _fill(client: Client, directory: Path | None) -> None:
             check_content(item, is_guessed=False)
         except InputError as error:
             for problem in error.problems:
-                click.echo(f"flyte: {clean(format_problem(str(file), problem))}; it is not stored", err=True)
+                click.echo(
+                    f"flyte: {clean(format_problem(str(file), problem))}; it is not stored",
+                    err=True,
+                )
             continue
         await put_item(client, item)
         for problem in chatops_problems(item):
@@ -101,11 +104,17 @@ async def _fill(client: Client, directory: Path | None) -> None:
 
 
 def _data_files(directory: Path) -> list[tuple[Path, bytes]]:
-    return [(file, file.read_bytes()) for file in sorted(directory.glob("**/datastore/*")) if file.is_file()]
+    return [
+        (file, file.read_bytes())
+        for file in sorted(directory.glob("**/datastore/*"))
+        if file.is_file()
+    ]
 
 
 def _built_in() -> ReadResult:
-    return read_content(FlowSource(BUILT_IN, (files("flyteops.cli") / BUILT_IN).read_bytes(), is_yaml=True))
+    return read_content(
+        FlowSource(BUILT_IN, (files("flyteops.cli") / BUILT_IN).read_bytes(), is_yaml=True)
+    )
 
 
 def greeting(desk: DevSession, flows: Sequence[Flow]) -> str:
@@ -114,13 +123,16 @@ def greeting(desk: DevSession, flows: Sequence[Flow]) -> str:
     shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
     advice = f"none yet; send some with: flyte --url {desk.url} apply FILE"
     lines = [
-        click.style(f"Flyte {__version__} runs at {desk.url}", bold=True) + f"  (the API, to try: {desk.url}/swagger)",
+        click.style(f"Flyte {__version__} runs at {desk.url}", bold=True)
+        + f"  (the API, to try: {desk.url}/swagger)",
         f"  packs  {', '.join(desk.packs)}, Chat; data and logs are in .flyte",
         f"  flows  {clean(shown) or advice}",
     ]
     words = list(suggest_messages(flows))
     if words:
-        lines.append("  try    " + "   or   ".join(click.style(each, fg="green") for each in words[:3]))
+        lines.append(
+            "  try    " + "   or   ".join(click.style(each, fg="green") for each in words[:3])
+        )
     if is_interactive():
         lines.append("  /help lists all commands; Ctrl-D stops everything.")
     return "\n".join(lines)

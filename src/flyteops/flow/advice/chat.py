@@ -1,4 +1,7 @@
-"""Advice about chat messages that contain text of unauthenticated senders, which a chat would read as markup."""
+"""Advice about chat messages that contain text of unauthenticated senders.
+
+A chat would read such text as markup.
+"""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -19,8 +22,18 @@ OUTSIDERS = frozenset(["Webhook"])
 OUTSIDE_EVENTS = frozenset(["ReceivedEmail"])
 
 KNOWN = frozenset(
-    ["automatic", "contentType", "date", "defects", "hook", "receivedAt", "size", "truncated", "vendor"]
-)  # fmt: skip
+    [
+        "automatic",
+        "contentType",
+        "date",
+        "defects",
+        "hook",
+        "receivedAt",
+        "size",
+        "truncated",
+        "vendor",
+    ]
+)
 """Fields of these events that senders cannot choose freely."""
 
 
@@ -38,7 +51,7 @@ _HTML = _Markup("HTML", "escape", '<a href="…">')
 
 
 def message_advice(document: Document, flow: Flow) -> Iterator[Problem]:
-    """Warn about text of unauthenticated senders that becomes part of a message without being quoted for the chat."""
+    """Warn about text of unauthenticated senders that is not quoted for the chat in a message."""
     if not any(_is_from_outside(step) for step in flow.steps):
         return
     told: dict[str, frozenset[str]] = {}
@@ -72,7 +85,9 @@ def _markup_at(step: Step, keys: Path) -> _Markup | None:
         return _MARKDOWN if keys == ("message",) and _is_set(value, "markdown") else None
     if "slack" not in pack and pack != "chat":
         return None
-    if keys[-1] == "html" or (isinstance(holder, dict) and holder.get("type") in ("plain_text", "button", "option")):
+    if keys[-1] == "html" or (
+        isinstance(holder, dict) and holder.get("type") in ("plain_text", "button", "option")
+    ):
         return None
     return None if keys == ("text",) and _is_set(value, "escape_text") else _SLACK
 
@@ -89,21 +104,33 @@ def _is_set(value: JsonValue, key: str) -> bool:
 
 
 def _told_keys(flow: Flow, markup: _Markup) -> frozenset[str]:
-    """Return the context paths with text of unauthenticated senders, including copies of such paths."""
+    """Return the context paths with text of unauthenticated senders, and copies of such paths."""
     contexts = [
-        (step, f"Context.{key}", template.compile(source)) for step in flow.steps for key, source in (step.context or {}).items()
+        (step, f"Context.{key}", template.compile(source))
+        for step in flow.steps
+        for key, source in (step.context or {}).items()
     ]
     told: set[str] = set()
     before = -1
     while before != len(told):
         before = len(told)
-        told.update(path for step, path, compiled in contexts if any(_outside(step, compiled, markup, frozenset(told))))
+        told.update(
+            path
+            for step, path, compiled in contexts
+            if any(_outside(step, compiled, markup, frozenset(told)))
+        )
     return frozenset(told)
 
 
-def _outside(step: Step, compiled: template.Template, markup: _Markup, told: frozenset[str]) -> Iterator[template.OutputNode]:
+def _outside(
+    step: Step, compiled: template.Template, markup: _Markup, told: frozenset[str]
+) -> Iterator[template.OutputNode]:
     """Yield the outputs that print such text unquoted."""
-    harmless = SINGLE_WORDS | {markup.filter, "urlencode", *(["escape"] if markup is _SLACK else [])}
+    harmless = SINGLE_WORDS | {
+        markup.filter,
+        "urlencode",
+        *(["escape"] if markup is _SLACK else []),
+    }
     is_outside = _is_from_outside(step)
 
     def is_told(path: str) -> bool:
@@ -123,6 +150,6 @@ def _about(step: Step, source: str, markup: _Markup, told: frozenset[str]) -> It
     compiled = template.compile(source)
     for shown in dict.fromkeys(output.shown for output in _outside(step, compiled, markup, told)):
         yield (
-            f"{{{{ {shown} }}}} is text from outside, and the chat reads it as {markup.chat}, such as {markup.example};"
-            f" write {{{{ {shown}|{markup.filter} }}}}"
+            f"{{{{ {shown} }}}} is text from outside, and the chat reads it as {markup.chat}, such"
+            f" as {markup.example}; write {{{{ {shown}|{markup.filter} }}}}"
         )

@@ -1,4 +1,4 @@
-"""Advice about cron expressions: steps that do not mean what they seem to, and where schedules and `matchesCron` differ."""
+"""Advice about cron expressions: misleading steps, and where schedules and `matchesCron` differ."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -21,7 +21,7 @@ _LITERAL = re.compile(r"""\|\s*matchesCron\s*:\s*(?:"([^"\\]*)"|'([^'\\]*)')""")
 
 
 class _Unit(NamedTuple):
-    """A field of a cron expression: the name of one value, its range, and the unit that it is part of."""
+    """A field of a cron expression: the name of one value, its range, and its unit."""
 
     name: str
     first: int
@@ -41,10 +41,14 @@ _UNITS = (
     _Unit("weekday", 0, 6, "week"),
 )
 _EVEN = ("minute", "hour", "month")
-"""The fields whose next larger unit always has the same length, so that a step can divide it evenly."""
+"""The fields whose next larger unit always has the same length, so that a step can divide it
+evenly.
+"""
 
 
-def cron_advice(document: Document, flow: Flow, templates: Iterable[tuple[Path, str]]) -> Iterator[Problem]:
+def cron_advice(
+    document: Document, flow: Flow, templates: Iterable[tuple[Path, str]]
+) -> Iterator[Problem]:
     """Give advice about the schedules of a flow, and the cron expressions in its templates."""
     for index, step in enumerate(flow.steps):
         if step.schedule is not None:
@@ -61,9 +65,10 @@ def _about_schedule(expression: str) -> Iterator[str]:
     yield from _about_steps(fields)
     if len(fields) == 5 and not fields[2].startswith("*") and not fields[4].startswith("*"):
         yield (
-            f"{expression[:_SHOWN]!r} is due on every day that matches the day {fields[2][:_SHOWN]!r}"
-            f" or the weekday {fields[4][:_SHOWN]!r};"
-            " for days that match both, write * for the day and check it in the criteria with matchesCron, which requires both"
+            f"{expression[:_SHOWN]!r} is due on every day that matches the day"
+            f" {fields[2][:_SHOWN]!r} or the weekday {fields[4][:_SHOWN]!r}; for days that match"
+            " both, write * for the day and check it in the criteria with matchesCron, which"
+            " requires both"
         )
 
 
@@ -78,11 +83,19 @@ def _about_filter(expression: str) -> Iterator[str]:
     if len(fields) not in (5, 6):
         return
     if any(_names_seven(item) for item in fields[4].split(",")):
-        yield f"the weekday {fields[4][:_SHOWN]!r} leaves out Sunday: matchesCron knows it as 0 only (a schedule as 0 and 7)"
-    if fields[2] not in _ANY and fields[4] not in _ANY and not _starts_with_star(fields[2], fields[4]):
         yield (
-            f"matchesCron requires both the day {fields[2][:_SHOWN]!r} and the weekday {fields[4][:_SHOWN]!r};"
-            " a schedule with the same expression is due when either of them matches"
+            f"the weekday {fields[4][:_SHOWN]!r} leaves out Sunday: matchesCron knows it as 0 only"
+            " (a schedule as 0 and 7)"
+        )
+    if (
+        fields[2] not in _ANY
+        and fields[4] not in _ANY
+        and not _starts_with_star(fields[2], fields[4])
+    ):
+        yield (
+            f"matchesCron requires both the day {fields[2][:_SHOWN]!r} and the weekday"
+            f" {fields[4][:_SHOWN]!r}; a schedule with the same expression is due when either of"
+            " them matches"
         )
 
 
@@ -115,14 +128,21 @@ def _about_step(unit: _Unit, item: str, span: str, step: int) -> Iterator[str]:
     values = range(first, last + 1, step)
     if len(values) == 1 and step != unit.size:
         yield (
-            f"{item!r} is not every {step} {unit.name}s: a step counts within one {unit.whole}, so this is"
-            f" {unit.name} {first} of every {unit.whole}; for longer intervals, name the times in several scheduled steps"
+            f"{item!r} is not every {step} {unit.name}s: a step counts within one {unit.whole}, so"
+            f" this is {unit.name} {first} of every {unit.whole}; for longer intervals, name the"
+            " times in several scheduled steps"
         )
-    elif unit.name in _EVEN and len(values) > 1 and (first, last) == (unit.first, unit.last) and unit.size % step:
+    elif (
+        unit.name in _EVEN
+        and len(values) > 1
+        and (first, last) == (unit.first, unit.last)
+        and unit.size % step
+    ):
         rest = unit.size - (values[-1] - first)
         yield (
-            f"{item!r} is not always every {step} {unit.name}s: a step counts within one {unit.whole}, so the last time of"
-            f" each {unit.whole} ({unit.name} {values[-1]}) is followed by the next one after {rest}"
+            f"{item!r} is not always every {step} {unit.name}s: a step counts within one"
+            f" {unit.whole}, so the last time of each {unit.whole} ({unit.name} {values[-1]}) is"
+            f" followed by the next one after {rest}"
         )
 
 

@@ -21,11 +21,27 @@ NOTHING = Nested("")
 _RESERVED = frozenset(["if", "then", "else", "elif", "while", "until", "do", "!", "{", "time"])
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\[[^]]*\])?\+?=")
 _WRAPPERS = frozenset(
-    """aws builtin chroot chrt command docker doas env exec find flock gcloud ionice kubectl lxc nerdctl nice nohup nsenter
-    oc podman setpriv setsid sshpass stdbuf strace sudo taskset time timeout torsocks unshare vagrant wsl xargs
-    """.split()  # noqa: SIM905 - a list takes a line for each
+    # A list takes a line for each.
+    """aws builtin chroot chrt command docker doas env exec find flock gcloud ionice
+    kubectl lxc nerdctl nice nohup nsenter oc podman setpriv setsid sshpass stdbuf strace
+    sudo taskset time timeout torsocks unshare vagrant wsl xargs""".split()  # noqa: SIM905
 )
-_SHELLS = frozenset(["ash", "bash", "busybox", "dash", "fish", "ksh", "mksh", "rbash", "sh", "zsh", "pwsh", "powershell"])
+_SHELLS = frozenset(
+    [
+        "ash",
+        "bash",
+        "busybox",
+        "dash",
+        "fish",
+        "ksh",
+        "mksh",
+        "rbash",
+        "sh",
+        "zsh",
+        "pwsh",
+        "powershell",
+    ]
+)
 _CODE_OPTIONS = {
     "lua": "e",
     "mysql": "e",
@@ -93,7 +109,9 @@ def _of_shell(name: str, words: Sequence[str], rest: range) -> Nested:
             takes_value = False
         elif name == "busybox" and at == rest.start and word in _SHELLS:
             continue
-        elif word.lower() in ("-command", "--command", "-encodedcommand") or re.fullmatch(r"[-+][A-Za-z]*c[A-Za-z]*", word):
+        elif word.lower() in ("-command", "--command", "-encodedcommand") or re.fullmatch(
+            r"[-+][A-Za-z]*c[A-Za-z]*", word
+        ):
             has_script = True
         elif word in ("-o", "+o", "-O", "+O", "--rcfile", "--init-file"):
             takes_value = True
@@ -101,7 +119,11 @@ def _of_shell(name: str, words: Sequence[str], rest: range) -> Nested:
             if word == "-s":
                 return Nested(name, reads_script=True)
         else:
-            return Nested(name, (at,)) if has_script else Nested(name, reads_script=word in ("-", "/dev/stdin"))
+            return (
+                Nested(name, (at,))
+                if has_script
+                else Nested(name, reads_script=word in ("-", "/dev/stdin"))
+            )
     return Nested(name, reads_script=not has_script)
 
 
@@ -123,7 +145,9 @@ def _of_ssh(name: str, words: Sequence[str], rest: range) -> Nested:
 def _of_test(name: str, words: Sequence[str], rest: range) -> Nested:
     """Return the operands of numeric comparisons, which `[[` evaluates as arithmetic."""
     places = [at for at in rest if words[at] in _COMPARISONS]
-    return Nested(name, tuple(sorted({near for at in places for near in (at - 1, at + 1) if near in rest})))
+    return Nested(
+        name, tuple(sorted({near for at in places for near in (at - 1, at + 1) if near in rest}))
+    )
 
 
 def _of_awk(name: str, words: Sequence[str], rest: range) -> Nested:
@@ -162,10 +186,14 @@ def _of_options(name: str, words: Sequence[str], rest: range) -> Nested:
         word = words[at]
         if is_short(word) or word in _LONG_OPTIONS:
             found.extend([at + 1] if at + 1 in rest else [])
-        elif word.startswith(tuple(f"{option}=" for option in _LONG_OPTIONS)) or re.match(rf"-[{letters}].", word):
+        elif word.startswith(tuple(f"{option}=" for option in _LONG_OPTIONS)) or re.match(
+            rf"-[{letters}].", word
+        ):
             found.append(at)
     operands = [at for at in rest if not words[at].startswith("-") and at not in found]
-    reads = name in _CODE_OPTIONS and not found and (not operands or "-" in [words[at] for at in rest])
+    reads = (
+        name in _CODE_OPTIONS and not found and (not operands or "-" in [words[at] for at in rest])
+    )
     return Nested(name, tuple(found), reads_script=reads)
 
 
@@ -173,7 +201,9 @@ def _through_xargs(words: Sequence[str], start: int, found: Nested) -> Nested:
     """Add the input of `xargs`, which becomes part of the script or further arguments of it."""
     if _name(words[start]) != "xargs":
         return found
-    option = next((word for word in words[start + 1 :] if word.startswith(("-I", "-i", "--replace"))), None)
+    option = next(
+        (word for word in words[start + 1 :] if word.startswith(("-I", "-i", "--replace"))), None
+    )
     if option is None:
         adds = found.reads_script or found.program in _SSH or found.program in _ALL_WORDS
         return found._replace(reads_script=adds)
@@ -185,7 +215,10 @@ def _replaced(words: Sequence[str], option: str) -> str:
     if option == "-I":
         after = list(words).index(option) + 1
         return words[after] if after < len(words) else "{}"
-    return option.removeprefix("--replace").removeprefix("=").removeprefix("-I").removeprefix("-i") or "{}"
+    return (
+        option.removeprefix("--replace").removeprefix("=").removeprefix("-I").removeprefix("-i")
+        or "{}"
+    )
 
 
 _READERS: dict[str, Callable[[str, Sequence[str], range], Nested]] = {

@@ -6,7 +6,9 @@ from flyteops import template
 from flyteops.document import Path
 from flyteops.model import Flow, JsonValue
 
-SINGLE_WORDS = frozenset(["divisibleby", "float", "integer", "length", "length_is", "match", "matchesCron", "wordcount"])
+SINGLE_WORDS = frozenset(
+    ["divisibleby", "float", "integer", "length", "length_is", "match", "matchesCron", "wordcount"]
+)
 """Filters whose result is a number, or true or false."""
 
 
@@ -37,16 +39,23 @@ class Origins:
             return True
         return not any(output.filters) and not self.quoted.isdisjoint(output.paths)
 
-    def _is_outside(self, compiled: template.Template, output: template.OutputNode, told: frozenset[str] | None) -> bool:
+    def _is_outside(
+        self, compiled: template.Template, output: template.OutputNode, told: frozenset[str] | None
+    ) -> bool:
         """Return whether an output prints text from an event.
 
         `told` are the context paths with such text, None for all.
         """
-        return prints_any(compiled, output, self._harmless, lambda path: _comes_from_event(path, told))
+        return prints_any(
+            compiled, output, self._harmless, lambda path: _comes_from_event(path, told)
+        )
 
 
 def prints_any(
-    compiled: template.Template, output: template.OutputNode, harmless: frozenset[str], is_told: Callable[[str], bool]
+    compiled: template.Template,
+    output: template.OutputNode,
+    harmless: frozenset[str],
+    is_told: Callable[[str], bool],
 ) -> bool:
     """Return whether an output prints a path of that kind that no filter makes harmless."""
     if output.filters and harmless.issuperset(output.filters):

@@ -1,4 +1,7 @@
-"""The positions of a template's expressions in a shell script: each branch is followed, and loops twice."""
+"""The positions of a template's expressions in a shell script.
+
+Each branch is followed, and loops twice.
+"""
 
 from collections.abc import Iterable, Iterator
 
@@ -13,7 +16,7 @@ MAX_LOOPS = 3
 
 
 def find_unprotected(script: Outline) -> dict[int, Finding]:
-    """Return the expressions whose value would be unsafe even if quoted, by their position in the source."""
+    """Return the expressions whose value would be unsafe even if quoted, by their position."""
     walk = _Walk()
     for shell in walk.follow(script, [Shell(walk.report)]):
         shell.close()
@@ -28,13 +31,13 @@ class _Walk:
         self._loops = 0
 
     def report(self, finding: Finding) -> None:
-        """Keep a finding; the first about an expression counts, and a later one may add the program."""
+        """Keep a finding; the first about an expression counts, a later one may add the program."""
         known = self.found.setdefault(finding.output.start, finding)
         if finding.place == NESTED and not known.program:
             self.found[finding.output.start] = known._replace(program=finding.program)
 
     def follow(self, pieces: Outline, shells: list[Shell]) -> list[Shell]:
-        """Return the states after the pieces, each of which continues from every state before it."""
+        """Return the states after the pieces; each piece continues from every state before it."""
         for piece in pieces:
             shells = _distinct(self._after(piece, shells))
         return shells
@@ -74,10 +77,14 @@ def _forks(shells: list[Shell]) -> list[Shell]:
 
 
 def _distinct(shells: Iterable[Shell]) -> list[Shell]:
-    """Return at most the number of states that are followed, preferably states in different places."""
+    """Return at most the number of states that are followed, preferably in different places."""
     states = list(shells)
     if len(states) > 1:
-        states = list({(shell.pending, *(frame.key() for frame in shell.frames)): shell for shell in states}.values())
+        states = list(
+            {
+                (shell.pending, *(frame.key() for frame in shell.frames)): shell for shell in states
+            }.values()
+        )
     if len(states) <= MAX_STATES:
         return states
     firsts = {shell.place: shell for shell in reversed(states)}

@@ -1,4 +1,4 @@
-"""Advice about Shell commands: text from events that becomes part of a script, and quoting that does not protect."""
+"""Advice about Shell commands: text from events in scripts, and quoting that does not protect."""
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,8 +31,10 @@ HARMLESS = SINGLE_WORDS | {"shellquote", "urlencode"}
 """Filters whose result is a single word for a shell."""
 
 POWERFUL = frozenset(
-    """BASH_ENV DYLD_INSERT_LIBRARIES ENV GIT_SSH GIT_SSH_COMMAND IFS LD_AUDIT LD_LIBRARY_PATH LD_PRELOAD NODE_OPTIONS PATH
-    PERL5LIB PERL5OPT PROMPT_COMMAND PS4 PYTHONPATH PYTHONSTARTUP RUBYLIB RUBYOPT SHELLOPTS""".split()  # noqa: SIM905 - a list takes a line for each
+    # A list takes a line for each.
+    """BASH_ENV DYLD_INSERT_LIBRARIES ENV GIT_SSH GIT_SSH_COMMAND IFS LD_AUDIT
+    LD_LIBRARY_PATH LD_PRELOAD NODE_OPTIONS PATH PERL5LIB PERL5OPT PROMPT_COMMAND PS4
+    PYTHONPATH PYTHONSTARTUP RUBYLIB RUBYOPT SHELLOPTS""".split()  # noqa: SIM905
 )
 """Environment variables that decide which programs run."""
 
@@ -40,7 +42,9 @@ _BY_ENV = "hand the value over in 'env' instead, and write \"$NAME\" in the scri
 
 
 MOST_TEXT = 200_000
-"""The maximum number of script characters of a flow that are followed; expressions beyond it are not checked."""
+"""The maximum number of script characters of a flow that are followed; expressions beyond it are
+not checked.
+"""
 
 
 class _Origins(Origins):
@@ -84,12 +88,15 @@ def _of_input(value: JsonValue, path: Path, origins: _Origins) -> Iterator[tuple
             yield from check(stdin, (*path, "stdin"), origins)
 
 
-# ----------------------------------------------------------------------------------------------------------------- scripts
+# ------------------------------------------------------------------------------------------ scripts
 
 
 def _of_script(source: str, path: Path, origins: _Origins) -> Iterator[tuple[Path, str]]:
     compiled = template.compile(source)
-    if not any(origins.prints_outside(compiled, output) or origins.prints_quoted(output) for output in compiled.outputs):
+    if not any(
+        origins.prints_outside(compiled, output) or origins.prints_quoted(output)
+        for output in compiled.outputs
+    ):
         return
     unprotected = origins.unprotected(compiled)
     for output in compiled.outputs:
@@ -104,7 +111,10 @@ def _of_script(source: str, path: Path, origins: _Origins) -> Iterator[tuple[Pat
 
 
 def _about_raw(output: template.OutputNode, finding: Finding | None) -> str:
-    start = f"{{{{ {output.shown} }}}} becomes part of a script as it is, and may hold commands from its sender;"
+    start = (
+        f"{{{{ {output.shown} }}}} becomes part of a script as it is, and may hold commands from"
+        " its sender;"
+    )
     if finding is not None and finding.place in _NO_QUOTING:
         return f"{start} {_BY_ENV}"
     return f"{start} write {{{{ {output.shown}|shellquote }}}}, without quotes around it"
@@ -123,22 +133,35 @@ def _about_place(finding: Finding, source: str) -> str | None:
     match finding.place:
         case place if place == HERE:
             about = (
-                f"stands in the here-document that begins in {start}, where its quotes protect nothing:"
-                f" $(…) in the value would run, or a line of it would end the document; {_BY_ENV}"
+                f"stands in the here-document that begins in {start}, where its quotes protect"
+                " nothing: $(…) in the value would run, or a line of it would end the document;"
+                f" {_BY_ENV}"
             )
         case place if place == NESTED and finding.program in ("[[", "let"):
-            about = f"is calculated by `{finding.program}`, which runs commands that stand in it; write |integer"
+            about = (
+                f"is calculated by `{finding.program}`, which runs commands that stand in it; write"
+                " |integer"
+            )
         case place if place == NESTED:
             about = (
-                f"becomes part of a script that `{finding.program}` runs: its quotes are gone by then, and $(…) in the value"
-                f" would run; {_instead(finding.program)}"
+                f"becomes part of a script that `{finding.program}` runs: its quotes are gone by"
+                f" then, and $(…) in the value would run; {_instead(finding.program)}"
             )
         case place if place == PIPED:
-            about = f"reaches `{finding.program}` as part of a script that it reads, where $(…) in the value would run; {_BY_ENV}"
+            about = (
+                f"reaches `{finding.program}` as part of a script that it reads, where $(…) in the"
+                f" value would run; {_BY_ENV}"
+            )
         case place if place == ARITHMETIC:
-            about = f"stands in the arithmetic that begins in {start}, where $(…) in the value would run; write |integer"
+            about = (
+                f"stands in the arithmetic that begins in {start}, where $(…) in the value would"
+                " run; write |integer"
+            )
         case place if place in (ESCAPED, ANSI) and finding.start == output.start:
-            about = "stands behind a backslash or a dollar sign, which changes what its quotes mean; put a blank between them"
+            about = (
+                "stands behind a backslash or a dollar sign, which changes what its quotes mean;"
+                " put a blank between them"
+            )
         case place:
             about = _in_quotes(place, start, finding.program)
     return f"{shown} {about} (it stands in {here} of the script)"
@@ -148,7 +171,10 @@ def _instead(program: str) -> str:
     if program in ("ssh", "autossh", "rsh", "slogin"):
         return "quote it for the other shell as well, outside of quotes: |shellquote|shellquote"
     if program in ("sh", "bash", "dash", "ash", "zsh", "ksh"):
-        return f"hand it over as an argument: {program} -c 'echo \"$1\"' {program} {{{{ …|shellquote }}}}"
+        return (
+            f"hand it over as an argument: {program} -c 'echo \"$1\"' {program} {{{{ …|shellquote"
+            " }}"
+        )
     return _BY_ENV
 
 
@@ -157,10 +183,13 @@ def _in_quotes(place: str, start: str, program: str) -> str:
         return f"stands in the {place} in {start}, {_PARTS[place]}"
     about = f"brings its own quotes, and stands in the {place} that begin in {start}:"
     if program:
-        return f"{about} `{program}` runs them as a script, and $(…) in the value with it; {_instead(program)}"
+        return (
+            f"{about} `{program}` runs them as a script, and $(…) in the value with it;"
+            f" {_instead(program)}"
+        )
     return (
-        f"{about} they end each other, and $(…) in the value would run; end those quotes before it and begin them again after"
-        f" it, or {_BY_ENV}"
+        f"{about} they end each other, and $(…) in the value would run; end those quotes before it"
+        f" and begin them again after it, or {_BY_ENV}"
     )
 
 
@@ -175,7 +204,7 @@ def _is_quoted_twice(output: template.OutputNode) -> bool:
     return "".join(output.shown.split()).endswith("|shellquote|shellquote")
 
 
-# --------------------------------------------------------------------------------------------------- programs and variables
+# --------------------------------------------------------------------------- programs and variables
 
 
 def _of_types(argv: Sequence[JsonValue], path: Path) -> Iterator[tuple[Path, str]]:
@@ -196,10 +225,14 @@ class _Argument:
         return OPAQUE if self.compiled.outputs and not self.compiled.constant else self.source
 
 
-def _of_arguments(argv: Sequence[JsonValue], path: Path, origins: _Origins) -> Generator[tuple[Path, str], None, bool]:
+def _of_arguments(
+    argv: Sequence[JsonValue], path: Path, origins: _Origins
+) -> Generator[tuple[Path, str], None, bool]:
     """Yield complaints; return whether the program reads a script from its standard input."""
     arguments = [
-        _Argument((*path, index), text, template.compile(text)) for index, text in enumerate(argv) if isinstance(text, str)
+        _Argument((*path, index), text, template.compile(text))
+        for index, text in enumerate(argv)
+        if isinstance(text, str)
     ]
     nested = nested_script([argument.word for argument in arguments])
     for index, argument in enumerate(arguments):
@@ -213,7 +246,7 @@ def _of_arguments(argv: Sequence[JsonValue], path: Path, origins: _Origins) -> G
 
 
 def _of_nested(program: str, argument: _Argument, origins: _Origins) -> Iterator[tuple[Path, str]]:
-    """Check an argument that is a script of a shell, or of a program with other rules of quoting."""
+    """Check an argument that is a script of a shell, or of a program with other quoting."""
     if program in _LIKE_SHELLS:
         yield from _of_script(argument.source, argument.path, origins)
         return
@@ -221,21 +254,30 @@ def _of_nested(program: str, argument: _Argument, origins: _Origins) -> Iterator
         if origins.prints_outside(argument.compiled, output) or origins.prints_quoted(output):
             yield (
                 argument.path,
-                f"{{{{ {output.shown} }}}} becomes part of a program that `{program}` runs, for which there is no quoting filter;"
-                " hand the value over as an argument behind the program, or in 'env'",
+                (
+                    f"{{{{ {output.shown} }}}} becomes part of a program that `{program}` runs, for"
+                    " which there is no quoting filter; hand the value over as an argument behind"
+                    " the program, or in 'env'"
+                ),
             )
 
 
 _LIKE_SHELLS = frozenset(
-    """ash autossh bash busybox dash eval flock ksh mksh parallel rbash rsh runuser script sh slogin ssh su trap watch zsh
-    """.split()  # noqa: SIM905 - a list takes a line for each
+    """ash autossh bash busybox dash eval flock ksh mksh parallel rbash rsh runuser
+    script sh slogin ssh su trap watch zsh""".split()  # noqa: SIM905 - a list takes a line for each
 )
 
 
 def _of_program(argument: _Argument, origins: _Origins) -> Iterator[tuple[Path, str]]:
     for output in argument.compiled.outputs:
         if origins.prints_outside(argument.compiled, output):
-            yield argument.path, f"{{{{ {output.shown} }}}} lets the sender choose which program runs; name the program"
+            yield (
+                argument.path,
+                (
+                    f"{{{{ {output.shown} }}}} lets the sender choose which program runs; name the"
+                    " program"
+                ),
+            )
 
 
 def _of_plain(source: str, path: Path, origins: _Origins) -> Iterator[tuple[Path, str]]:
@@ -243,15 +285,27 @@ def _of_plain(source: str, path: Path, origins: _Origins) -> Iterator[tuple[Path
         if origins.prints_quoted(output):
             yield (
                 path,
-                f"{{{{ {output.shown} }}}} is quoted for a shell, but no shell reads it here: the quotes become part of the"
-                " value; leave out shellquote",
+                (
+                    f"{{{{ {output.shown} }}}} is quoted for a shell, but no shell reads it here:"
+                    " the quotes become part of the value; leave out shellquote"
+                ),
             )
 
 
-def _of_environment(env: Mapping[str, JsonValue], path: Path, origins: _Origins) -> Iterator[tuple[Path, str]]:
+def _of_environment(
+    env: Mapping[str, JsonValue], path: Path, origins: _Origins
+) -> Iterator[tuple[Path, str]]:
     for name, value in env.items():
         for at, source in texts(value, (*path, name)):
             compiled = template.compile(source)
             yield from _of_plain(source, at, origins)
-            if name in POWERFUL and any(origins.prints_outside(compiled, output) for output in compiled.outputs):
-                yield at, f"{name} decides which programs run; a value from an event lets its sender choose them"
+            if name in POWERFUL and any(
+                origins.prints_outside(compiled, output) for output in compiled.outputs
+            ):
+                yield (
+                    at,
+                    (
+                        f"{name} decides which programs run; a value from an event lets its sender"
+                        " choose them"
+                    ),
+                )

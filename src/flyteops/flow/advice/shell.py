@@ -36,7 +36,7 @@ _IN_ARITHMETIC = re.compile(r"[^()$`\\]+")
 
 
 class Finding(NamedTuple):
-    """An expression that stands where quoting does not protect: `place` is the kind of part, which begins at `start`.
+    """An expression where quoting does not protect, in a part of the kind `place` from `start` on.
 
     `program` is the command that runs it as a script of its own.
     """
@@ -84,7 +84,16 @@ class _Frame:
     def key(self) -> tuple[object, ...]:
         """Return the key of the state; parts with the same key are read alike."""
         word = "" if self.word is None else self.word.text
-        return (self.kind, self.digest, word, self.expects, len(self.piped), self.heres, self.line, self.depth)
+        return (
+            self.kind,
+            self.digest,
+            word,
+            self.expects,
+            len(self.piped),
+            self.heres,
+            self.line,
+            self.depth,
+        )
 
 
 class Shell:
@@ -116,7 +125,7 @@ class Shell:
         """Return the innermost part that contains commands."""
         return next(frame for frame in reversed(self.frames) if frame.kind in _LISTS)
 
-    # ------------------------------------------------------------------------------------------------------------ text
+    # ----------------------------------------------------------------------------------------- text
 
     def read(self, text: str, start: int) -> None:
         """Continue with literal text, which begins at `start` in the source."""
@@ -128,7 +137,9 @@ class Shell:
 
     def add(self, text: str, *outputs: OutputNode, is_quoted: bool = False) -> None:
         """Add text to the current word; here-documents have none."""
-        frame = next(frame for frame in reversed(self.frames) if frame.kind in _LISTS or frame.kind == HERE)
+        frame = next(
+            frame for frame in reversed(self.frames) if frame.kind in _LISTS or frame.kind == HERE
+        )
         if frame.kind == HERE:
             return
         word = frame.word = frame.word or _Word()
@@ -156,7 +167,7 @@ class Shell:
         elif top.kind != COMMENT:
             self.add(pending + OPAQUE, output)
 
-    # --------------------------------------------------------------------------------------------------------- commands
+    # ------------------------------------------------------------------------------------- commands
 
     def end_word(self) -> None:
         frame = self.list
@@ -165,7 +176,10 @@ class Shell:
             return
         expects, frame.expects = frame.expects, ""
         if expects in ("<<", "<<-"):
-            frame.heres = (*frame.heres[:MOST_PARTS], _Here(word.text, expects == "<<-", word.is_quoted))
+            frame.heres = (
+                *frame.heres[:MOST_PARTS],
+                _Here(word.text, expects == "<<-", word.is_quoted),
+            )
         elif expects == "<<<":
             frame.piped = (*frame.piped, *word.outputs)
         elif not expects:
@@ -189,7 +203,7 @@ class Shell:
         self._hand_up(frame.kind, carried)
 
     def _hand_up(self, kind: str, carried: tuple[OutputNode, ...]) -> None:
-        """Make the output of a substitution part of the word around it, and that of a subshell part of the pipeline."""
+        """Add the output of a substitution to its word, and of a subshell to its pipeline."""
         _, *outer_lists = [frame for frame in reversed(self.frames) if frame.kind in _LISTS]
         if not outer_lists:
             return
@@ -215,7 +229,7 @@ class Shell:
             self.frames.pop()
 
 
-# ------------------------------------------------------------------------------------------------------ parts of a script
+# -------------------------------------------------------------------------------- parts of a script
 
 
 def _read_commands(shell: Shell, text: str, at: int, start: int) -> int:

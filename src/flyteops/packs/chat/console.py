@@ -45,7 +45,8 @@ class Console:
         """Write the messages of flows, for ever."""
         async for message in self._posted:
             for line in plain_lines(message):
-                self._write(_CONTROLS.sub("\ufffd", line))  # keep control sequences from the terminal
+                # Keep control sequences from the terminal.
+                self._write(_CONTROLS.sub("\ufffd", line))
 
     async def listen(self) -> None:
         """Post every line until the input ends."""
@@ -85,14 +86,19 @@ def plain_lines(message: Message) -> Iterator[str]:
     thread = f" in {message.thread}" if message.thread else ""
     first, *others = text_lines(message)
     edited = " (edited)" if message.is_edited else ""
-    yield f"[#{message.channel.name} {message.timestamp}{thread}] {message.user.name}{edited}: {first}"
+    yield (
+        f"[#{message.channel.name} {message.timestamp}{thread}] {message.user.name}{edited}:"
+        f" {first}"
+    )
     yield from (f"    {line}" for line in others)
     yield from attached_lines(message)
 
 
 def text_lines(message: Message) -> list[str]:
     """Return the text of a message: its blocks, or else its text, as Slack does."""
-    return [_unquoted(line) for line in list(block_lines(message.blocks)) or message.text.split("\n")]
+    return [
+        _unquoted(line) for line in list(block_lines(message.blocks)) or message.text.split("\n")
+    ]
 
 
 def attached_lines(message: Message) -> Iterator[str]:
@@ -107,7 +113,9 @@ def _unquoted(text: str) -> str:
 
 
 def _attachment_lines(attachment: dict[str, Any]) -> Iterator[str]:
-    shown = [attachment.get(key) for key in ("pretext", "author_name", "title", "title_link", "text")]
+    shown = [
+        attachment.get(key) for key in ("pretext", "author_name", "title", "title_link", "text")
+    ]
     if not any(shown):
         shown.append(attachment.get("fallback"))
     for text in filter(None, shown):

@@ -90,7 +90,7 @@ class LocalChat:
         return self._room.post(text, channel=self._channel(channel_id), thread=thread).timestamp
 
     async def post_rich(self, asked: SendRichMessage) -> RichMessageSent:
-        """Post a rich message; raise `NotFoundError` with Slack's error code if a part is missing."""
+        """Post a rich message; raise `NotFoundError` with Slack's code if a part is missing."""
         channel = self._channel(asked.channel or "")
         if await self._goes_elsewhere(channel.id):
             return RichMessageSent(channel.id, "")
@@ -181,7 +181,9 @@ def _payload(spoken: Spoken) -> msgspec.Struct:
 
 def _received(message: Message) -> ReceivedMessage:
     thread = message.thread or message.timestamp
-    return ReceivedMessage(message.channel.id, message.user, message.text, message.timestamp, thread)
+    return ReceivedMessage(
+        message.channel.id, message.user, message.text, message.timestamp, thread
+    )
 
 
 def _reacted(reaction: Reaction) -> ReactionAdded:

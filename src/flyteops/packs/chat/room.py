@@ -31,7 +31,12 @@ class User(ChatUser, frozen=True):
     @classmethod
     def named(cls, name: str) -> Self:
         """Make a user whose id follows from the name, so that it is the same in every run."""
-        return cls(id=_stable_id("U", name), name=name, email=f"{name}@localhost", first_name=name.capitalize())
+        return cls(
+            id=_stable_id("U", name),
+            name=name,
+            email=f"{name}@localhost",
+            first_name=name.capitalize(),
+        )
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -132,9 +137,11 @@ class Room:
         """The last messages of people and flows, oldest first."""
         return list(self._messages)
 
-    # ---------------------------------------------------------------------------------------------------- for people
+    # ----------------------------------------------------------------------------------- for people
 
-    async def say(self, text: str, *, user: User | None = None, channel: str | None = None, thread: str = "") -> Message:
+    async def say(
+        self, text: str, *, user: User | None = None, channel: str | None = None, thread: str = ""
+    ) -> Message:
         """Post a message of a person; return when the server has accepted it.
 
         It goes to the default channel or the one of that name or id. `thread` is the timestamp of
@@ -160,9 +167,19 @@ class Room:
         """
         message = self._message(timestamp)
         buttons = find_buttons(message.blocks)
-        button = next((each for each in buttons if name.casefold() in (each.label.casefold(), each.action_id.casefold())), None)
+        button = next(
+            (
+                each
+                for each in buttons
+                if name.casefold() in (each.label.casefold(), each.action_id.casefold())
+            ),
+            None,
+        )
         if button is None:
-            error = f"that message has no button {name!r}; it has: {', '.join(each.label for each in buttons) or 'none'}"
+            error = (
+                f"that message has no button {name!r}; it has:"
+                f" {', '.join(each.label for each in buttons) or 'none'}"
+            )
             raise NotFoundError(error)
         press = ButtonPress(self._timestamp(), user or self.user, button, message)
         await self._deliver(press)
@@ -180,7 +197,9 @@ class Room:
         Raise `NotFoundError` if there is none.
         """
         name = name_or_id.removeprefix("#")
-        found = self._channels.get(name) or next((each for each in self.channels if each.id == name_or_id), None)
+        found = self._channels.get(name) or next(
+            (each for each in self.channels if each.id == name_or_id), None
+        )
         if found is None:
             message = f"there is no channel {name_or_id!r}; there are: {', '.join(self._channels)}"
             raise NotFoundError(message)
@@ -191,7 +210,7 @@ class Room:
         name = name.removeprefix("#")
         return self._channels.setdefault(name, Channel(self._id(name), name))
 
-    # ------------------------------------------------------------------------------------- for several rooms of one pack
+    # ---------------------------------------------------------------- for several rooms of one pack
 
     def tell_apart(self, tag: str) -> None:
         """Give the channels ids of their own, because another room has the usual ones."""
@@ -208,12 +227,14 @@ class Room:
         if not isinstance(spoken, Message):
             message = self.current(spoken.message)
             return msgspec.structs.replace(spoken, message=message)
-        return msgspec.structs.replace(spoken, channel=self._channels.get(spoken.channel.name, spoken.channel))
+        return msgspec.structs.replace(
+            spoken, channel=self._channels.get(spoken.channel.name, spoken.channel)
+        )
 
     def _id(self, name: str) -> str:
         return f"{default_user_id(name)}-{self._tag}" if self._tag else default_user_id(name)
 
-    # ------------------------------------------------------------------------------------------------------ for flows
+    # ------------------------------------------------------------------------------------ for flows
 
     def post(  # noqa: PLR0913 - what a message can have, by keyword
         self,
@@ -227,13 +248,26 @@ class Room:
     ) -> Message:
         """Post a message of a flow in a channel."""
         author = self.bot if not username else msgspec.structs.replace(self.bot, name=username)
-        message = Message(self._timestamp(), channel, author, text, thread, tuple(attachments), blocks=tuple(blocks))
+        message = Message(
+            self._timestamp(),
+            channel,
+            author,
+            text,
+            thread,
+            tuple(attachments),
+            blocks=tuple(blocks),
+        )
         self._messages.append(message)
         self._show(message)
         return message
 
     def edit(
-        self, timestamp: str, text: str, *, attachments: Iterable[dict[str, Any]] = (), blocks: Iterable[Block] = ()
+        self,
+        timestamp: str,
+        text: str,
+        *,
+        attachments: Iterable[dict[str, Any]] = (),
+        blocks: Iterable[Block] = (),
     ) -> Message:
         """Change a message that a flow posted.
 
@@ -258,14 +292,16 @@ class Room:
         outgoing = await self._outgoing.get()
         return outgoing.spoken, outgoing.delivered
 
-    # ------------------------------------------------------------------------------------------------------- plumbing
+    # ------------------------------------------------------------------------------------- plumbing
 
     def _show(self, message: Message) -> None:
         for listener in list(self._listeners):
             listener.put(message)
 
     def _message(self, timestamp: str) -> Message:
-        message = next((message for message in self._messages if message.timestamp == timestamp), None)
+        message = next(
+            (message for message in self._messages if message.timestamp == timestamp), None
+        )
         if message is None:
             error = f"there is no message {timestamp}"
             raise NotFoundError(error)

@@ -22,7 +22,9 @@ class Cache(Generic[V]):
         self._kept: OrderedDict[str, tuple[float, V]] = OrderedDict()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def get(self, key: str, look_up: Callable[[], Awaitable[V]], *, at_most: float | None = None) -> V:
+    async def get(
+        self, key: str, look_up: Callable[[], Awaitable[V]], *, at_most: float | None = None
+    ) -> V:
         """Return the value of a key, at most so many seconds old.
 
         An exception of `look_up` is not kept.

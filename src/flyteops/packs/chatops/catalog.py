@@ -97,13 +97,16 @@ class _Examiner:
                 msgspec.convert(each, fields[name].type)
             except msgspec.ValidationError as error:
                 self._report(where, _placed(str(error), name))
-        is_misspelt = any(name not in fields for name in value)  # a misspelt key is not missing as well
+        # A misspelt key is not missing as well.
+        is_misspelt = any(name not in fields for name in value)
         for name, field in fields.items():
             if field.required and name not in value and not is_misspelt:
                 self._report(where, f"Object missing required field `{name}`")
         return msgspec.convert(value, kind) if len(self.problems) == before else None
 
-    def command(self, where: str, value: object, groups: dict[str, list[str]]) -> ChatCommand | None:
+    def command(
+        self, where: str, value: object, groups: dict[str, list[str]]
+    ) -> ChatCommand | None:
         """Read a command; None if it has a fault."""
         before = len(self.problems)
         given = self.read(where, value, _Command)
@@ -114,7 +117,11 @@ class _Examiner:
             return None
         pattern = self._pattern(where, given.pattern)
         permission = Permission.of(self._people(where, given.allow, groups), given.allow.channels)
-        confirmation = None if given.confirm is None else self._confirmation(where, given.confirm, permission, groups)
+        confirmation = (
+            None
+            if given.confirm is None
+            else self._confirmation(where, given.confirm, permission, groups)
+        )
         if pattern is None or len(self.problems) > before:
             return None
         name = given.name or " ".join(pattern.opening)
@@ -131,7 +138,11 @@ class _Examiner:
             self._report(where, str(error))
             return None
         if pattern.opening[0].casefold() in RESERVED:
-            self._report(where, f"a command cannot begin with {pattern.opening[0]!r}, which has a meaning of its own")
+            self._report(
+                where,
+                f"a command cannot begin with {pattern.opening[0]!r}, which has a meaning of its"
+                " own",
+            )
             return None
         return pattern
 
@@ -149,13 +160,17 @@ class _Examiner:
             self._report(where, f"{given.within!r} is too short to confirm")
         return Confirmation(by, within, given.by_self)
 
-    def _people(self, where: str, rule: _Rule | _Confirm, groups: dict[str, list[str]]) -> list[str] | None:
+    def _people(
+        self, where: str, rule: _Rule | _Confirm, groups: dict[str, list[str]]
+    ) -> list[str] | None:
         """Return the people of a rule: None means everybody, and an empty list means nobody."""
         if rule.users is None and rule.groups is None:
             return None
         for name in rule.groups or ():
             if name not in groups:
-                self._report(where, f"there is no group {name!r}; there are: {', '.join(groups) or 'none'}")
+                self._report(
+                    where, f"there is no group {name!r}; there are: {', '.join(groups) or 'none'}"
+                )
         known = [user for name in rule.groups or () for user in groups.get(name, ())]
         return [*(rule.users or ()), *known]
 
@@ -169,19 +184,30 @@ def read_catalog(value: object) -> CommandCatalog:
     file = examiner.read("", value, _File)
     if file is None and isinstance(value, dict):
         file = _legible(value)
-    commands = [] if file is None else [
-        examiner.command(f"commands[{number}]", each, file.groups) for number, each in enumerate(file.commands)
-    ]  # fmt: skip
+    commands = (
+        []
+        if file is None
+        else [
+            examiner.command(f"commands[{number}]", each, file.groups)
+            for number, each in enumerate(file.commands)
+        ]
+    )
     if examiner.problems or file is None:
         raise InputError("; ".join(map(str, examiner.problems)), problems=examiner.problems)
-    return CommandCatalog(tuple(command for command in commands if command is not None), file.prefix.strip())
+    return CommandCatalog(
+        tuple(command for command in commands if command is not None), file.prefix.strip()
+    )
 
 
 def _legible(value: dict[str, Any]) -> _File:
-    """Return the readable part of a file, so that the faults of its commands are reported as well."""
+    """Return the readable part of a file, so that faults of its commands are reported as well."""
     commands, groups = value.get("commands"), value.get("groups")
     people = groups.items() if isinstance(groups, dict) else ()
-    legible = {str(name): [each for each in users if isinstance(each, str)] for name, users in people if isinstance(users, list)}
+    legible = {
+        str(name): [each for each in users if isinstance(each, str)]
+        for name, users in people
+        if isinstance(users, list)
+    }
     return _File(commands if isinstance(commands, list) else [], groups=legible)
 
 

@@ -63,15 +63,23 @@ def declare_commands(pack: Pack, chat: Chat) -> None:
 
 def declare_send_message(pack: Pack, post: Callable[[S], Awaitable[str]], takes: type[S]) -> None:
     """Give a pack the command `SendMessage`; `takes` may have additional fields of a chat."""
-    sent, not_sent = pack.event("MessageSent", MessageSent), pack.event("SendMessageFailed", SendMessageFailed, failure=True)
+    sent, not_sent = (
+        pack.event("MessageSent", MessageSent),
+        pack.event("SendMessageFailed", SendMessageFailed, failure=True),
+    )
 
     @pack.command("SendMessage", events=[sent, not_sent], takes=takes)
-    async def send_message(raw: Any) -> Event:  # noqa: ANN401 - any input; the original's rules apply to it
+    # Any input; the original's rules apply to it.
+    async def send_message(raw: Any) -> Event:  # noqa: ANN401
         try:
             asked = read_input(raw, takes)
         except msgspec.ValidationError as error:
             return fatal(f"input is not valid: {error}")
-        text, channel_id, thread = asked.message or "", asked.channel_id or "", asked.thread_timestamp or ""
+        text, channel_id, thread = (
+            asked.message or "",
+            asked.channel_id or "",
+            asked.thread_timestamp or "",
+        )
         if missing := _missing({"message": text, "channel id": channel_id}):
             return not_sent(SendMessageFailed(text, thread, channel_id, missing))
         try:
@@ -87,7 +95,8 @@ def _declare_send_rich_message(pack: Pack, chat: Chat) -> None:
     )
 
     @pack.command("SendRichMessage", events=[sent, not_sent], takes=SendRichMessage)
-    async def send_rich_message(raw: Any) -> Event:  # noqa: ANN401 - any input; the original's rules apply to it
+    # Any input; the original's rules apply to it.
+    async def send_rich_message(raw: Any) -> Event:  # noqa: ANN401
         try:
             asked = read_input(raw, SendRichMessage)
         except msgspec.ValidationError as error:
@@ -95,10 +104,16 @@ def _declare_send_rich_message(pack: Pack, chat: Chat) -> None:
         try:
             return sent(await chat.post_rich(asked))
         except FlyteError as error:
-            return not_sent(SendRichMessageFailed(asked.echo(), f"cannot send rich message={asked.text!r}: {error}"))
+            return not_sent(
+                SendRichMessageFailed(
+                    asked.echo(), f"cannot send rich message={asked.text!r}: {error}"
+                )
+            )
 
 
-def declare_update_message(pack: Pack, update: Callable[[U], Awaitable[None]], takes: type[U]) -> None:
+def declare_update_message(
+    pack: Pack, update: Callable[[U], Awaitable[None]], takes: type[U]
+) -> None:
     """Give a pack the command `UpdateMessage`; `takes` may have additional fields of a chat."""
     updated, not_updated = (
         pack.event("MessageUpdated", MessageUpdated),
@@ -106,13 +121,20 @@ def declare_update_message(pack: Pack, update: Callable[[U], Awaitable[None]], t
     )
 
     @pack.command("UpdateMessage", events=[updated, not_updated], takes=takes)
-    async def update_message(raw: Any) -> Event:  # noqa: ANN401 - any input; the original's rules apply to it
+    # Any input; the original's rules apply to it.
+    async def update_message(raw: Any) -> Event:  # noqa: ANN401
         try:
             asked = read_input(raw, takes)
         except msgspec.ValidationError as error:
             return fatal(f"input is not valid: {error}")
         place = (asked.message or "", asked.channel_id or "", asked.timestamp or "")
-        if missing := _missing({"message": not asked.is_empty, "channel id": asked.channel_id, "timestamp": asked.timestamp}):
+        if missing := _missing(
+            {
+                "message": not asked.is_empty,
+                "channel id": asked.channel_id,
+                "timestamp": asked.timestamp,
+            }
+        ):
             return not_updated(UpdateMessageFailed(*place, missing))
         try:
             await update(asked)
@@ -121,12 +143,21 @@ def declare_update_message(pack: Pack, update: Callable[[U], Awaitable[None]], t
         return updated(MessageUpdated(*place))
 
 
-def declare_get_channel_info(pack: Pack, find: Callable[[str], Awaitable[Channel]], tells: type[ChannelFound]) -> None:
-    """Give a pack the command `GetChannelInfo`; `tells` may have more fields than every chat has."""
-    found, not_found = pack.event("GetChannelInfoSuccess", tells), pack.event("GetChannelInfoFail", ChannelNotFound, failure=True)
+def declare_get_channel_info(
+    pack: Pack, find: Callable[[str], Awaitable[Channel]], tells: type[ChannelFound]
+) -> None:
+    """Give a pack the command `GetChannelInfo`.
+
+    `tells` may have more fields than every chat has.
+    """
+    found, not_found = (
+        pack.event("GetChannelInfoSuccess", tells),
+        pack.event("GetChannelInfoFail", ChannelNotFound, failure=True),
+    )
 
     @pack.command("GetChannelInfo", events=[found, not_found], takes=GetChannelInfo)
-    async def get_channel_info(raw: Any) -> Event:  # noqa: ANN401 - any input; the original's rules apply to it
+    # Any input; the original's rules apply to it.
+    async def get_channel_info(raw: Any) -> Event:  # noqa: ANN401
         try:
             name = read_input(raw, GetChannelInfo).channel_name or ""
         except msgspec.ValidationError as error:

@@ -67,11 +67,17 @@ class QuestionRegistry:
 
     def find(self, question_id: str, channel_id: str, now: float) -> Question | None:
         """Return a question of a channel that is still valid."""
-        return next((each for each in self.of(channel_id, now) if each.id == question_id.casefold()), None)
+        return next(
+            (each for each in self.of(channel_id, now) if each.id == question_id.casefold()), None
+        )
 
     def of(self, channel_id: str, now: float) -> list[Question]:
         """Return the questions of a channel that are still valid."""
-        return [each for each in self._open.values() if each.request.channel_id == channel_id and now < each.expires_at]
+        return [
+            each
+            for each in self._open.values()
+            if each.request.channel_id == channel_id and now < each.expires_at
+        ]
 
     def settle(self, question: Question) -> None:
         """Remove a question from those that wait."""

@@ -13,9 +13,15 @@ from flyteops.packs.chatops.permission import Person, Reason
 from flyteops.packs.chatops.typed import is_same, without_code_marks
 
 HELP = CommandPattern.parse("help [{command...}]")
-APPROVE, REFUSE = CommandPattern.parse("approve [{question}]"), CommandPattern.parse("refuse [{question}]")
+APPROVE, REFUSE = (
+    CommandPattern.parse("approve [{question}]"),
+    CommandPattern.parse("refuse [{question}]"),
+)
 
-NO_COMMANDS = "No commands are declared yet: declare them in the datastore item `chatops`. Flows still receive all messages."
+NO_COMMANDS = (
+    "No commands are declared yet: declare them in the datastore item `chatops`. Flows still"
+    " receive all messages."
+)
 
 _MAX_ID_LENGTH = 40
 
@@ -90,7 +96,9 @@ class CommandDispatcher:
             or _hear_help(catalog, text, said, is_addressed)
         )
 
-    def answer(self, question_id: str, channel_id: str, person: Person, now: float, *, is_yes: bool) -> list[ChatAction]:
+    def answer(
+        self, question_id: str, channel_id: str, person: Person, now: float, *, is_yes: bool
+    ) -> list[ChatAction]:
         """Return the actions that follow from an answer to a question of a channel.
 
         None follow if there is no such question, or if it has expired.
@@ -107,10 +115,16 @@ class CommandDispatcher:
                 return [_reply(request, f"{who}, you may not decide about this.")]
             case "approved":
                 self._questions.settle(question)
-                return [SettleQuestion(question, f"Approved by {who}: {request.text}"), _received(request, person.user)]
+                return [
+                    SettleQuestion(question, f"Approved by {who}: {request.text}"),
+                    _received(request, person.user),
+                ]
             case "refused":
                 self._questions.settle(question)
-                return [SettleQuestion(question, f"Refused by {who}: {request.text}"), _refused(request, "refused", person.user)]
+                return [
+                    SettleQuestion(question, f"Refused by {who}: {request.text}"),
+                    _refused(request, "refused", person.user),
+                ]
 
     def expire(self, question_id: str) -> list[ChatAction]:
         """Return the actions at the expiry of a question; none if it was settled before."""
@@ -122,7 +136,9 @@ class CommandDispatcher:
             _refused(question.request, "expired"),
         ]
 
-    def _hear_answer(self, catalog: CommandCatalog, text: str, said: ChatMessage, now: float) -> list[ChatAction]:
+    def _hear_answer(
+        self, catalog: CommandCatalog, text: str, said: ChatMessage, now: float
+    ) -> list[ChatAction]:
         for pattern, is_yes in ((APPROVE, True), (REFUSE, False)):
             arguments = pattern.match(text)
             if arguments is not None:
@@ -133,13 +149,19 @@ class CommandDispatcher:
                 return _unmatched(catalog, said, name, asked)
         return []
 
-    def _hear_command(self, catalog: CommandCatalog, text: str, said: ChatMessage, now: float) -> list[ChatAction]:
+    def _hear_command(
+        self, catalog: CommandCatalog, text: str, said: ChatMessage, now: float
+    ) -> list[ChatAction]:
         for command in catalog.commands:
             arguments = command.pattern.match(text)
             if arguments is not None:
                 place = (said.channel_id, said.timestamp, said.thread)
-                request = CommandRequest(command, arguments, text, said.person, *place, f"{said.key}.command")
-                return self._take(request, command.permission.refusal(said.person, said.channel), now)
+                request = CommandRequest(
+                    command, arguments, text, said.person, *place, f"{said.key}.command"
+                )
+                return self._take(
+                    request, command.permission.refusal(said.person, said.channel), now
+                )
         return []
 
     def _take(self, request: CommandRequest, reason: Reason | None, now: float) -> list[ChatAction]:
@@ -148,7 +170,12 @@ class CommandDispatcher:
             return [_reply(request, _refusal(request, reason)), _refused(request, reason)]
         if confirmation is None:
             return [_received(request)]
-        question = Question(self._questions.free_id(self._new_id()), request, confirmation, now + confirmation.within)
+        question = Question(
+            self._questions.free_id(self._new_id()),
+            request,
+            confirmation,
+            now + confirmation.within,
+        )
         self._questions.add(question)
         return [PostReply(_asking(question), request.channel_id, request.thread, question)]
 
@@ -164,24 +191,45 @@ def _without_prefix(prefix: str, said: ChatMessage) -> tuple[str, bool]:
     return text, said.is_addressed
 
 
-def _hear_help(catalog: CommandCatalog, text: str, said: ChatMessage, is_addressed: bool) -> list[ChatAction]:
-    allowed = [each for each in catalog.commands if each.permission.refusal(said.person, said.channel) is None]
+def _hear_help(
+    catalog: CommandCatalog, text: str, said: ChatMessage, is_addressed: bool
+) -> list[ChatAction]:
+    allowed = [
+        each
+        for each in catalog.commands
+        if each.permission.refusal(said.person, said.channel) is None
+    ]
     asked = HELP.match(text)
     if asked is not None and not catalog.commands and (is_addressed or said.is_console):
         return [PostReply(NO_COMMANDS, said.channel_id, said.thread)]
     if asked is not None and catalog.commands:
-        wanted = [each for each in allowed if each.pattern.begins(asked["command"])] if asked["command"] else allowed
+        wanted = (
+            [each for each in allowed if each.pattern.begins(asked["command"])]
+            if asked["command"]
+            else allowed
+        )
         lines = [_help(catalog.prefix, command) for command in wanted]
-        return [PostReply("\n".join(lines) or "No commands are available to you here.", said.channel_id, said.thread)]
+        return [
+            PostReply(
+                "\n".join(lines) or "No commands are available to you here.",
+                said.channel_id,
+                said.thread,
+            )
+        ]
     meant = [each for each in allowed if each.pattern.is_meant(text)]
     if not meant:
         return []
     closer = [each for each in meant if each.pattern.begins(text)]
-    lines = ["Unknown or incomplete command:", *(_help(catalog.prefix, command) for command in closer or meant)]
+    lines = [
+        "Unknown or incomplete command:",
+        *(_help(catalog.prefix, command) for command in closer or meant),
+    ]
     return [PostReply("\n".join(lines), said.channel_id, said.thread)]
 
 
-def _unmatched(catalog: CommandCatalog, said: ChatMessage, name: str, asked: Sequence[Question]) -> list[ChatAction]:
+def _unmatched(
+    catalog: CommandCatalog, said: ChatMessage, name: str, asked: Sequence[Question]
+) -> list[ChatAction]:
     """Reply to an approval that fits no question, or several, if commands are declared at all."""
     if not asked and not catalog.commands:
         return []
@@ -191,7 +239,11 @@ def _unmatched(catalog: CommandCatalog, said: ChatMessage, name: str, asked: Seq
         text = f"There is no open question `{_shown(name)}` in this channel: {why}."
         text += f" Open here: {ids}." if ids else ""
     else:
-        text = f"Several questions are open here; give the id: {ids}." if ids else "No question is open in this channel."
+        text = (
+            f"Several questions are open here; give the id: {ids}."
+            if ids
+            else "No question is open in this channel."
+        )
     return [PostReply(text, said.channel_id, said.thread)]
 
 
@@ -208,7 +260,10 @@ def _help(prefix: str, command: ChatCommand) -> str:
 def _asking(question: Question) -> str:
     minutes = max(1, round(question.confirmation.within / 60))
     who, text = _name(question.request.person.user), question.request.text
-    return f"{who} asks for: {text}\nWithin {minutes} min: `approve {question.id}` or `refuse {question.id}`"
+    return (
+        f"{who} asks for: {text}\nWithin {minutes} min: `approve {question.id}` or `refuse"
+        f" {question.id}`"
+    )
 
 
 def _refusal(request: CommandRequest, reason: Reason) -> str:

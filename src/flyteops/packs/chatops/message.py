@@ -24,7 +24,7 @@ class Channel(msgspec.Struct, frozen=True):
     topic: str = ""
 
 
-# -------------------------------------------------------------------------------------------------- inputs of commands
+# ------------------------------------------------------------------------------- inputs of commands
 
 
 class SendMessage(msgspec.Struct, rename="camel"):
@@ -66,7 +66,10 @@ class SendRichMessage(msgspec.Struct):
         Most absent fields have empty values.
         """
         empty = msgspec.structs.asdict(SendRichMessage())
-        echoed = {key: empty[key] if value is None else value for key, value in msgspec.structs.asdict(self).items()}
+        echoed = {
+            key: empty[key] if value is None else value
+            for key, value in msgspec.structs.asdict(self).items()
+        }
         for name in ("mrkdwn", "blocks", "markup"):
             if not echoed[name]:
                 del echoed[name]
@@ -108,7 +111,7 @@ class GetChannelInfo(msgspec.Struct, rename="camel"):
     channel_name: str | None = ""
 
 
-# -------------------------------------------------------------------------------------------------- payloads of events
+# ------------------------------------------------------------------------------- payloads of events
 
 
 class MessageSent(msgspec.Struct, rename="camel"):

@@ -20,7 +20,8 @@ MAX_TEXT = 10_000
 
 _PIECE = re.compile(
     r"(?P<blank>\s+)|(?P<open>\[)|(?P<close>\])"
-    r"|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?:(?P<rest>\.\.\.)|:(?P<choices>[^{}\[\]\s|]+(?:\|[^{}\[\]\s|]+)*))?\}"
+    r"|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?:(?P<rest>\.\.\.)|:(?P<choices>[^{}\[\]\s|]+(?:\|[^{}\["
+    r"\]\s|]+)*))?\}"
     r"|(?P<word>[^\s{}\[\]]+)"
 )
 
@@ -110,7 +111,10 @@ class CommandPattern(msgspec.Struct, frozen=True):
 
     def _opens(self, message: str, opening: tuple[str, ...]) -> bool:
         words = list(islice(split(typed.without_code_marks(message[:MAX_TEXT])), len(opening)))
-        are_same = (part.value("", word) is not None for part, word in zip(map(PatternPart, opening), words, strict=False))
+        are_same = (
+            part.value("", word) is not None
+            for part, word in zip(map(PatternPart, opening), words, strict=False)
+        )
         return bool(opening) and len(words) == len(opening) and all(are_same)
 
     def write(self, arguments: Mapping[str, str]) -> str:
@@ -124,7 +128,10 @@ class CommandPattern(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         texts = (" ".join(map(str, parts)) for _, parts in self.groups)
-        return " ".join(f"[{text}]" if optional else text for text, (optional, _) in zip(texts, self.groups, strict=True))
+        return " ".join(
+            f"[{text}]" if optional else text
+            for text, (optional, _) in zip(texts, self.groups, strict=True)
+        )
 
     def _parts(self) -> Iterator[PatternPart]:
         for _, parts in self.groups:
@@ -146,7 +153,9 @@ class _Search:
         self._message = message
         self._words = words
         self._failed: set[tuple[int, int, int]] = set()
-        self._options = [part.text for _, parts in pattern.groups for part in parts if part.text.startswith("-")]
+        self._options = [
+            part.text for _, parts in pattern.groups for part in parts if part.text.startswith("-")
+        ]
 
     def run(self, group: int, part: int, word: int) -> dict[str, str] | None:
         """Return the arguments from a part of a group and a word on; None if they do not match."""
@@ -172,14 +181,18 @@ class _Search:
             return None
         following = len(self._words) if part.is_rest else word + 1
         is_last = number + 1 == len(parts)
-        found = self.run(group + 1, 0, following) if is_last else self.run(group, number + 1, following)
+        found = (
+            self.run(group + 1, 0, following) if is_last else self.run(group, number + 1, following)
+        )
         if found is not None and part.name:
             return {part.name: value} | found
         return found
 
     def _is_option(self, word: Word) -> bool:
         """Return whether a word is an option of the pattern; a quoted one is an argument."""
-        return not word.is_quoted and any(typed.is_same(word.text, option) for option in self._options)
+        return not word.is_quoted and any(
+            typed.is_same(word.text, option) for option in self._options
+        )
 
 
 def split(message: str) -> Iterator[Word]:
@@ -194,16 +207,27 @@ def split(message: str) -> Iterator[Word]:
         if typed.is_gap(letter):
             place += 1
             continue
-        closing = typed.closing(message, place) if letter in typed.OPENING and letter not in unclosed else -1
+        closing = (
+            typed.closing(message, place)
+            if letter in typed.OPENING and letter not in unclosed
+            else -1
+        )
         if closing >= 0:
             is_code = letter == "`"
             phrase = message[place + 1 : closing]
-            yield Word(phrase.strip("`").strip() if is_code else phrase, place, is_quoted=True, is_code=is_code)
+            yield Word(
+                phrase.strip("`").strip() if is_code else phrase,
+                place,
+                is_quoted=True,
+                is_code=is_code,
+            )
             place = closing + 1
             continue
         if letter in typed.OPENING:
             unclosed.add(letter)  # no later one is closed either
-        end = next((end for end in range(place, len(message)) if message[end].isspace()), len(message))
+        end = next(
+            (end for end in range(place, len(message)) if message[end].isspace()), len(message)
+        )
         yield Word(message[place:end], place)
         place = end
 
@@ -215,12 +239,17 @@ def _groups(text: str) -> Iterator[tuple[bool, tuple[PatternPart, ...]]]:
     while place < len(text):
         piece = _PIECE.match(text, place)
         if piece is None:
-            message = f"{text[place:]!r} is neither a word nor {{name}}, {{name:one|two}}, {{name...}} or [optional words]"
+            message = (
+                f"{text[place:]!r} is neither a word nor {{name}}, {{name:one|two}}, {{name...}} or"
+                " [optional words]"
+            )
             raise InputError(message)
         place = piece.end()
         if piece["open"] or piece["close"]:
             if is_open is bool(piece["open"]):
-                raise InputError("brackets cannot be nested" if is_open else "] without an opening [")
+                raise InputError(
+                    "brackets cannot be nested" if is_open else "] without an opening ["
+                )
             if is_open and not parts:
                 raise InputError("the brackets are empty")
             if parts:
@@ -259,7 +288,12 @@ def _examine(pattern: CommandPattern, text: str) -> None:
 
 
 def _quoted(value: str) -> str:
-    if value and value[0] not in typed.OPENING and value[0] != "-" and not any(map(_needs_quotes, value)):
+    if (
+        value
+        and value[0] not in typed.OPENING
+        and value[0] != "-"
+        and not any(map(_needs_quotes, value))
+    ):
         return value
     quote = next((quote for quote in ('"', "'") if quote not in value), '"')
     return f"{quote}{value}{quote}"

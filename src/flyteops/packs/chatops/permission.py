@@ -37,7 +37,10 @@ class Permission(msgspec.Struct, frozen=True):
 
         Names may be in any case, with or without `@` and `#`.
         """
-        return cls(None if people is None else _plain(people), None if channels is None else _plain(channels))
+        return cls(
+            None if people is None else _plain(people),
+            None if channels is None else _plain(channels),
+        )
 
     def refusal(self, person: Person, channel: Iterable[str]) -> Reason | None:
         """Return the reason for a refusal, or None if it is allowed.

@@ -1,4 +1,4 @@
-"""The chat-ops service: reads the declared commands, carries out decisions, and expires questions."""
+"""The chat-ops service: reads declared commands, carries out decisions, expires questions."""
 
 import asyncio
 import logging
@@ -11,7 +11,14 @@ import msgspec
 from flyteops.errors import FlyteError, InputError, NotFoundError, UnavailableError
 from flyteops.packs.chatops.catalog import DATA_KEY, CommandCatalog, read_catalog
 from flyteops.packs.chatops.confirmation import Question
-from flyteops.packs.chatops.desk import ChatAction, ChatMessage, CommandDispatcher, PostReply, SendEvent, SettleQuestion
+from flyteops.packs.chatops.desk import (
+    ChatAction,
+    ChatMessage,
+    CommandDispatcher,
+    PostReply,
+    SendEvent,
+    SettleQuestion,
+)
 from flyteops.packs.chatops.message import CommandReceived, CommandRefused
 from flyteops.packs.chatops.permission import Person
 from flyteops.sdk import Pack
@@ -24,7 +31,10 @@ READ_AGAIN = 10.0
 LOOK_AGAIN = 3600.0
 """Seconds between checks for faults while nobody posts a message."""
 
-GONE = "This question is closed: it was answered, it expired, or the bot restarted. Send the command again."
+GONE = (
+    "This question is closed: it was answered, it expired, or the bot restarted. Send the command"
+    " again."
+)
 
 
 class Messenger(Protocol):
@@ -46,7 +56,9 @@ class Messenger(Protocol):
 class ChatOps:
     """Turns messages into commands that flows can rely on."""
 
-    def __init__(self, pack: Pack, voice: Messenger, *, new_id: Callable[[], str] | None = None) -> None:
+    def __init__(
+        self, pack: Pack, voice: Messenger, *, new_id: Callable[[], str] | None = None
+    ) -> None:
         self._pack = pack
         self._voice = voice
         self._desk = CommandDispatcher(new_id or (lambda: secrets.token_hex(3)))
@@ -61,7 +73,7 @@ class ChatOps:
         pack.task(self.watch)
 
     async def watch(self) -> None:
-        """Check the declaration from the start, so that faults are logged before the first message."""
+        """Check the declaration at the start; faults are logged before the first message."""
         while True:
             await self._look(reports_absence=False)
             await self._pack.sleep(LOOK_AGAIN)
@@ -70,17 +82,25 @@ class ChatOps:
         """Handle a message, and return when everything that follows at once is done."""
         catalog = await self._read()
         if catalog.has_places:
-            said = msgspec.structs.replace(said, channel_names=await self._voice.channel_names(said.channel_id))
+            said = msgspec.structs.replace(
+                said, channel_names=await self._voice.channel_names(said.channel_id)
+            )
         await self._do(self._desk.hear(catalog, said, self._now()))
 
-    async def answer(self, question_id: str, person: Person, place: tuple[str, str], *, is_yes: bool) -> None:
+    async def answer(
+        self, question_id: str, person: Person, place: tuple[str, str], *, is_yes: bool
+    ) -> None:
         """Handle an answer given by a button.
 
         `place` is the channel and the timestamp of the question.
         """
         channel_id, timestamp = place
         is_shown = self._places.get(question_id, timestamp) == timestamp
-        deeds = self._desk.answer(question_id, channel_id, person, self._now(), is_yes=is_yes) if is_shown else []
+        deeds = (
+            self._desk.answer(question_id, channel_id, person, self._now(), is_yes=is_yes)
+            if is_shown
+            else []
+        )
         await self._do(deeds)
         if not deeds:
             await self._try(lambda: self._voice.replace(GONE, *place))
@@ -115,7 +135,11 @@ class ChatOps:
         except FlyteError as error:
             fault = f"not valid: {error}" if isinstance(error, InputError) else str(error)
         if fault and fault != self._fault:
-            LOGGER.error("the datastore item %s is not valid: %s; keeping the previous declaration", DATA_KEY, fault)
+            LOGGER.error(
+                "the datastore item %s is not valid: %s; keeping the previous declaration",
+                DATA_KEY,
+                fault,
+            )
         elif self._fault and not fault:
             LOGGER.info("the datastore item %s can be used again", DATA_KEY)
         self._fault = fault

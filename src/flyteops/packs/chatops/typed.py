@@ -1,4 +1,4 @@
-"""Changes of keyboards and chats to typed text: invisible characters, dashes, quotes, code marks."""
+"""Changes of keyboards and chats to text: invisible characters, dashes, quotes, code marks."""
 
 import re
 import unicodedata
@@ -13,12 +13,19 @@ _JOINERS = "\u200c\u200d"
 _EMOJI_ENDS = "\ufe0e\ufe0f"
 
 # Further invisible characters, besides those of the category Cf.
-_FILLERS = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff]")
+_FILLERS = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff]"
+)
 _FENCE = re.compile(r"```(?:[^\S\n]*[\w+.-]*[^\S\n]*\n)?(.*?)```", re.DOTALL)
 _CODE = re.compile(r"(`{1,2})([^`\n]+)\1")
 
-_DOUBLE = '"\u201c\u201d\u201e\u201f\u00ab\u00bb\u301d\u301e\u301f\uff02\u275d\u275e\u2e42\u300e\u300f\u300a\u300b'
-_SINGLE = "'\u2018\u2019\u201a\u201b\u2039\u203a\uff07\u275b\u275c\u300c\u300d\uff62\uff63\u3008\u3009"
+_DOUBLE = (
+    '"\u201c\u201d\u201e\u201f\u00ab\u00bb\u301d\u301e\u301f\uff02\u275d\u275e\u2e42\u300e\u300f'
+    "\u300a\u300b"
+)
+_SINGLE = (
+    "'\u2018\u2019\u201a\u201b\u2039\u203a\uff07\u275b\u275c\u300c\u300d\uff62\uff63\u3008\u3009"
+)
 _CODE_MARK = "`"
 OPENING = frozenset(_DOUBLE + _SINGLE + _CODE_MARK)
 """Opening quotes of a phrase; it ends with any quote of the same kind, since keyboards mix them."""
@@ -74,7 +81,11 @@ def argument(word: str) -> str:
 
     Invisible characters are left out, except those that letters and emoji are composed of.
     """
-    seen = "".join(letter for letter in word if letter in _JOINERS or _FILLERS.match(letter) or not is_unseen(letter))
+    seen = "".join(
+        letter
+        for letter in word
+        if letter in _JOINERS or _FILLERS.match(letter) or not is_unseen(letter)
+    )
     seen = without_gap(seen)
     if len(seen) > 1 and seen[0] in _FROM_TWO and seen[1].isalpha():
         return f"--{seen[1:]}"

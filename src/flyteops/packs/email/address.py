@@ -26,7 +26,11 @@ def _parse(text: str) -> list[Address]:
     except (MessageError, ValueError, IndexError, RecursionError) as error:
         raise ValueError(message) from error
     wrong = any(isinstance(each, InvalidHeaderDefect) for each in header.defects)
-    if wrong or not found or any(not address.username or not _is_domain(address.domain) for address in found):
+    if (
+        wrong
+        or not found
+        or any(not address.username or not _is_domain(address.domain) for address in found)
+    ):
         raise ValueError(message)
     return found
 
@@ -38,4 +42,6 @@ def _ascii_domain(address: Address) -> Address:
 
 
 def _is_domain(text: str) -> bool:
-    return re.fullmatch(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f.:IPv]+\]", text) is not None
+    return (
+        re.fullmatch(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f.:IPv]+\]", text) is not None
+    )

@@ -11,13 +11,16 @@ from flyteops.packs.email.word import raw_decoded
 _MAX_LENGTH = 10_000
 _DEEPEST = 20
 
-_REPORTS = frozenset(["message/delivery-status", "message/disposition-notification", "message/feedback-report"])
+_REPORTS = frozenset(
+    ["message/delivery-status", "message/disposition-notification", "message/feedback-report"]
+)
 _REPLIES = frozenset(["reply", "counter", "declinecounter", "refresh"])
 """The replies of calendar programs; `request`, an invitation, is sent by a person."""
 
 _BULK = frozenset(["bulk", "junk", "list", "auto_reply", "auto-reply"])
 _SAYS_SO = re.compile(
-    r"x-(mail-|ms-|ms-exchange-)?(auto-?(re(ply|spond|sponse|sponder)(-\w+)*|generated|submitted)|generated-message-source|inbox-rules-loop)"
+    r"x-(mail-|ms-|ms-exchange-)?(auto-?(re(ply|spond|sponse|sponder)(-\w+)*|generated|submitted)|"
+    r"generated-message-source|inbox-rules-loop)"
 )
 _LISTS = re.compile(r"list-\w[\w-]*|mailing-list|x-(mailing-?list|list|list-id|list-host)")
 _OTHERS = frozenset(["x-failed-recipients"])
@@ -82,7 +85,9 @@ def _is_report(part: EmailMessage) -> bool:
 
 def _method(part: EmailMessage) -> str:
     """Return the method of a calendar entry, "" if it has none."""
-    said, content = tolerate(lambda: (str(part.get_param("method", "") or ""), part.get_payload(decode=True)), ("", None))
+    said, content = tolerate(
+        lambda: (str(part.get_param("method", "") or ""), part.get_payload(decode=True)), ("", None)
+    )
     if not said and isinstance(content, bytes) and (found := _METHOD.search(content[:_MAX_LENGTH])):
         said = found[1].decode("ascii", "replace")
     return said.strip().casefold()

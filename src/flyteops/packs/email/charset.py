@@ -33,7 +33,9 @@ _CODECS = {
     "iso8859_8": "iso88598i iso88598e logical visual",
 }
 _BY_NAME = {name: codec for codec, names in _CODECS.items() for name in names.split()}
-_GUESSED = frozenset(f"{_ASCII} {_LATIN_1} unknown unknown8bit xunknown 8bit binary default none".split()) | {""}
+_GUESSED = frozenset(
+    f"{_ASCII} {_LATIN_1} unknown unknown8bit xunknown 8bit binary default none".split()
+) | {""}
 """Names that programs write without knowing the charset."""
 
 _UNKNOWN = "?"
@@ -45,9 +47,21 @@ _FURTHER = {
     "big5hkscs": ("cp950",),
 }
 _NO_CHARSETS = frozenset(
-    ["idna", "punycode", "unicode-escape", "unicode_escape", "raw-unicode-escape", "raw_unicode_escape", "undefined"]
+    [
+        "idna",
+        "punycode",
+        "unicode-escape",
+        "unicode_escape",
+        "raw-unicode-escape",
+        "raw_unicode_escape",
+        "undefined",
+    ]
 )
-_MARKS = ((codecs.BOM_UTF8, "utf_8"), (codecs.BOM_UTF16_LE, "utf_16_le"), (codecs.BOM_UTF16_BE, "utf_16_be"))
+_MARKS = (
+    (codecs.BOM_UTF8, "utf_8"),
+    (codecs.BOM_UTF16_LE, "utf_16_le"),
+    (codecs.BOM_UTF16_BE, "utf_16_be"),
+)
 
 
 def decode(content: bytes, name: str) -> str:
@@ -129,7 +143,9 @@ def _japanese(content: bytes) -> str:
     parts = [first.decode("ascii", "replace")]
     for escape, text in zip(others[::2], others[1::2], strict=True):
         if escape in (b"$B", b"$@"):
-            parts.append(b"".join(map(_shift_jis, text[::2], text[1::2])).decode("cp932", "replace"))
+            parts.append(
+                b"".join(map(_shift_jis, text[::2], text[1::2])).decode("cp932", "replace")
+            )
         elif escape == b"(I":
             parts.append(bytes(code | 0x80 for code in text).decode("cp932", "replace"))
         else:

@@ -1,4 +1,7 @@
-"""The boundary around the e-mail parser of the standard library, which damaged messages break in many ways."""
+"""The boundary around the e-mail parser of the standard library.
+
+Damaged messages break that parser in many ways.
+"""
 
 from collections.abc import Callable
 from typing import TypeVar

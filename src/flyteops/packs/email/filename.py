@@ -10,7 +10,10 @@ _MAX_LENGTH = 200
 it."""
 
 _FORBIDDEN = re.compile(r'[<>:"|?*]')
-_RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|clock\$|(com|lpt)[0-9\u00b9\u00b2\u00b3])(\.|$)", re.IGNORECASE)
+_RESERVED = re.compile(
+    r"(con|prn|aux|nul|conin\$|conout\$|clock\$|(com|lpt)[0-9\u00b9\u00b2\u00b3])(\.|$)",
+    re.IGNORECASE,
+)
 
 
 def safe_filename(name: str) -> str:
@@ -21,7 +24,9 @@ def safe_filename(name: str) -> str:
     """
     if not name.strip():
         return ""
-    seen = "".join(letter for letter in name if letter.isspace() or unicodedata.category(letter)[0] != "C")
+    seen = "".join(
+        letter for letter in name if letter.isspace() or unicodedata.category(letter)[0] != "C"
+    )
     last = " ".join(seen.split()).replace("\\", "/").rpartition("/")[2]
     safe = _FORBIDDEN.sub("_", last).strip().rstrip(". ")
     if not unicodedata.normalize("NFKC", safe).strip("._- "):

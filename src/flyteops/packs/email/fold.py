@@ -74,7 +74,11 @@ def _written(address: Address) -> list[str]:
     if not name:
         return [address.addr_spec]
     words = name.split(" ")
-    if name.isascii() and "=?" not in name and all(0 < len(word) <= _MAX_WORD_LENGTH for word in words):
+    if (
+        name.isascii()
+        and "=?" not in name
+        and all(0 < len(word) <= _MAX_WORD_LENGTH for word in words)
+    ):
         quoted = str(Address(name, "x", "x")).rpartition(" ")[0]
         return [*quoted.split(" "), f"<{address.addr_spec}>"]
     return [*Header(name, "utf-8").encode().split(), f"<{address.addr_spec}>"]

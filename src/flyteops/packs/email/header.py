@@ -271,5 +271,8 @@ def _address(text: str) -> str:
 def _unquoted(words: Sequence[str]) -> str:
     """Return the words of a name in readable form."""
     return "".join(
-        re.sub(r"\\(.)", r"\1", word[1:].removesuffix('"'), flags=re.DOTALL) if word.startswith('"') else word for word in words
+        re.sub(r"\\(.)", r"\1", word[1:].removesuffix('"'), flags=re.DOTALL)
+        if word.startswith('"')
+        else word
+        for word in words
     )

@@ -10,13 +10,17 @@ from html import unescape
 MAX_LENGTH = 1_000_000
 """Maximum number of characters of HTML that are read."""
 
-_TAG = re.compile(r"""<(?P<end>/?)(?P<name>[a-zA-Z][^\s/>]*+)(?P<rest>(?:[^>"']++|"[^"]{0,5000}+"|'[^']{0,5000}+')*+)>""")
+_TAG = re.compile(
+    r"""<(?P<end>/?)(?P<name>[a-zA-Z][^\s/>]*+)(?P<rest>(?:[^>"']++|"[^"]{0,5000}+"|'[^']{0,5000}+')*+)>"""
+)
 _ATTRIBUTE = re.compile(r"""([a-zA-Z-]++)\s*+=\s*+(?:"([^"]*+)"|'([^']*+)'|([^\s>"']++))""")
 _MARKUP = re.compile(r"</?[a-zA-Z]|<[!?]")
 _BLANKS = re.compile(r"[ \t\r\n\f]+")
 
 _UNSEEN = frozenset(["script", "style", "title", "template", "noembed", "iframe", "object", "svg"])
-_PARAGRAPHS = frozenset(["p", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "dl", "table", "blockquote", "pre", "hr"])
+_PARAGRAPHS = frozenset(
+    ["p", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "dl", "table", "blockquote", "pre", "hr"]
+)
 _PARTS = ("article", "aside", "footer", "header", "main", "nav", "section")
 _ROWS = ("li", "option", "tbody", "tfoot", "thead", "tr")
 _LINES = frozenset(
@@ -131,7 +135,10 @@ class _Page:
             return
         (target, begin), self._link = self._link, None
         shown = "".join(self._line[begin:]).strip()
-        if target.lower().startswith(_LINKS) and shown.rstrip("/") not in (target.rstrip("/"), target.partition(":")[2]):
+        if target.lower().startswith(_LINKS) and shown.rstrip("/") not in (
+            target.rstrip("/"),
+            target.partition(":")[2],
+        ):
             self._put(f" <{target}>" if shown else f"<{target}>")
 
     def _write(self, html: str) -> None:

@@ -76,11 +76,16 @@ def write_mail(asked: SendEmail, *, now: datetime) -> OutgoingMail:
     """Make the message; raise `InputError` with all faults of the input."""
     reader = _Reader()
     senders = reader.addresses("from", [asked.from_ or ""])
-    to, cc, bcc = (reader.addresses(name, listed(getattr(asked, name))) for name in ("to", "cc", "bcc"))
+    to, cc, bcc = (
+        reader.addresses(name, listed(getattr(asked, name))) for name in ("to", "cc", "bcc")
+    )
     reply_to = reader.addresses("replyTo", listed(asked.reply_to))
     in_reply_to = reader.ids("inReplyTo", [asked.in_reply_to or ""])
     references = reader.ids("references", listed(asked.references))
-    files = [reader.file(f"attachments[{number}]", file) for number, file in enumerate(asked.attachments or [])]
+    files = [
+        reader.file(f"attachments[{number}]", file)
+        for number, file in enumerate(asked.attachments or [])
+    ]
     if len(senders) != 1 and not reader.problems:
         reader.problems.append(Problem("from", "is not a single address"))
     if not [*to, *cc, *bcc] and not reader.problems:
@@ -123,13 +128,22 @@ class _Reader:
         for text in filter(None, map(str.strip, texts)):
             parts = id_parts(text)
             if not text.isprintable():
-                self.problems.append(Problem(name, f"{text!r} is not the id of a message such as <1@example.com>"))
+                self.problems.append(
+                    Problem(name, f"{text!r} is not the id of a message such as <1@example.com>")
+                )
             elif not text.isascii() or any(len(part) > MAX_ID_LENGTH for part in parts):
                 shown = f"{text[:100]}…" if len(text) > 100 else text
-                message = f"{shown!r} cannot be sent: ids of messages are ASCII, at most {MAX_ID_LENGTH} characters each"
+                message = (
+                    f"{shown!r} cannot be sent: ids of messages are ASCII, at most {MAX_ID_LENGTH}"
+                    " characters each"
+                )
                 self.problems.append(Problem(name, message))
             else:
-                found += [f"<{text}>"] if parts == [text] and "@" in text and text[0] not in "<(" else parts
+                found += (
+                    [f"<{text}>"]
+                    if parts == [text] and "@" in text and text[0] not in "<("
+                    else parts
+                )
         return found
 
     def file(self, name: str, file: Attachment) -> tuple[str, bytes, tuple[str, str]]:
@@ -138,16 +152,27 @@ class _Reader:
             content = base64.b64decode("".join(file.content.split()), validate=True)
         except (binascii.Error, ValueError):
             self.problems.append(Problem(f"{name}.content", "is not base64"))
-        given = file.content_type or mimetypes.guess_type(file.filename)[0] or "application/octet-stream"
+        given = (
+            file.content_type
+            or mimetypes.guess_type(file.filename)[0]
+            or "application/octet-stream"
+        )
         found = _CONTENT_TYPE.fullmatch(given)
         if found is None or found[1].lower() in ("multipart", "message"):
-            self.problems.append(Problem(f"{name}.contentType", f"{given!r} is not the type of a file such as application/pdf"))
+            self.problems.append(
+                Problem(
+                    f"{name}.contentType",
+                    f"{given!r} is not the type of a file such as application/pdf",
+                )
+            )
         kind = (found[1], found[2]) if found else ("", "")
         return _LINE_BREAKS.sub(" ", file.filename).strip() or "attachment", content, kind
 
     def finish(self) -> None:
         if self.problems:
-            raise InputError("; ".join(str(problem) for problem in self.problems), problems=self.problems)
+            raise InputError(
+                "; ".join(str(problem) for problem in self.problems), problems=self.problems
+            )
 
 
 def _thread(references: list[str], in_reply_to: list[str]) -> list[str]:

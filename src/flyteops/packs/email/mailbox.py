@@ -112,11 +112,12 @@ class Mailbox:
         """Close the connection without logging out."""
         if self._client is not None:
             with suppress(OSError):
-                self._client.socket().shutdown(socket.SHUT_RDWR)  # wakes a thread that reads, for which closing would wait
+                # Wakes a thread that reads, for which closing would wait.
+                self._client.socket().shutdown(socket.SHUT_RDWR)
             with suppress(OSError, IMAPClientError):
                 self._client.shutdown()
 
-    # ----------------------------------------------------------------------------------------------------- in a thread
+    # ---------------------------------------------------------------------------------- in a thread
 
     def _open(self) -> None:
         server = self._server
@@ -150,7 +151,10 @@ class Mailbox:
         if client.has_capability("STARTTLS"):
             client.starttls(context)
         elif not ipaddress.ip_address(client.socket().getpeername()[0]).is_loopback:
-            message = f"{server.host}:{server.port} does not offer STARTTLS; the password is not sent unencrypted"
+            message = (
+                f"{server.host}:{server.port} does not offer STARTTLS; the password is not sent"
+                " unencrypted"
+            )
             raise FlyteError(message)
 
     def _unread(self) -> list[int]:
@@ -165,13 +169,19 @@ class Mailbox:
 
     def _fetch(self, uid: int, most: int) -> Mail | None:
         with self._told():
-            found = self._client.fetch([uid], [f"BODY.PEEK[]<0.{most}>", "RFC822.SIZE", "INTERNALDATE"]).get(uid, {})
+            found = self._client.fetch(
+                [uid], [f"BODY.PEEK[]<0.{most}>", "RFC822.SIZE", "INTERNALDATE"]
+            ).get(uid, {})
         if b"BODY[]<0>" not in found:
             return None
         server = self._server
-        identity = f"{server.host}:{server.port} {server.user} {server.folder} {self._validity} {uid}"
+        identity = (
+            f"{server.host}:{server.port} {server.user} {server.folder} {self._validity} {uid}"
+        )
         key = f"email-{hashlib.sha256(identity.encode()).hexdigest()}"
-        return Mail(uid, key, found[b"BODY[]<0>"] or b"", found[b"RFC822.SIZE"], found[b"INTERNALDATE"])
+        return Mail(
+            uid, key, found[b"BODY[]<0>"] or b"", found[b"RFC822.SIZE"], found[b"INTERNALDATE"]
+        )
 
     def _mark(self, uid: int) -> None:
         with self._told():
@@ -202,17 +212,22 @@ class Mailbox:
         try:
             yield
         except LoginError as error:
-            message = f"{server.host}:{server.port} refuses the login of {server.user}: {_said(error)}"
+            message = (
+                f"{server.host}:{server.port} refuses the login of {server.user}: {_said(error)}"
+            )
             raise ForbiddenError(message) from error
         except (IMAPClientError, OSError, ValueError) as error:
             certificate = untrusted(error)
             if certificate is not None:
-                message = f"{server.host}:{server.port} presented a certificate that is not trusted: {certificate.verify_message}"
+                message = (
+                    f"{server.host}:{server.port} presented a certificate that is not trusted:"
+                    f" {certificate.verify_message}"
+                )
                 raise FlyteError(message) from error
             message = f"{server.host}:{server.port}: {_said(error)}"
             raise UnavailableError(message) from error
 
-    # ---------------------------------------------------------------------------------------------------- in the event loop
+    # ---------------------------------------------------------------------------- in the event loop
 
     async def _readable(self, within: float) -> None:
         """Wait until the server sends something, or hangs up."""

@@ -52,10 +52,14 @@ def create(environ: Mapping[str, str]) -> Pack:
 
 
 def _declare_send_email(pack: Pack, settings: EmailSettings, server: SmtpServer) -> None:
-    sent, not_sent = pack.event("EmailSent", EmailSent), pack.event("SendEmailFailed", SendEmailFailed, failure=True)
+    sent, not_sent = (
+        pack.event("EmailSent", EmailSent),
+        pack.event("SendEmailFailed", SendEmailFailed, failure=True),
+    )
 
     @pack.command("SendEmail", events=[sent, not_sent], takes=SendEmail)
-    async def send_email(raw: Any) -> Event:  # noqa: ANN401 - any input; the original's rules apply to it
+    # Any input; the original's rules apply to it.
+    async def send_email(raw: Any) -> Event:  # noqa: ANN401
         try:
             asked = read_input(raw, SendEmail)
         except msgspec.ValidationError as error:

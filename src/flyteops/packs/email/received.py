@@ -78,7 +78,11 @@ class ReceivedEmail(msgspec.Struct, rename="camel", kw_only=True):
 def read_email(content: bytes, *, size: int, received_at: datetime) -> ReceivedEmail:
     """Read a message, or the beginning of one that is `size` bytes long."""
     read = b"\n".join(content.split(b"\n", _MAX_LINES)[:_MAX_LINES])
-    received = ReceivedEmail(size=size, received_at=received_at.astimezone(UTC), truncated=len(read) < max(size, len(content)))
+    received = ReceivedEmail(
+        size=size,
+        received_at=received_at.astimezone(UTC),
+        truncated=len(read) < max(size, len(content)),
+    )
     message = _parse(read)
     if message is None:
         received.text, received.truncated = read.decode("utf-8", "replace"), True
@@ -108,13 +112,17 @@ def _read_headers(message: EmailMessage, received: ReceivedEmail) -> None:
     received.message_id = _header(message, "Message-ID")
     received.subject = _header(message, "Subject")
     received.in_reply_to = _header(message, "In-Reply-To")
-    received.references = [part for part in id_parts(_header(message, "References")) if not part.startswith("(")]
+    received.references = [
+        part for part in id_parts(_header(message, "References")) if not part.startswith("(")
+    ]
     received.date = _date(_header(message, "Date"))
     received.automatic = is_automatic(message)
 
 
 def _read_addresses(message: EmailMessage, received: ReceivedEmail) -> None:
-    sender, to, cc, reply_to = (_mailboxes(message, name) for name in ("From", "To", "Cc", "Reply-To"))
+    sender, to, cc, reply_to = (
+        _mailboxes(message, name) for name in ("From", "To", "Cc", "Reply-To")
+    )
     received.from_name, received.from_ = sender.found[0] if sender.found else (sender.unread, "")
     received.to, received.cc, received.reply_to = to.addresses, cc.addresses, reply_to.addresses
     if len(sender.found) > 1:
@@ -122,11 +130,15 @@ def _read_addresses(message: EmailMessage, received: ReceivedEmail) -> None:
     if not sender.found:
         sender.defects.add(header.MISSING)
     named = {"from": sender, "to": to, "cc": cc, "reply-to": reply_to}
-    received.defects = [f"{name}-{defect}" for name, each in named.items() for defect in sorted(each.defects)]
+    received.defects = [
+        f"{name}-{defect}" for name, each in named.items() for defect in sorted(each.defects)
+    ]
 
 
 def _mailboxes(message: EmailMessage, name: str) -> header.Mailboxes:
-    return header.read_mailboxes([str(value) for each, value in message.raw_items() if each.lower() == name.lower()])
+    return header.read_mailboxes(
+        [str(value) for each, value in message.raw_items() if each.lower() == name.lower()]
+    )
 
 
 def _read_part(part: EmailMessage, received: ReceivedEmail) -> None:
@@ -139,7 +151,10 @@ def _read_part(part: EmailMessage, received: ReceivedEmail) -> None:
     else:
         content = _content(part)
         encoded = base64.b64encode(content).decode()
-        received.attachments = [*received.attachments, AttachedFile(filename, kind, len(content), encoded)]
+        received.attachments = [
+            *received.attachments,
+            AttachedFile(filename, kind, len(content), encoded),
+        ]
 
 
 def _parts(message: EmailMessage, deepest: int) -> Iterator[EmailMessage]:

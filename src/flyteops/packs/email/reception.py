@@ -41,7 +41,9 @@ class MailReceiver(msgspec.Struct, frozen=True, kw_only=True):
         finally:
             box.close()
 
-    async def _deliver_unread(self, box: Mailbox, pack: Pack, event: EventType[ReceivedEmail]) -> bool:
+    async def _deliver_unread(
+        self, box: Mailbox, pack: Pack, event: EventType[ReceivedEmail]
+    ) -> bool:
         """Send events for the unread mail; return whether there was any."""
         delivered = False
         for uid in await box.unread():
@@ -49,7 +51,9 @@ class MailReceiver(msgspec.Struct, frozen=True, kw_only=True):
             mail = await box.fetch(uid, max(limit, 1))
             if mail is None:
                 continue
-            received = await asyncio.to_thread(read_email, mail.content, size=mail.size, received_at=mail.received_at)
+            received = await asyncio.to_thread(
+                read_email, mail.content, size=mail.size, received_at=mail.received_at
+            )
             await self._deliver(mail, received, pack, event)
             # If the pack ends before this, the mail is sent once more, under the same key, and the
             # server recognizes it.
@@ -57,16 +61,22 @@ class MailReceiver(msgspec.Struct, frozen=True, kw_only=True):
             delivered = True
         return delivered
 
-    async def _deliver(self, mail: Mail, received: ReceivedEmail, pack: Pack, event: EventType[ReceivedEmail]) -> None:
+    async def _deliver(
+        self, mail: Mail, received: ReceivedEmail, pack: Pack, event: EventType[ReceivedEmail]
+    ) -> None:
         """Send the event.
 
         One that the server refuses is sent without its large parts, and then left out.
         """
-        bare = msgspec.structs.replace(received, text="", html="", attachments=[], references=[], truncated=True)
+        bare = msgspec.structs.replace(
+            received, text="", html="", attachments=[], references=[], truncated=True
+        )
         for each in (received, bare):
             try:
                 await pack.send(event(each), key=mail.key)
             except (InputError, ConflictError) as error:
-                LOGGER.warning("the server refuses the mail %s: %s", received.message_id or mail.uid, error)
+                LOGGER.warning(
+                    "the server refuses the mail %s: %s", received.message_id or mail.uid, error
+                )
             else:
                 return

@@ -44,19 +44,33 @@ class EmailSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _smtp(reader: Reader, timeout: float, ca_cert_file: Path | None) -> SmtpServer | None:
-    if not reader.environ.get("SMTPSERVER", "").strip() and reader.environ.get("FLYTE_EMAIL_IMAP_URL", "").strip():
+    if (
+        not reader.environ.get("SMTPSERVER", "").strip()
+        and reader.environ.get("FLYTE_EMAIL_IMAP_URL", "").strip()
+    ):
         return None
     nowhere: tuple[str, int | None] = ("", None)
-    host, port = reader.require("SMTPSERVER", _server, "the mail server, such as mail.example.com:587", nowhere)
+    host, port = reader.require(
+        "SMTPSERVER", _server, "the mail server, such as mail.example.com:587", nowhere
+    )
     user = reader.read("FLYTE_EMAIL_USER", str.strip, None)
     tls = reader.read("FLYTE_EMAIL_TLS", _tls, "offered" if user is None else "required")
     if user is not None and tls == "offered":
-        message = "with a login, use required, implicit or off: otherwise the password could be sent without TLS"
+        message = (
+            "with a login, use required, implicit or off: otherwise the password could be sent"
+            " without TLS"
+        )
         reader.problems.append(Problem("FLYTE_EMAIL_TLS", message))
     password = reader.read("FLYTE_EMAIL_PASSWORD", str, "")
     return SmtpServer(
-        host=host, port=port, tls=tls, user=user, password=password, timeout=timeout, ca_cert_file=ca_cert_file
-    )  # fmt: skip
+        host=host,
+        port=port,
+        tls=tls,
+        user=user,
+        password=password,
+        timeout=timeout,
+        ca_cert_file=ca_cert_file,
+    )
 
 
 def _reception(reader: Reader, timeout: float, ca_cert_file: Path | None) -> MailReceiver | None:
@@ -67,7 +81,9 @@ def _reception(reader: Reader, timeout: float, ca_cert_file: Path | None) -> Mai
     if server is None:
         return None
     password = own_password or reader.read("FLYTE_EMAIL_PASSWORD", str, "")
-    server = msgspec.structs.replace(server, password=password, timeout=timeout, ca_cert_file=ca_cert_file)
+    server = msgspec.structs.replace(
+        server, password=password, timeout=timeout, ca_cert_file=ca_cert_file
+    )
     return MailReceiver(server=server, poll_interval=poll_interval, size_limit=size_limit)
 
 

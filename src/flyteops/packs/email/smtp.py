@@ -72,14 +72,22 @@ class Delivery:
             if not self.accepted:
                 raise
         if not self.accepted:
-            message = "; ".join(f"{each.address}: {each.code} {each.message}" for each in self.refused)
+            message = "; ".join(
+                f"{each.address}: {each.code} {each.message}" for each in self.refused
+            )
             raise FlyteError(message)
 
     async def _attempt(self) -> None:
         async with connect(self._server) as smtp:
             await smtp.mail(self._letter.sender, options=self._options(smtp), encoding="utf-8")
-            refusals = [refusal for address in self._left if (refusal := await self._ask(smtp, address))]
-            taken = [address for address in self._left if address not in {each.address for each in refusals}]
+            refusals = [
+                refusal for address in self._left if (refusal := await self._ask(smtp, address))
+            ]
+            taken = [
+                address
+                for address in self._left
+                if address not in {each.address for each in refusals}
+            ]
             if taken:
                 await self._hand_over(smtp)
         self.accepted += taken
@@ -87,14 +95,19 @@ class Delivery:
         self._later = [each for each in refusals if _passes(each.code)]
         self._left = [each.address for each in self._later]
         if self._later:
-            message = "; ".join(f"{each.address}: {each.code} {each.message}" for each in self._later)
+            message = "; ".join(
+                f"{each.address}: {each.code} {each.message}" for each in self._later
+            )
             raise UnavailableError(message)
 
     def _options(self, smtp: aiosmtplib.SMTP) -> list[str]:
         options = [f"SIZE={len(self._content)}"] if smtp.supports_extension("size") else []
         if self._letter.needs_utf8:
             if not smtp.supports_extension("smtputf8"):
-                message = f"{self._server.place} does not support addresses with non-ASCII letters (SMTPUTF8)"
+                message = (
+                    f"{self._server.place} does not support addresses with non-ASCII letters"
+                    " (SMTPUTF8)"
+                )
                 raise FlyteError(message)
             options.append("SMTPUTF8")
         return options
@@ -111,7 +124,10 @@ class Delivery:
             await smtp.data(self._content)
         except (aiosmtplib.SMTPServerDisconnected, aiosmtplib.SMTPTimeoutError, OSError) as error:
             # A retry would send it twice if it was accepted after all.
-            message = f"{self._server.place} did not confirm that it accepted the message: {one_line(str(error))}"
+            message = (
+                f"{self._server.place} did not confirm that it accepted the message:"
+                f" {one_line(str(error))}"
+            )
             raise FlyteError(message) from error
 
 
@@ -135,7 +151,8 @@ async def connect(server: SmtpServer) -> AsyncIterator[aiosmtplib.SMTP]:
     try:
         await smtp.connect()
         yield smtp
-        with suppress(aiosmtplib.SMTPException, OSError):  # all is done; an accepted message must not be sent again
+        # All is done; an accepted message must not be sent again.
+        with suppress(aiosmtplib.SMTPException, OSError):
             await smtp.quit()
     except (aiosmtplib.SMTPException, OSError) as error:
         raise _told(server, error) from error
@@ -166,12 +183,22 @@ def _told(server: SmtpServer, error: Exception) -> FlyteError:
     """Return the error with a one-line message."""
     certificate = untrusted(error)
     if certificate is not None:
-        return FlyteError(f"{server.place} presented a certificate that is not trusted: {certificate.verify_message}")
+        return FlyteError(
+            f"{server.place} presented a certificate that is not trusted:"
+            f" {certificate.verify_message}"
+        )
     if isinstance(error, aiosmtplib.SMTPAuthenticationError) and not _passes(error.code):
-        return ForbiddenError(f"{server.place} refuses the login of {server.user}: {error.code} {one_line(error.message)}")
+        return ForbiddenError(
+            f"{server.place} refuses the login of {server.user}: {error.code}"
+            f" {one_line(error.message)}"
+        )
     if isinstance(error, aiosmtplib.SMTPResponseException):
         message = f"{error.code} {one_line(error.message)}"
-        return UnavailableError(message) if _passes(error.code) or error.code < 0 else FlyteError(message)
+        return (
+            UnavailableError(message)
+            if _passes(error.code) or error.code < 0
+            else FlyteError(message)
+        )
     message = f"{server.place}: {one_line(str(error)) or type(error).__name__}"
     if isinstance(error, OSError):  # connections and time-outs are such errors too
         return UnavailableError(message)

@@ -20,7 +20,10 @@ def decoded(text: str) -> str:
 
 def raw_decoded(text: str) -> str:
     """Return a text with its non-ASCII bytes decoded: as UTF-8, or else as Windows-1252."""
-    return _RAW.sub(lambda match: charset.decode_without_charset(match[0].encode("ascii", "surrogateescape")), text)
+    return _RAW.sub(
+        lambda match: charset.decode_without_charset(match[0].encode("ascii", "surrogateescape")),
+        text,
+    )
 
 
 def _bytes_decoded(content: bytes, name: str) -> str:

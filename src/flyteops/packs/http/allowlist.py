@@ -19,7 +19,14 @@ _NAME = re.compile(r"(\*|(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*)")
 # Addresses at which clouds hand out the credentials of a machine; some of these count as public,
 # others lie in large private networks.
 _METADATA = {
-    ipaddress.ip_address(text) for text in ("169.254.169.254", "168.63.129.16", "100.100.100.200", "192.0.0.192", "fd00:ec2::254")
+    ipaddress.ip_address(text)
+    for text in (
+        "169.254.169.254",
+        "168.63.129.16",
+        "100.100.100.200",
+        "192.0.0.192",
+        "fd00:ec2::254",
+    )
 }
 
 # IPv6 addresses that lead to the IPv4 address in their last 32 bits: compatible, NAT64 and its
@@ -42,11 +49,16 @@ class HostPattern(msgspec.Struct, frozen=True):
         """Read `host` or `host:port`; raise `ValueError` if it is neither."""
         found = _PATTERN.fullmatch(text)
         if found is None or (found[2] and not 0 < int(found[2]) < 65536):
-            message = f"{text!r} is not a host such as api.example.com, *.example.com or localhost:9200"
+            message = (
+                f"{text!r} is not a host such as api.example.com, *.example.com or localhost:9200"
+            )
             raise ValueError(message)
         host = canonical_host(_ascii(found[1].strip("[]")))
         if parse_address(host) is None and not _NAME.fullmatch(host):
-            message = f"{text!r} is not a host such as api.example.com; give names without scheme, path or mask"
+            message = (
+                f"{text!r} is not a host such as api.example.com; give names without scheme, path"
+                " or mask"
+            )
             raise ValueError(message)
         return cls(host, int(found[2]) if found[2] else None)
 
@@ -80,11 +92,16 @@ class AllowList(msgspec.Struct, frozen=True):
         """Return whether an address may be connected to."""
         address = true_address(address)
         if address in _METADATA:
-            return any(network.num_addresses == 1 and address in network for network in self.networks)
+            return any(
+                network.num_addresses == 1 and address in network for network in self.networks
+            )
         return _is_public(address) or any(address in network for network in self.networks)
 
     def admit_addresses(self, host: str, addresses: Sequence[Address]) -> list[Address]:
-        """Return the addresses that may be connected to; raise `ForbiddenError` if there are none."""
+        """Return the addresses that may be connected to.
+
+        Raise `ForbiddenError` if there are none.
+        """
         admitted = [address for address in addresses if self.admits(address)]
         if not admitted:
             found = true_address(addresses[0])

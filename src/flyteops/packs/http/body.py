@@ -10,7 +10,9 @@ import msgspec
 BodyType = Literal["json", "text", "base64"]
 
 _PROBE = b"+2AA-\\ud800\xff\0"
-"""Bytes of which UTF-7 and the escapes of Python make half of a surrogate pair, and which are not text in most charsets."""
+"""Bytes of which UTF-7 and the escapes of Python make half of a surrogate pair, and which are
+not text in most charsets.
+"""
 
 
 def read_body(headers: httpx2.Headers, content: bytes) -> tuple[BodyType, Any]:
@@ -37,13 +39,23 @@ def read_body(headers: httpx2.Headers, content: bytes) -> tuple[BodyType, Any]:
 def _content_type(header: str) -> tuple[str, str]:
     """Return the media type, and a charset that any bytes can be decoded with."""
     kind, *parameters = (part.strip() for part in header.split(";"))
-    charset = next((value for name, _, value in (each.partition("=") for each in parameters) if name.lower() == "charset"), "")
+    charset = next(
+        (
+            value
+            for name, _, value in (each.partition("=") for each in parameters)
+            if name.lower() == "charset"
+        ),
+        "",
+    )
     name = charset.strip("\"' ")
     return kind.lower(), name if _is_charset(name) else "utf-8"
 
 
 def _is_charset(name: str) -> bool:
-    """Return whether Python decodes any bytes by this name into text that can be sent; its codecs are more than charsets."""
+    """Return whether Python decodes any bytes by this name into text that can be sent.
+
+    Its codecs are more than charsets.
+    """
     try:
         codecs.lookup(name)
         _PROBE.decode(name, "replace").encode()

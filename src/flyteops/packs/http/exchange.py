@@ -14,17 +14,30 @@ from flyteops.retry import MAX_RETRY_AFTER, RetryLaterError, retry_after, retry_
 from flyteops.sdk.tls import untrusted
 
 _PASSING = (429, 502, 503, 504)
-_FAULTS = (httpx2.TimeoutException, httpx2.NetworkError, httpx2.RemoteProtocolError, httpx2.ProxyError)
+_FAULTS = (
+    httpx2.TimeoutException,
+    httpx2.NetworkError,
+    httpx2.RemoteProtocolError,
+    httpx2.ProxyError,
+)
 
 # Headers of the request that another host may receive.
-_HARMLESS = {"accept", "accept-encoding", "accept-language", "content-type", "content-length", "host", "user-agent"}
+_HARMLESS = {
+    "accept",
+    "accept-encoding",
+    "accept-language",
+    "content-type",
+    "content-length",
+    "host",
+    "user-agent",
+}
 
 _CONNECT_TIMEOUT = 5.0
 """Seconds for connecting to one address of a host, so that others have a chance."""
 
 
 class HttpLimits(msgspec.Struct, frozen=True):
-    """The default time limit of an attempt, in seconds, and the maximum size of an answer, in bytes."""
+    """The default time limit of an attempt in seconds, and the maximum bytes of an answer."""
 
     timeout: float = 30.0
     body: int = USUAL
@@ -50,7 +63,9 @@ class _TransientError(RetryLaterError):
 class HttpExchange:
     """Sends the request of a flow; `attempts` and `url` show the progress afterwards."""
 
-    def __init__(self, asked: Request, limits: HttpLimits, transport: httpx2.AsyncBaseTransport) -> None:
+    def __init__(
+        self, asked: Request, limits: HttpLimits, transport: httpx2.AsyncBaseTransport
+    ) -> None:
         self.attempts = 0
         self._heard = False
         self._asked = asked
@@ -74,7 +89,9 @@ class HttpExchange:
             async with asyncio.timeout(self._timeout):
                 answer = await self._follow()
         except TimeoutError as error:
-            raise self._failure(f"no complete response within {self._timeout:g} s", may_pass=True) from error
+            raise self._failure(
+                f"no complete response within {self._timeout:g} s", may_pass=True
+            ) from error
         except httpx2.HTTPError as error:
             raise self._fault(error) from error
         if answer.status in _PASSING and self._asked.repeatable:
@@ -117,14 +134,20 @@ class HttpExchange:
             return FlyteError(f"the certificate is not trusted: {certificate.verify_message}")
         if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout) and not self._heard:
             return UnavailableError(str(error) or f"no connection within {_CONNECT_TIMEOUT:g} s")
-        return self._failure(str(error) or type(error).__name__, may_pass=isinstance(error, _FAULTS))
+        return self._failure(
+            str(error) or type(error).__name__, may_pass=isinstance(error, _FAULTS)
+        )
 
     def _failure(self, message: str, *, may_pass: bool) -> FlyteError:
         """Return the error for a failure.
 
         It is retried if it is temporary and the request may be received twice.
         """
-        return UnavailableError(message) if may_pass and self._asked.repeatable else FlyteError(message)
+        return (
+            UnavailableError(message)
+            if may_pass and self._asked.repeatable
+            else FlyteError(message)
+        )
 
 
 def _onward(request: httpx2.Request, onward: httpx2.Request) -> httpx2.Request:
@@ -133,7 +156,10 @@ def _onward(request: httpx2.Request, onward: httpx2.Request) -> httpx2.Request:
     Another host gets no credentials, in any header.
     """
     onward.url = plain(onward.url)
-    upgraded = (request.url.scheme, onward.url.scheme) == ("http", "https") and request.url.host == onward.url.host
+    upgraded = (request.url.scheme, onward.url.scheme) == (
+        "http",
+        "https",
+    ) and request.url.host == onward.url.host
     if onward.url.origin != request.url.origin and not upgraded:
         for name in set(onward.headers) - _HARMLESS:
             del onward.headers[name]

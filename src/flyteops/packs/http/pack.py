@@ -63,7 +63,9 @@ def create(environ: Mapping[str, str]) -> Pack:
         clock = pack.clock()
         began = clock.monotonic()
         try:
-            kept = msgspec.structs.replace(limits, body=default_length(pack) if longest is None else longest)
+            kept = msgspec.structs.replace(
+                limits, body=default_length(pack) if longest is None else longest
+            )
             exchange = HttpExchange(asked, kept, transport)
         except FlyteError as error:
             return request_failed(RequestFailed(str(error), "", 0))
@@ -93,7 +95,9 @@ async def _look_up(allowed: AllowList) -> str:
     for pattern in allowed.hosts:
         if not pattern.host.startswith("*"):
             try:
-                allowed.admit_addresses(pattern.host, await resolve(pattern.host, pattern.port or 443))
+                allowed.admit_addresses(
+                    pattern.host, await resolve(pattern.host, pattern.port or 443)
+                )
             except (FlyteError, httpx2.ConnectError) as error:
                 faults.append(str(error))
     if faults:
@@ -104,8 +108,13 @@ async def _look_up(allowed: AllowList) -> str:
 
 
 def _proxies(text: str, environ: Mapping[str, str]) -> dict[str, str]:
-    """Read the URL of a proxy, or `environment` for HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY."""
+    """Read the URL of a proxy, or `environment` for HTTP_PROXY, HTTPS_PROXY and the like."""
     if text.strip().lower() != "environment":
         return {"all": api_url(text)}
-    by_name = {name: value for name, value in sorted(environ.items()) if name.lower().endswith("_proxy") and value}
-    return {name.lower().removesuffix("_proxy"): value for name, value in by_name.items()}  # lower-case names come last, and win
+    by_name = {
+        name: value
+        for name, value in sorted(environ.items())
+        if name.lower().endswith("_proxy") and value
+    }
+    # Lower-case names come last, and win.
+    return {name.lower().removesuffix("_proxy"): value for name, value in by_name.items()}

@@ -18,7 +18,16 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 # These follow from the URL, the body and the connection.
-_OWN_HEADERS = {"host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer", "proxy-authorization"}
+_OWN_HEADERS = {
+    "host",
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "upgrade",
+    "te",
+    "trailer",
+    "proxy-authorization",
+}
 
 _AGENT = f"flyte-http/{__version__}"
 
@@ -126,7 +135,9 @@ def _content(asked: Request) -> tuple[bytes | None, str | None]:
     if asked.json is not msgspec.UNSET:
         return msgspec.json.encode(asked.json), "application/json"
     if asked.form is not None:
-        return str(httpx2.QueryParams(_pairs(asked.form))).encode(), "application/x-www-form-urlencoded"
+        return str(
+            httpx2.QueryParams(_pairs(asked.form))
+        ).encode(), "application/x-www-form-urlencoded"
     if asked.text is not None:
         return asked.text.encode(), "text/plain; charset=utf-8"
     return None, None
@@ -134,7 +145,10 @@ def _content(asked: Request) -> tuple[bytes | None, str | None]:
 
 def _pairs(given: Mapping[str, Scalar | list[Scalar]]) -> dict[str, list[str]]:
     every = {name: value if isinstance(value, list) else [value] for name, value in given.items()}
-    return {name: [_text(value) for value in values if value is not None] for name, values in every.items()}
+    return {
+        name: [_text(value) for value in values if value is not None]
+        for name, values in every.items()
+    }
 
 
 def _text(value: Scalar) -> str:
@@ -144,5 +158,7 @@ def _text(value: Scalar) -> str:
 def _authorized(request: httpx2.Request, auth: Auth) -> httpx2.Request:
     if auth.username:
         return next(httpx2.BasicAuth(auth.username, auth.password).auth_flow(request))
-    request.headers["Authorization"] = _headers({"Authorization": f"Bearer {auth.bearer}"})["Authorization"]
+    request.headers["Authorization"] = _headers({"Authorization": f"Bearer {auth.bearer}"})[
+        "Authorization"
+    ]
     return request

@@ -25,7 +25,13 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
     so none can be taken for one to another host.
     """
 
-    def __init__(self, allowed: AllowList, *, ca_cert_file: Path | None = None, proxies: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        allowed: AllowList,
+        *,
+        ca_cert_file: Path | None = None,
+        proxies: Mapping[str, str] | None = None,
+    ) -> None:
         self._allowed = allowed
         self._ca_cert_file = ca_cert_file
         self._proxies = dict(proxies or {})
@@ -42,7 +48,9 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         failure: httpx2.TransportError | None = None
         for address in self._allowed.admit_addresses(host, await resolve(host, port)):
             try:
-                return await self._transport(request.url.scheme).handle_async_request(_at(request, address, host))
+                return await self._transport(request.url.scheme).handle_async_request(
+                    _at(request, address, host)
+                )
             except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
                 failure = failure or error
         assert failure is not None  # noqa: S101 - there is at least one address
@@ -58,10 +66,15 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
 
     @cached_property
     def _trust(self) -> ssl.SSLContext:
-        return create_ssl_context(self._ca_cert_file)  # a quarter of a second's work, only if needed
+        # A quarter of a second's work, only if needed.
+        return create_ssl_context(self._ca_cert_file)
 
     def _proxy(self, scheme: str, host: str) -> str | None:
-        exempt = [entry.strip().lstrip("*.") for entry in self._proxies.get("no", "").split(",") if entry.strip()]
+        exempt = [
+            entry.strip().lstrip("*.")
+            for entry in self._proxies.get("no", "").split(",")
+            if entry.strip()
+        ]
         if any(not entry or f".{host}".endswith(f".{entry}") for entry in exempt):
             return None
         return self._proxies.get(scheme) or self._proxies.get("all")

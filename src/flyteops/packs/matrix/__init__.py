@@ -5,7 +5,10 @@ try:
 except ModuleNotFoundError as error:
     from flyteops.errors import FlyteError
 
-    message = f"the pack Matrix needs {error.name}; run `make packs PACKS=matrix` in the folder of Flyte's source"
+    message = (
+        f"the pack Matrix needs {error.name}; run `make packs PACKS=matrix` in the folder of"
+        " Flyte's source"
+    )
     raise FlyteError(message) from error
 
 __all__ = ["create"]

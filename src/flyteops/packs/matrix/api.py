@@ -1,4 +1,4 @@
-"""The part of Matrix's client-server API that the pack needs, with the errors of `flyteops.errors`."""
+"""The part of Matrix's client-server API that the pack needs, with Flyte's errors."""
 
 import asyncio
 import secrets
@@ -31,7 +31,12 @@ _ATTEMPTS = 5
 _MAX_PAUSE = 60.0
 _MAX_TEXT_LENGTH = 300
 
-_REFUSALS: dict[int, type[FlyteError]] = {401: UnauthorizedError, 403: ForbiddenError, 404: NotFoundError, 413: TooLargeError}
+_REFUSALS: dict[int, type[FlyteError]] = {
+    401: UnauthorizedError,
+    403: ForbiddenError,
+    404: NotFoundError,
+    413: TooLargeError,
+}
 
 
 class MatrixIdentity(msgspec.Struct, frozen=True):
@@ -56,7 +61,11 @@ class MatrixApi:
     """
 
     def __init__(
-        self, account: Account, device_id: str, pause: Callable[[float], Awaitable[None]], attempts: int = _ATTEMPTS
+        self,
+        account: Account,
+        device_id: str,
+        pause: Callable[[float], Awaitable[None]],
+        attempts: int = _ATTEMPTS,
     ) -> None:
         self._account = account
         self._device_id = device_id
@@ -77,7 +86,7 @@ class MatrixApi:
             finally:
                 self._http = None
 
-    # -------------------------------------------------------------------------------------------------------- identity
+    # ------------------------------------------------------------------------------------- identity
 
     async def identify(self) -> MatrixIdentity:
         """Return the identity of the pack.
@@ -102,7 +111,7 @@ class MatrixApi:
             await self.post("logout")
             self._token = ""
 
-    # ----------------------------------------------------------------------------------------------------------- calls
+    # ---------------------------------------------------------------------------------------- calls
 
     async def get(self, *place: str, **params: str) -> dict[str, Any]:
         """Send a GET request."""
@@ -124,7 +133,9 @@ class MatrixApi:
         """Send a PUT request."""
         return await self._call("PUT", place, body=body)
 
-    async def send(self, room_id: str, kind: str, content: Mapping[str, Any], transaction: str = "") -> str:
+    async def send(
+        self, room_id: str, kind: str, content: Mapping[str, Any], transaction: str = ""
+    ) -> str:
         """Send an event into a room, once for each transaction, and return its id."""
         name = transaction or secrets.token_hex(12)
         answer = await self._call("PUT", ("rooms", room_id, "send", kind, name), body=content)
@@ -143,7 +154,9 @@ class MatrixApi:
 
         return await retry_call(attempt, pause=self._pause, attempts=attempts or self._attempts)
 
-    async def _authorized(self, method: str, place: tuple[str, ...], **options: Any) -> dict[str, Any]:
+    async def _authorized(
+        self, method: str, place: tuple[str, ...], **options: Any
+    ) -> dict[str, Any]:
         """Call with a token.
 
         With a password, call once more with a new token if the homeserver rejects the previous one.
@@ -200,9 +213,15 @@ class MatrixApi:
             options["content"] = msgspec.json.encode(body)
         try:
             if self._http is not None:
-                return _read(await self._http.request(method, path, params=params, headers=headers, **options))
+                return _read(
+                    await self._http.request(
+                        method, path, params=params, headers=headers, **options
+                    )
+                )
             async with self._connect() as http:
-                return _read(await http.request(method, path, params=params, headers=headers, **options))
+                return _read(
+                    await http.request(method, path, params=params, headers=headers, **options)
+                )
         except (httpx2.TransportError, httpx2.DecodingError, OSError) as error:
             raise self._unreachable(error) from error
 
@@ -247,7 +266,11 @@ def _refusal(answer: httpx2.Response, data: dict[str, Any]) -> FlyteError:
     message = " ".join(f"{word}: {data.get('error') or status}".split())[:_MAX_TEXT_LENGTH]
     if status == 429:
         asked = data.get("retry_after_ms")
-        pause = asked / 1000 if isinstance(asked, int) else retry_after(answer.headers.get("Retry-After", ""))
+        pause = (
+            asked / 1000
+            if isinstance(asked, int)
+            else retry_after(answer.headers.get("Retry-After", ""))
+        )
         return RetryLaterError(message, retry_after=pause)
     if status >= 500 or status == 408:
         return UnavailableError(message)

@@ -15,7 +15,9 @@ metadata."""
 _MAX_MENTIONS = 20
 _MENTION = re.compile(r"@[a-z0-9._=/+-]+:[A-Za-z0-9.-]*[A-Za-z0-9](?::\d{1,5})?")
 _ROOM = re.compile(r"(?<!\w)@room\b(?!:)")
-_MARKDOWN = MarkdownIt("commonmark", {"html": False, "breaks": True}).enable(["table", "strikethrough"])
+_MARKDOWN = MarkdownIt("commonmark", {"html": False, "breaks": True}).enable(
+    ["table", "strikethrough"]
+)
 
 Content = dict[str, Any]
 
@@ -43,7 +45,11 @@ def message(text: MessageText, *, thread: str = "", reply_to: str = "") -> Conte
     if thread:
         # A client without threads sees an answer to their first message.
         answered = {"m.in_reply_to": {"event_id": reply_to or thread}}
-        relation = {"rel_type": "m.thread", "event_id": thread, "is_falling_back": not reply_to} | answered
+        relation = {
+            "rel_type": "m.thread",
+            "event_id": thread,
+            "is_falling_back": not reply_to,
+        } | answered
     return _fit(text, lambda shown: _body(shown) | ({"m.relates_to": relation} if relation else {}))
 
 
@@ -53,7 +59,12 @@ def edit(text: MessageText, event_id: str) -> Content:
 
     def build(shown: MessageText) -> Content:
         content = _body(shown)
-        return {**content, "body": f"* {shown.plain}", "m.new_content": content, "m.relates_to": relation}
+        return {
+            **content,
+            "body": f"* {shown.plain}",
+            "m.new_content": content,
+            "m.relates_to": relation,
+        }
 
     return _fit(text, build)
 
@@ -80,7 +91,7 @@ def _body(text: MessageText) -> Content:
 
 
 def _fit(text: MessageText, build: Callable[[MessageText], Content]) -> Content:
-    """Return the content of a text: without its format if that is too large, then cut if need be."""
+    """Return the content of a text: without its format if too large, then cut if need be."""
 
     def is_too_large(shown: MessageText) -> bool:
         return len(msgspec.json.encode(build(shown))) > MOST_BYTES

@@ -49,7 +49,14 @@ MAX_MISSED = 1000
 
 _REMEMBERED = 5000
 _PLACE = "org.flyteops.sync"
-_KINDS = ["m.room.message", "m.sticker", "m.reaction", "m.room.member", "m.room.encrypted", "m.room.encryption"]
+_KINDS = [
+    "m.room.message",
+    "m.sticker",
+    "m.reaction",
+    "m.room.member",
+    "m.room.encrypted",
+    "m.room.encryption",
+]
 _MEMBERS = {"lazy_load_members": True, "include_redundant_members": True}
 _STATE = {"types": ["m.room.member", "m.room.encryption"], **_MEMBERS}
 _NOTHING: dict[str, list[str]] = {"types": []}
@@ -76,7 +83,9 @@ class Listener:
         self._rooms = rooms
         self._settings = settings
         kinds = (ReceivedMessage, ReactionAdded, Joined, Invited)
-        self._events: dict[type, EventType[Any]] = {kind: pack.event(kind.__name__, kind) for kind in kinds}
+        self._events: dict[type, EventType[Any]] = {
+            kind: pack.event(kind.__name__, kind) for kind in kinds
+        }
         self._voice = MatrixMessenger(api, rooms)
         self._ops = ChatOps(pack, self._voice)
         self._seen: OrderedDict[str, None] = OrderedDict()
@@ -112,7 +121,11 @@ class Listener:
         except (InputError, NotFoundError) as error:
             if since == present:
                 raise
-            LOGGER.warning("the homeserver cannot go on where the pack stopped, so messages since then are skipped: %s", error)
+            LOGGER.warning(
+                "the homeserver cannot go on where the pack stopped, so messages since then are"
+                " skipped: %s",
+                error,
+            )
             return SyncResponse(present)
 
     async def _sync(self, wait: float, choice: str, **place: str) -> SyncResponse:
@@ -139,20 +152,25 @@ class Listener:
     def _own(self) -> MatrixIdentity:
         return self.identity or MatrixIdentity("")
 
-    # ------------------------------------------------------------------------------------------------------------ news
+    # ----------------------------------------------------------------------------------------- news
 
     async def _take(self, news: SyncResponse, since: str) -> None:
         """Send the events of news; rooms do not wait for each other."""
         for room_id, room in news.rooms.join.items():
             self._rooms.learn(room_id, room)
         await self._take_invitations(news)
-        taking = (self._take_room(room_id, room, since) for room_id, room in news.rooms.join.items())
+        taking = (
+            self._take_room(room_id, room, since) for room_id, room in news.rooms.join.items()
+        )
         for outcome in await asyncio.gather(*taking, return_exceptions=True):
             if outcome is not None:
                 raise outcome
 
     async def _take_room(self, room_id: str, room: JoinedRoom, since: str) -> None:
-        events, names = list(read_events(room.timeline.events)), display_names(read_events(room.state.events))
+        events, names = (
+            list(read_events(room.timeline.events)),
+            display_names(read_events(room.state.events)),
+        )
         entry = self._entry(events)
         if entry is None and room.timeline.limited:
             missed, missed_names = await self._missed(room_id, room.timeline.prev_batch, since)
@@ -165,8 +183,11 @@ class Listener:
                     await self._take_event(event, room_id, people)
                 except FlyteError as error:
                     LOGGER.error("%s in %s is dropped: %s", event.event_id, room_id, error)
-                except Exception:  # one event that this pack cannot read must not keep back those behind it
-                    LOGGER.exception("%s in %s cannot be read and is dropped", event.event_id, room_id)
+                # One event that this pack cannot read must not keep back those behind it.
+                except Exception:
+                    LOGGER.exception(
+                        "%s in %s cannot be read and is dropped", event.event_id, room_id
+                    )
                 self._remember(event)
 
     def _remember(self, event: RoomEvent) -> None:
@@ -180,17 +201,26 @@ class Listener:
 
     def _entry(self, events: list[RoomEvent]) -> int | None:
         """Return the place where the bot entered the room: earlier messages are not for it."""
-        places = [place for place, event in enumerate(events) if event.comes and event.state_key == self._own.user_id]
+        places = [
+            place
+            for place, event in enumerate(events)
+            if event.comes and event.state_key == self._own.user_id
+        ]
         return places[-1] if places else None
 
-    async def _missed(self, room_id: str, before: str, since: str) -> tuple[list[RoomEvent], dict[str, str]]:
+    async def _missed(
+        self, room_id: str, before: str, since: str
+    ) -> tuple[list[RoomEvent], dict[str, str]]:
         """Return the events between two times, oldest first, and the members' display names."""
         found: list[RoomEvent] = []
         names: dict[str, str] = {}
         choice = msgspec.json.encode(_timeline(PAGE)).decode()
         while before and len(found) < MAX_MISSED:
             page = await self._api.get(
-                "rooms", room_id, "messages", **{"dir": "b", "from": before, "to": since, "limit": str(PAGE), "filter": choice}
+                "rooms",
+                room_id,
+                "messages",
+                **{"dir": "b", "from": before, "to": since, "limit": str(PAGE), "filter": choice},
             )
             events = list(read_events(page.get("chunk") or []))
             names = display_names(read_events(page.get("state") or [])) | names
@@ -198,14 +228,22 @@ class Listener:
             entry = self._entry(events)
             before = "" if entry is not None or not events else str(page.get("end") or "")
         if before:
-            LOGGER.warning("more than %d events were missed in %s; the older ones are left out", MAX_MISSED, room_id)
+            LOGGER.warning(
+                "more than %d events were missed in %s; the older ones are left out",
+                MAX_MISSED,
+                room_id,
+            )
         return found[::-1], names
 
     async def _take_event(self, event: RoomEvent, room_id: str, people: RoomMembers) -> None:
         is_late = event.age > self._settings.catch_up
         if event.comes and not is_late:
-            await self._tell(Joined(room_id, people.user(event.state_key or ""), event.event_id), event)
-        if event.type == "m.room.encryption" or (event.comes and event.state_key == self._own.user_id):
+            await self._tell(
+                Joined(room_id, people.user(event.state_key or ""), event.event_id), event
+            )
+        if event.type == "m.room.encryption" or (
+            event.comes and event.state_key == self._own.user_id
+        ):
             await self._explain_encryption(event, room_id)
         if event.sender == self._own.user_id or is_late:
             return
@@ -245,7 +283,9 @@ class Listener:
         decision = self._voice.decision(reaction)
         if decision is not None:
             place = (room_id, reaction.message_id)
-            await self._ops.answer(decision[0], person(people.user(event.sender)), place, is_yes=decision[1])
+            await self._ops.answer(
+                decision[0], person(people.user(event.sender)), place, is_yes=decision[1]
+            )
             return
         author = await self._author(room_id, reaction)
         payload = ReactionAdded(
@@ -259,7 +299,10 @@ class Listener:
 
     async def _author(self, room_id: str, reaction: Reaction) -> str:
         try:
-            return str((await self._api.get("rooms", room_id, "event", reaction.message_id)).get("sender") or "")
+            return str(
+                (await self._api.get("rooms", room_id, "event", reaction.message_id)).get("sender")
+                or ""
+            )
         except FlyteError:
             return ""
 
@@ -279,7 +322,7 @@ class Listener:
     def _event(self, payload: msgspec.Struct) -> Event:
         return self._events[type(payload)](payload)
 
-    # ----------------------------------------------------------------------------------------------------- invitations
+    # ---------------------------------------------------------------------------------- invitations
 
     async def _take_invitations(self, news: SyncResponse) -> None:
         for room_id, given in news.rooms.invite.items():
@@ -288,11 +331,15 @@ class Listener:
             try:
                 await (self._accept(invitation) if accepted else self._decline(invitation))
             except FlyteError as error:
-                LOGGER.warning("the invitation of %s to %s failed: %s", invitation.inviter, room_id, error)
+                LOGGER.warning(
+                    "the invitation of %s to %s failed: %s", invitation.inviter, room_id, error
+                )
                 accepted = False
             user = RoomMembers(self._own, {}).user(invitation.inviter)
             try:
-                await self._pack.send(self._event(Invited(room_id, invitation.room_name, user, accepted)))
+                await self._pack.send(
+                    self._event(Invited(room_id, invitation.room_name, user, accepted))
+                )
             except (InputError, ConflictError) as error:
                 LOGGER.error("Flyte rejected the invitation to %s: %s", room_id, error)
 
@@ -302,7 +349,8 @@ class Listener:
 
     async def _decline(self, invitation: Invitation) -> None:
         LOGGER.warning(
-            "%s may not invite the bot to %s: FLYTE_MATRIX_INVITES does not name that person or server",
+            "%s may not invite the bot to %s: FLYTE_MATRIX_INVITES does not name that person or"
+            " server",
             invitation.inviter,
             invitation.room_id,
         )
@@ -320,5 +368,12 @@ def _news_filter(limit: int, once: str = "") -> str:
     one.
     """
     presence = {**_NOTHING, "not_senders": [f"@{once}:flyte.invalid"]} if once else _NOTHING
-    room = {"timeline": _timeline(limit), "state": _STATE, "ephemeral": _NOTHING, "account_data": _NOTHING}
-    return msgspec.json.encode({"presence": presence, "account_data": _NOTHING, "room": room}).decode()
+    room = {
+        "timeline": _timeline(limit),
+        "state": _STATE,
+        "ephemeral": _NOTHING,
+        "account_data": _NOTHING,
+    }
+    return msgspec.json.encode(
+        {"presence": presence, "account_data": _NOTHING, "room": room}
+    ).decode()

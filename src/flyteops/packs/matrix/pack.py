@@ -9,7 +9,11 @@ import msgspec
 
 from flyteops.errors import FlyteError, InputError
 from flyteops.packs.chatops import message as chat
-from flyteops.packs.chatops.command import declare_get_channel_info, declare_send_message, declare_update_message
+from flyteops.packs.chatops.command import (
+    declare_get_channel_info,
+    declare_send_message,
+    declare_update_message,
+)
 from flyteops.packs.legacy_input import read_input
 from flyteops.packs.matrix.api import MatrixApi, MatrixIdentity
 from flyteops.packs.matrix.content import MessageText, edit, markdown, message, reaction
@@ -102,9 +106,13 @@ class Matrix:
     async def post(self, asked: SendMessage) -> str:
         """Post a message and return its id; one that is too long for Matrix is cut, with a note."""
         text = _text(asked.message, asked.markdown, asked.html)
-        text = msgspec.structs.replace(text, is_notice=bool(asked.notice), mentions_room=bool(asked.markup))
+        text = msgspec.structs.replace(
+            text, is_notice=bool(asked.notice), mentions_room=bool(asked.markup)
+        )
         content = message(text, thread=asked.thread_timestamp or "", reply_to=asked.reply_to or "")
-        return await self._api.send(await self._rooms.open(asked.channel_id or ""), "m.room.message", content)
+        return await self._api.send(
+            await self._rooms.open(asked.channel_id or ""), "m.room.message", content
+        )
 
     async def update(self, asked: UpdateMessage) -> None:
         """Change a message of the bot."""
@@ -113,7 +121,10 @@ class Matrix:
         # The homeserver accepts edits of all messages, but clients do not show those of other
         # users' messages.
         found = await self._api.get("rooms", room_id, "event", event_id)
-        if found.get("sender") != (await self._api.identity()).user_id or found.get("type") != "m.room.message":
+        if (
+            found.get("sender") != (await self._api.identity()).user_id
+            or found.get("type") != "m.room.message"
+        ):
             raise InputError("this is not a message of the bot")
         await self._api.send(room_id, "m.room.message", edit(text, event_id))
 
@@ -128,10 +139,14 @@ class Matrix:
 
 
 def _declare_react(pack: Pack, bot: Matrix) -> None:
-    sent, not_sent = pack.event("ReactionSent", ReactionSent), pack.event("ReactFailed", ReactFailed, failure=True)
+    sent, not_sent = (
+        pack.event("ReactionSent", ReactionSent),
+        pack.event("ReactFailed", ReactFailed, failure=True),
+    )
 
     @pack.command("React", events=[sent, not_sent], takes=React)
-    async def react(raw: Any) -> Event:  # noqa: ANN401 - any input; the original's rules apply to it
+    # Any input; the original's rules apply to it.
+    async def react(raw: Any) -> Event:  # noqa: ANN401
         try:
             asked = read_input(raw, React)
         except msgspec.ValidationError as error:
@@ -165,5 +180,9 @@ async def _try(settings: MatrixSettings, device_id: str) -> str:
 
 
 def _greeting(identity: MatrixIdentity, settings: MatrixSettings) -> str:
-    nobody = "" if settings.invites.names else "; it accepts no invitations, as FLYTE_MATRIX_INVITES is not set"
+    nobody = (
+        ""
+        if settings.invites.names
+        else "; it accepts no invitations, as FLYTE_MATRIX_INVITES is not set"
+    )
     return f"connected to {settings.account.homeserver} as {identity.user_id}{nobody}"

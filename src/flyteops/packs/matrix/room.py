@@ -126,16 +126,26 @@ class Rooms:
     async def _look_up_names(self, room_id: str) -> frozenset[str]:
         server = (await self._api.identity()).server
         listed = (await self._api.get("rooms", room_id, "aliases")).get("aliases")
-        aliases = [alias for alias in listed if _is_unmistakable(alias)] if isinstance(listed, list) else []
+        aliases = (
+            [alias for alias in listed if _is_unmistakable(alias)]
+            if isinstance(listed, list)
+            else []
+        )
         return frozenset(aliases) | {alias.removesuffix(f":{server}") for alias in aliases}
 
     async def _state(self, room_id: str, kind: str, key: str = "") -> str:
         try:
-            value = (await self._api.get("rooms", room_id, "state", f"m.room.{kind}")).get(key or kind)
+            value = (await self._api.get("rooms", room_id, "state", f"m.room.{kind}")).get(
+                key or kind
+            )
         except NotFoundError:
             return ""
         return value if isinstance(value, str) else ""
 
 
 def _is_unmistakable(alias: object) -> bool:
-    return isinstance(alias, str) and alias == alias.casefold() and re.fullmatch(r"#[^\s!@#:][^\s:]*:\S+", alias) is not None
+    return (
+        isinstance(alias, str)
+        and alias == alias.casefold()
+        and re.fullmatch(r"#[^\s!@#:][^\s:]*:\S+", alias) is not None
+    )

@@ -42,7 +42,9 @@ class Invites(msgspec.Struct, frozen=True):
 
     def allow(self, user_id: str) -> bool:
         """Return whether an invitation of a user is accepted."""
-        return user_id.startswith("@") and not self.names.isdisjoint((user_id, user_id.partition(":")[2]))
+        return user_id.startswith("@") and not self.names.isdisjoint(
+            (user_id, user_id.partition(":")[2])
+        )
 
 
 class MatrixSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +72,12 @@ class MatrixSettings(msgspec.Struct, frozen=True, kw_only=True):
 def _account(reader: Reader) -> Account:
     known = len(reader.problems)
     account = Account(
-        homeserver=reader.require("FLYTE_MATRIX_HOMESERVER", api_url, "the homeserver, such as https://matrix.example.org", ""),
+        homeserver=reader.require(
+            "FLYTE_MATRIX_HOMESERVER",
+            api_url,
+            "the homeserver, such as https://matrix.example.org",
+            "",
+        ),
         token=reader.read_secret("FLYTE_MATRIX_TOKEN", token, ""),
         user=reader.read("FLYTE_MATRIX_USER", _user, ""),
         password=reader.read_secret("FLYTE_MATRIX_PASSWORD", str, ""),
@@ -101,6 +108,9 @@ def _invites(text: str) -> Invites:
     names = [name.strip() for name in text.split(",")]
     for name in names:
         if not (_USER_ID if name.startswith("@") else _SERVER_NAME).fullmatch(name):
-            message = f"{name!r} is neither a user such as @ann:example.org nor a server such as example.org"
+            message = (
+                f"{name!r} is neither a user such as @ann:example.org nor a server such as"
+                " example.org"
+            )
             raise ValueError(message)
     return Invites(frozenset(names))

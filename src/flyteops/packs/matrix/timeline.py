@@ -83,7 +83,11 @@ class RoomEvent(msgspec.Struct, frozen=True):
     def comes(self) -> bool:
         """Whether a user joined the room with it, and did not just change the name."""
         before = _object(self.unsigned.get("prev_content")).get("membership")
-        return self.type == "m.room.member" and self.content.get("membership") == "join" and before != "join"
+        return (
+            self.type == "m.room.member"
+            and self.content.get("membership") == "join"
+            and before != "join"
+        )
 
 
 class _Events(msgspec.Struct, frozen=True):
@@ -147,7 +151,9 @@ class RoomMembers:
         """
         local, _, server = user_id.removeprefix("@").partition(":")
         name = local if server == self._own.server else user_id
-        shown = _INVISIBLE.sub(" ", self._names.get(user_id, "")).strip()[:_MAX_NAME_LENGTH] or local
+        shown = (
+            _INVISIBLE.sub(" ", self._names.get(user_id, "")).strip()[:_MAX_NAME_LENGTH] or local
+        )
         first, _, last = shown.partition(" ")
         return User(id=user_id, name=name, first_name=first, last_name=last.strip())
 
@@ -218,8 +224,12 @@ def without_address(event: RoomEvent, text: str, own: MatrixIdentity) -> str | N
     mentioned = _object(event.content.get("m.mentions")).get("user_ids")
     # A bare name addresses the bot with a colon only, or else a bot named "deploy" would be
     # addressed by `deploy shop`.
-    after = r"[\s:,]+" if isinstance(mentioned, list) and own.user_id in mentioned else r"\s*[:,]\s*"
-    found = re.match(rf"\s*(?:{re.escape(own.user_id)}[\s:,]+|(?:{called}|{local}){after})", text, re.IGNORECASE)
+    after = (
+        r"[\s:,]+" if isinstance(mentioned, list) and own.user_id in mentioned else r"\s*[:,]\s*"
+    )
+    found = re.match(
+        rf"\s*(?:{re.escape(own.user_id)}[\s:,]+|(?:{called}|{local}){after})", text, re.IGNORECASE
+    )
     return None if found is None else text[found.end() :]
 
 

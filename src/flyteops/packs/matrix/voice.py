@@ -31,11 +31,15 @@ class MatrixMessenger:
 
     async def say(self, text: str, channel_id: str, thread: str) -> None:
         """Post a text in a thread, as a notice: other bots do not answer it."""
-        await self._api.send(channel_id, "m.room.message", message(MessageText(text, is_notice=True), thread=thread))
+        await self._api.send(
+            channel_id, "m.room.message", message(MessageText(text, is_notice=True), thread=thread)
+        )
 
     async def ask(self, text: str, channel_id: str, thread: str, question_id: str) -> str:
         """Ask for a decision, with two reactions to press, and return the id of the question."""
-        asked = message(MessageText(f"{text}\n{APPROVE} or {REFUSE} work here as well."), thread=thread)
+        asked = message(
+            MessageText(f"{text}\n{APPROVE} or {REFUSE} work here as well."), thread=thread
+        )
         event_id = await self._api.send(channel_id, "m.room.message", asked)
         self._questions[event_id] = question_id
         if len(self._questions) > _MAX_QUESTIONS:
@@ -61,7 +65,10 @@ class MatrixMessenger:
 
         None for any other reaction.
         """
-        question_id, is_yes = self._questions.get(given.message_id), _MEANING.get(given.key.translate(_TONES))
+        question_id, is_yes = (
+            self._questions.get(given.message_id),
+            _MEANING.get(given.key.translate(_TONES)),
+        )
         return None if question_id is None or is_yes is None else (question_id, is_yes)
 
 

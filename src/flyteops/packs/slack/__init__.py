@@ -5,7 +5,10 @@ try:
 except ModuleNotFoundError as error:
     from flyteops.errors import FlyteError
 
-    message = f"the pack Slack needs {error.name}; run `make packs PACKS=slack` in the folder of Flyte's source"
+    message = (
+        f"the pack Slack needs {error.name}; run `make packs PACKS=slack` in the folder of Flyte's"
+        " source"
+    )
     raise FlyteError(message) from error
 
 __all__ = ["create"]

@@ -33,7 +33,14 @@ _MAX_RETRIES = 5
 _MAX_PAUSE = 60
 _MAX_PAGES = 100
 
-_FOR_THE_MOMENT = {"ratelimited", "internal_error", "fatal_error", "service_unavailable", "request_timeout", "team_added_to_org"}
+_FOR_THE_MOMENT = {
+    "ratelimited",
+    "internal_error",
+    "fatal_error",
+    "service_unavailable",
+    "request_timeout",
+    "team_added_to_org",
+}
 _FORBIDDEN = {
     "access_denied",
     "account_inactive",
@@ -98,7 +105,9 @@ class SlackApi:
             user=data.get("user") or "",
             user_id=data.get("user_id") or "",
             bot_id=data.get("bot_id") or "",
-            scopes=None if scopes is None else frozenset(scope.strip() for scope in scopes.split(",")),
+            scopes=None
+            if scopes is None
+            else frozenset(scope.strip() for scope in scopes.split(",")),
         )
 
     async def open_socket(self) -> str:
@@ -106,7 +115,9 @@ class SlackApi:
 
         It is valid for one connection, for a short time.
         """
-        answer = _data(await _answer(self.client.apps_connections_open(app_token=self._app_token or "")))
+        answer = _data(
+            await _answer(self.client.apps_connections_open(app_token=self._app_token or ""))
+        )
         return str(answer["url"])
 
     async def user(self, user_id: str) -> dict[str, Any]:
@@ -120,7 +131,9 @@ class SlackApi:
         for _ in range(_MAX_PAGES):
             page = _data(
                 await _answer(
-                    self.client.conversations_list(exclude_archived=True, limit=999, cursor=cursor or None, types=types)
+                    self.client.conversations_list(
+                        exclude_archived=True, limit=999, cursor=cursor or None, types=types
+                    )
                 )
             )
             found += page.get("channels") or []
@@ -151,7 +164,9 @@ class _RateLimitHandler(AsyncRateLimitErrorRetryHandler):
     ) -> bool:
         if response is None or response.status_code != 429:
             return False
-        headers: Mapping[str, Any] = {name.lower(): value for name, value in response.headers.items()}
+        headers: Mapping[str, Any] = {
+            name.lower(): value for name, value in response.headers.items()
+        }
         pause = "".join(headers.get("retry-after", ["1"]))
         return pause.isdecimal() and int(pause) <= _MAX_PAUSE
 
@@ -161,7 +176,14 @@ async def _answer(call: Awaitable[AsyncSlackResponse]) -> AsyncSlackResponse:
         return await call
     except SlackApiError as error:
         raise _refusal(error.response) from None
-    except (aiohttp.ClientError, SlackClientError, OSError, TimeoutError, UnicodeError, ValueError) as error:
+    except (
+        aiohttp.ClientError,
+        SlackClientError,
+        OSError,
+        TimeoutError,
+        UnicodeError,
+        ValueError,
+    ) as error:
         message = f"Slack cannot be reached: {str(error) or type(error).__name__}"
         raise UnavailableError(message) from None
 
@@ -169,7 +191,10 @@ async def _answer(call: Awaitable[AsyncSlackResponse]) -> AsyncSlackResponse:
 def _refusal(answer: object) -> FlyteError:
     data = _object(getattr(answer, "data", None))
     status = getattr(answer, "status_code", 0)
-    reason = str(data.get("error") or ("ratelimited" if status == 429 else f"unexpected response of Slack (HTTP {status})"))
+    reason = str(
+        data.get("error")
+        or ("ratelimited" if status == 429 else f"unexpected response of Slack (HTTP {status})")
+    )
     message = ": ".join([reason, *_details(data)])
     if reason == "ratelimited":
         return BusyError(message)

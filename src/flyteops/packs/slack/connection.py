@@ -87,7 +87,11 @@ class SocketModeConnection:
 class _Socket(SocketModeClient):
     """One connection; at its end it does not make another by itself, but sets `over`."""
 
-    def __init__(self, url: str, listen: Callable[[AsyncBaseSocketModeClient, SocketModeRequest], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        url: str,
+        listen: Callable[[AsyncBaseSocketModeClient, SocketModeRequest], Awaitable[None]],
+    ) -> None:
         self.over = asyncio.Event()
         super().__init__("", logger=SDK_LOGGER, on_error_listeners=[self._end])
         self.wss_uri = url

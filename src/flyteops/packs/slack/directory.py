@@ -42,7 +42,11 @@ class Directory:
             async with asyncio.timeout(_PATIENCE):
                 return await self._users.get(user_id, lambda: self._look_up_user(user_id))
         except (UnavailableError, TimeoutError) as error:
-            LOGGER.warning("the user %s could not be looked up: %s", user_id, str(error) or f"no answer within {_PATIENCE:g} s")
+            LOGGER.warning(
+                "the user %s could not be looked up: %s",
+                user_id,
+                str(error) or f"no answer within {_PATIENCE:g} s",
+            )
             return User(user_id, "")
 
     async def channel(self, name: str) -> Channel:
@@ -59,7 +63,9 @@ class Directory:
     async def channel_name(self, channel_id: str) -> str | None:
         """Return the name of the channel with an id, if it is in the list."""
         channels = await self._channels.get("", self._list_channels)
-        return next((channel.name for channel in channels.values() if channel.id == channel_id), None)
+        return next(
+            (channel.name for channel in channels.values() if channel.id == channel_id), None
+        )
 
     async def _look_up_user(self, user_id: str) -> User:
         try:

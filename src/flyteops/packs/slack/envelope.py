@@ -80,7 +80,9 @@ class _Message(msgspec.Struct):
         """The bot or webhook that posted it without a user; None if a user did."""
         if self.user or not self.bot_id:
             return None
-        return User(self.bot_id, self.username or (self.bot_profile.name if self.bot_profile else ""))
+        return User(
+            self.bot_id, self.username or (self.bot_profile.name if self.bot_profile else "")
+        )
 
 
 class _News(msgspec.Struct):
@@ -164,7 +166,9 @@ class _Slash(msgspec.Struct):
     trigger_id: str = ""
 
 
-def parse_events(kind: str, envelope_id: str, payload: dict[str, Any], own: SlackIdentity | None) -> Iterator[PendingEvent]:
+def parse_events(
+    kind: str, envelope_id: str, payload: dict[str, Any], own: SlackIdentity | None
+) -> Iterator[PendingEvent]:
     """Read an envelope; most hold one occurrence, and many hold none for flows.
 
     Messages and actions of the app itself are left out, unless `own` is None. Raise
@@ -185,7 +189,12 @@ def _of_event(event: dict[str, Any], own: SlackIdentity | None) -> Iterator[Pend
             yield from _of_news(_read(event, _News), own)
         case "message" | "app_mention" if event.get("subtype") not in NEWS:
             message = _read(event, _Message)
-            if message.channel and (message.user or message.bot) and not message.hidden and not _is_own(message, own):
+            if (
+                message.channel
+                and (message.user or message.bot)
+                and not message.hidden
+                and not _is_own(message, own)
+            ):
                 yield _of_message(message, event)
         case "reaction_added":
             reaction = _read(event, _Reaction)
@@ -194,7 +203,9 @@ def _of_event(event: dict[str, Any], own: SlackIdentity | None) -> Iterator[Pend
 
 
 def _is_own(message: _Message, own: SlackIdentity | None) -> bool:
-    return own is not None and (message.user == own.user_id or bool(own.bot_id and message.bot_id == own.bot_id))
+    return own is not None and (
+        message.user == own.user_id or bool(own.bot_id and message.bot_id == own.bot_id)
+    )
 
 
 def _of_message(message: _Message, event: dict[str, Any]) -> PendingEvent:
@@ -202,8 +213,11 @@ def _of_message(message: _Message, event: dict[str, Any]) -> PendingEvent:
     # of the app.
     bot = message.bot
     text = readable(event, whole=bot is not None)
-    blocks = message.blocks if message.bot_id else None  # those of a person's message are its text once more
-    parts = [objects(each) or msgspec.UNSET for each in (message.attachments, blocks, message.files)]
+    # Those of a person's message are its text once more.
+    blocks = message.blocks if message.bot_id else None
+    parts = [
+        objects(each) or msgspec.UNSET for each in (message.attachments, blocks, message.files)
+    ]
     return PendingEvent(
         f"message.{message.channel}.{message.ts}",
         message.channel,
@@ -233,8 +247,16 @@ def _of_news(news: _News, own: SlackIdentity | None) -> Iterator[PendingEvent]:
     before = _read({"ts": news.deleted_ts, **news.previous_message}, _Message)
     is_deleted = not news.message or news.message.get("subtype") == _TOMBSTONE
     after = before if is_deleted else _read(news.message, _Message)
-    old, new = (readable(each, whole=before.bot is not None) for each in (news.previous_message, news.message))
-    if _is_own(before, own) or _is_own(after, own) or not (before.user or before.bot) or (not is_deleted and old == new):
+    old, new = (
+        readable(each, whole=before.bot is not None)
+        for each in (news.previous_message, news.message)
+    )
+    if (
+        _is_own(before, own)
+        or _is_own(after, own)
+        or not (before.user or before.bot)
+        or (not is_deleted and old == new)
+    ):
         return
     place = (before.ts, before.thread_ts or before.ts)
 
@@ -272,13 +294,21 @@ def _of_interaction(interaction: _Interaction, envelope_id: str) -> Iterator[Pen
     timestamp = message.ts or container.message_ts or interaction.message_ts
     thread = message.thread_ts or container.thread_ts or timestamp
     for action in interaction.actions:
-        action_id, block_id = action.action_id or action.name, action.block_id or interaction.callback_id
+        action_id, block_id = (
+            action.action_id or action.name,
+            action.block_id or interaction.callback_id,
+        )
         made_at = action.action_ts or interaction.action_ts or envelope_id
         yield PendingEvent(
             f"button.{channel_id}.{timestamp}.{interaction.user.id}.{made_at}.{action_id}"[:255],
             channel_id,
             (interaction.user.id,),
-            partial(_pressed_by, ButtonPressed(channel_id, _NOBODY, action_id, block_id, action.chosen, timestamp, thread)),
+            partial(
+                _pressed_by,
+                ButtonPressed(
+                    channel_id, _NOBODY, action_id, block_id, action.chosen, timestamp, thread
+                ),
+            ),
         )
 
 

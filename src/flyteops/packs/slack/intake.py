@@ -81,7 +81,12 @@ class Deduplicator:
 
     def _settle(self, key: str, handed: asyncio.Task[bool]) -> None:
         """Remove the file of an occurrence if it is settled."""
-        if self._spool is not None and not handed.cancelled() and handed.exception() is None and handed.result():
+        if (
+            self._spool is not None
+            and not handed.cancelled()
+            and handed.exception() is None
+            and handed.result()
+        ):
             self._spool.remove(key)
 
     async def _hand_on(self, occurrence: PendingEvent) -> bool:

@@ -45,7 +45,9 @@ def escape_blocks(value: Any) -> Any:  # noqa: ANN401 - JSON of Slack's
     return quieted
 
 
-def escape_attachments(attachments: list[dict[str, Any]], *, links_names: bool = False) -> list[dict[str, Any]]:
+def escape_attachments(
+    attachments: list[dict[str, Any]], *, links_names: bool = False
+) -> list[dict[str, Any]]:
     """Return attachments with quiet texts, titles, fields and blocks."""
     return [_quiet_attachment(attachment, links_names=links_names) for attachment in attachments]
 
@@ -66,4 +68,7 @@ def _quiet_field(field: object, *, links_names: bool) -> object:
     if not isinstance(field, dict):
         return field
     texts = {key: field[key] for key in ("title", "value") if isinstance(field.get(key), str)}
-    return {**field, **{key: escape_mentions(text, links_names=links_names) for key, text in texts.items()}}
+    return {
+        **field,
+        **{key: escape_mentions(text, links_names=links_names) for key, text in texts.items()},
+    }

@@ -65,7 +65,12 @@ class SlackSettings(msgspec.Struct, frozen=True, kw_only=True):
         """Read the variables; raise `SettingsError` with every fault at once."""
         reader = Reader(environ)
         settings = cls(
-            token=reader.require("FLYTE_SLACK_TOKEN", _bot_token, "the bot token of the Slack app, which begins with xoxb-", ""),
+            token=reader.require(
+                "FLYTE_SLACK_TOKEN",
+                _bot_token,
+                "the bot token of the Slack app, which begins with xoxb-",
+                "",
+            ),
             app_token=reader.read("FLYTE_SLACK_APP_TOKEN", _app_token, None),
             api_url=reader.read("FLYTE_SLACK_API_URL", _url, API_URL),
             renew_channels=reader.read("RENEW_CONVERSATION_LIST", _hours, 24 * 3600.0),
@@ -100,13 +105,17 @@ class Slack:
         One that is too long for Slack is cut, with a note.
         """
         shown = text if markup else escape_mentions(text)
-        answer = await self._api.post(channel=channel_id, text=_cut(shown), **({"thread_ts": thread} if thread else {}))
+        answer = await self._api.post(
+            channel=channel_id, text=_cut(shown), **({"thread_ts": thread} if thread else {})
+        )
         return str(answer.get("ts") or "")
 
     async def post_rich(self, asked: SendRichMessage) -> RichMessageSent:
         """Post a message as `chat.postMessage` takes it, with the defaults of the original pack."""
         answer = await self._api.post(**_rich(asked))
-        return RichMessageSent(str(answer.get("channel") or asked.channel or ""), str(answer.get("ts") or ""))
+        return RichMessageSent(
+            str(answer.get("channel") or asked.channel or ""), str(answer.get("ts") or "")
+        )
 
     async def update(self, asked: UpdateMessage) -> None:
         """Change a message that was posted before."""
@@ -116,7 +125,11 @@ class Slack:
             text, blocks = escape_mentions(text, links_names=True), escape_blocks(blocks)
             attachments = escape_attachments(attachments, links_names=True)
         await self._api.update(
-            channel=asked.channel_id, ts=asked.timestamp, text=_cut(text), attachments=attachments, blocks=blocks
+            channel=asked.channel_id,
+            ts=asked.timestamp,
+            text=_cut(text),
+            attachments=attachments,
+            blocks=blocks,
         )
 
     async def find_channel(self, name: str) -> Channel:
@@ -128,14 +141,28 @@ class _Listener:
     """Sends the events of a workspace to Flyte."""
 
     def __init__(
-        self, pack: Pack, api: SlackApi, directory: Directory, settings: SlackSettings, environ: Mapping[str, str]
+        self,
+        pack: Pack,
+        api: SlackApi,
+        directory: Directory,
+        settings: SlackSettings,
+        environ: Mapping[str, str],
     ) -> None:
         self._pack = pack
         self._api = api
         self._settings = settings
         self._environ = environ
-        kinds = (ReceivedMessage, MessageEdited, MessageDeleted, ReactionAdded, ButtonPressed, SlashCommand)
-        self._events: dict[type, EventType[Any]] = {kind: pack.event(kind.__name__, kind) for kind in kinds}
+        kinds = (
+            ReceivedMessage,
+            MessageEdited,
+            MessageDeleted,
+            ReactionAdded,
+            ButtonPressed,
+            SlashCommand,
+        )
+        self._events: dict[type, EventType[Any]] = {
+            kind: pack.event(kind.__name__, kind) for kind in kinds
+        }
         self._ops = ChatOps(pack, SlackMessenger(api, directory))
         self._directory = directory
         self._spool: Spool | None = None
@@ -153,10 +180,15 @@ class _Listener:
         pause = self._pack.clock().back_off
         async with self._api.session():
             with _naming("FLYTE_SLACK_TOKEN"):
-                self._identity = await retry_call(self._api.identify, pause=pause, outage=self._outage)
+                self._identity = await retry_call(
+                    self._api.identify, pause=pause, outage=self._outage
+                )
             LOGGER.info("%s", _greeting(self._identity))
             if self._settings.app_token is None:
-                LOGGER.warning("commands work, but no events are received from Slack: set FLYTE_SLACK_APP_TOKEN")
+                LOGGER.warning(
+                    "commands work, but no events are received from Slack: set"
+                    " FLYTE_SLACK_APP_TOKEN"
+                )
                 await asyncio.Event().wait()
             self._open_spool(self._identity)
             self._resume()
@@ -182,7 +214,10 @@ class _Listener:
             identity = await self._api.identify()
         missing = NEEDED_SCOPES - (NEEDED_SCOPES if identity.scopes is None else identity.scopes)
         if missing:
-            message = f"missing_scope: {', '.join(sorted(missing))}: add it to the Slack app, and install the app again"
+            message = (
+                f"missing_scope: {', '.join(sorted(missing))}: add it to the Slack app, and install"
+                " the app again"
+            )
             raise ForbiddenError(message)
         if self._settings.app_token is not None:
             with _naming("FLYTE_SLACK_APP_TOKEN"):
@@ -194,7 +229,10 @@ class _Listener:
         if folder is msgspec.UNSET:
             folder = default_folder(self._environ, f"{identity.team} {identity.user_id}")
         if folder is None:
-            LOGGER.info("events from Slack are lost if this pack is killed while Flyte is unavailable: set FLYTE_SLACK_SPOOL")
+            LOGGER.info(
+                "events from Slack are lost if this pack is killed while Flyte is unavailable: set"
+                " FLYTE_SLACK_SPOOL"
+            )
         else:
             self._spool = Spool(folder)
             self._intake = Deduplicator(self._directory, self._send, self._spool)
@@ -212,7 +250,9 @@ class _Listener:
     async def _take(self, request: SocketModeRequest) -> bool:
         taken = []
         for occurrence in self._read(request.type, request.envelope_id, request.payload):
-            spooled = Spooled(occurrence.key, request.type, request.envelope_id, dict(request.payload))
+            spooled = Spooled(
+                occurrence.key, request.type, request.envelope_id, dict(request.payload)
+            )
             taken.append(await self._intake.take(occurrence, spooled))
         return all(taken)
 
@@ -231,7 +271,9 @@ class _Listener:
             await self._ops.answer(payload.value, person(payload.user), place, is_yes=is_yes)
             return
         await self._pack.send(self._events[type(payload)](payload), key=key)
-        heard = chat_message_of(payload, key, "" if self._identity is None else self._identity.user_id)
+        heard = chat_message_of(
+            payload, key, "" if self._identity is None else self._identity.user_id
+        )
         if heard is not None:
             await self._ops.hear(heard)
 
@@ -259,7 +301,9 @@ def _rich(asked: SendRichMessage) -> dict[str, Any]:
     for name in ("thread_ts", "parse", "username", "icon_url", "icon_emoji"):
         if value := getattr(asked, name):
             message[name] = value
-    message |= {name: value for name, value in (("attachments", attachments), ("blocks", blocks)) if value}
+    message |= {
+        name: value for name, value in (("attachments", attachments), ("blocks", blocks)) if value
+    }
     for name in ("reply_broadcast", "link_names"):
         if getattr(asked, name):
             message[name] = True

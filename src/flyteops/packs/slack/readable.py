@@ -1,4 +1,4 @@
-"""The text of a message, from all its parts: alerts often have only attachments, blocks or files."""
+"""The text of a message from all its parts; alerts often have only attachments or blocks."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -6,7 +6,11 @@ from typing import Any
 _DEEPEST = 20
 _MAX_LINES = 500
 _NO_FALLBACK = "[no preview available]"
-_MARKS = {"user": ("<@", "user_id", ">"), "channel": ("<#", "channel_id", ">"), "usergroup": ("<!subteam^", "usergroup_id", ">")}
+_MARKS = {
+    "user": ("<@", "user_id", ">"),
+    "channel": ("<#", "channel_id", ">"),
+    "usergroup": ("<!subteam^", "usergroup_id", ">"),
+}
 
 
 def readable(message: dict[str, Any], *, whole: bool = False) -> str:
@@ -30,15 +34,24 @@ def _attachment_lines(attachment: dict[str, Any], before: Iterable[str]) -> list
     shown = [_text(attachment.get(key)) for key in ("pretext", "author_name")]
     shown.append(_linked(attachment.get("title"), attachment.get("title_link")))
     shown += [_text(attachment.get("text"))]
-    shown += (f"{_text(field.get('title'))}: {_text(field.get('value'))}" for field in objects(attachment.get("fields")))
+    shown += (
+        f"{_text(field.get('title'))}: {_text(field.get('value'))}"
+        for field in objects(attachment.get("fields"))
+    )
     shown += _block_lines(attachment.get("blocks"), _DEEPEST)
     for inner in objects(attachment.get("message_blocks")):
         shown += _block_lines(_object(inner.get("message")).get("blocks"), _DEEPEST)
     shown = [line for line in shown if line.strip()]
     fallback = _text(attachment.get("fallback"))
-    if fallback.strip() and fallback != _NO_FALLBACK and fallback not in "\n".join([*before, *shown]):
+    if (
+        fallback.strip()
+        and fallback != _NO_FALLBACK
+        and fallback not in "\n".join([*before, *shown])
+    ):
         has_title = any(_text(attachment.get(key)) for key in ("pretext", "title"))
-        shown = shown if has_title else [fallback, *(line for line in shown if line not in fallback)]
+        shown = (
+            shown if has_title else [fallback, *(line for line in shown if line not in fallback)]
+        )
     return shown or [_text(attachment.get("image_url"))]
 
 

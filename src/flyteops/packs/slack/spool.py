@@ -59,7 +59,9 @@ class Spool:
             try:
                 path.unlink(missing_ok=True)
             except OSError as error:
-                LOGGER.warning("%s cannot be removed, so it is sent again after a start: %s", path, error)
+                LOGGER.warning(
+                    "%s cannot be removed, so it is sent again after a start: %s", path, error
+                )
 
     def read(self) -> Iterator[Spooled]:
         """Return the occurrences of an earlier run, oldest first.

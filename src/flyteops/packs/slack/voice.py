@@ -35,9 +35,17 @@ class SlackMessenger:
 
     async def ask(self, text: str, channel_id: str, thread: str, question_id: str) -> str:
         """Ask for a decision with two buttons, and return the timestamp of the question."""
-        section = {"type": "section", "text": {"type": "mrkdwn", "text": _shown(text)[:_MAX_SECTION_LENGTH]}}
-        buttons = [_button("Approve", APPROVE, question_id, "primary"), _button("Refuse", REFUSE, question_id, "danger")]
-        return await self._post(text, channel_id, thread, blocks=[section, {"type": "actions", "elements": buttons}])
+        section = {
+            "type": "section",
+            "text": {"type": "mrkdwn", "text": _shown(text)[:_MAX_SECTION_LENGTH]},
+        }
+        buttons = [
+            _button("Approve", APPROVE, question_id, "primary"),
+            _button("Refuse", REFUSE, question_id, "danger"),
+        ]
+        return await self._post(
+            text, channel_id, thread, blocks=[section, {"type": "actions", "elements": buttons}]
+        )
 
     async def replace(self, text: str, channel_id: str, timestamp: str) -> None:
         """Post a text in place of an earlier message, which loses its buttons."""
@@ -60,8 +68,20 @@ class SlackMessenger:
 def chat_message_of(payload: msgspec.Struct, key: str, own_id: str) -> ChatMessage | None:
     """Return a message of a user other than the app: in a channel, or as a slash command."""
     if isinstance(payload, SlashCommand):
-        return ChatMessage(plain(payload.text), person(payload.user), payload.channel_id, "", "", key, is_addressed=True)
-    if not isinstance(payload, ReceivedMessage) or payload.user.id == own_id or payload.user.id.startswith("B"):
+        return ChatMessage(
+            plain(payload.text),
+            person(payload.user),
+            payload.channel_id,
+            "",
+            "",
+            key,
+            is_addressed=True,
+        )
+    if (
+        not isinstance(payload, ReceivedMessage)
+        or payload.user.id == own_id
+        or payload.user.id.startswith("B")
+    ):
         return None  # bots and webhooks without a user give no commands
     text = without_gap(payload.message)
     to_us = re.sub(rf"^<@{re.escape(own_id)}(\|[^<>]*)?>[\s:,]*", "", text) if own_id else text
@@ -78,7 +98,10 @@ def decision(payload: msgspec.Struct) -> bool | None:
 
 
 def person(user: User) -> Person:
-    """Return a person. Rules name people by id or address, since people choose all else themselves."""
+    """Return a person.
+
+    Rules name people by id or address, since people choose all else themselves.
+    """
     return Person.known_as(user, (user.id, user.email))
 
 
@@ -92,7 +115,9 @@ def plain(text: str) -> str:
         if target.startswith("!date"):
             return label or target
         if target.startswith(("#", "!")):
-            mark, name = ("#", target[1:]) if target[0] == "#" else ("@", target[1:].rpartition("^")[2])
+            mark, name = (
+                ("#", target[1:]) if target[0] == "#" else ("@", target[1:].rpartition("^")[2])
+            )
             return f"{mark}{(label or name).removeprefix(mark)}"
         return label or target.removeprefix("mailto:")
 

@@ -30,7 +30,9 @@ class ManualClock(Clock):
     async def sleep(self, seconds: float) -> None:
         """Sleep until the clock is advanced to that time."""
         future = asyncio.get_running_loop().create_future()
-        heappush(self._sleepers, (self._now + timedelta(seconds=seconds), next(self._order), future))
+        heappush(
+            self._sleepers, (self._now + timedelta(seconds=seconds), next(self._order), future)
+        )
         await future
 
     async def idle(self, seconds: float) -> None:

@@ -61,7 +61,9 @@ class FakeServer(httpx2.AsyncBaseTransport):
     tokens are refused; with a `body_limit`, larger bodies are.
     """
 
-    def __init__(self, *, clock: Clock | None = None, token: str | None = None, body_limit: int | None = None) -> None:
+    def __init__(
+        self, *, clock: Clock | None = None, token: str | None = None, body_limit: int | None = None
+    ) -> None:
         self.body_limit = body_limit
         self.clock = clock or Clock()
         self.token = token
@@ -83,7 +85,7 @@ class FakeServer(httpx2.AsyncBaseTransport):
         """The results of actions, by action id."""
         return self._desk.results
 
-    # ------------------------------------------------------------------------------------------------ from the test
+    # -------------------------------------------------------------------------------- from the test
 
     def ask(
         self,
@@ -101,7 +103,13 @@ class FakeServer(httpx2.AsyncBaseTransport):
         return self._desk.offer(QueuedAction(command, command_input, pack, timeout, attempts))
 
     def fail(
-        self, times: int = 1, *, status: int = 503, on: str = "", pack: str = "", headers: dict[str, str] | None = None
+        self,
+        times: int = 1,
+        *,
+        status: int = 503,
+        on: str = "",
+        pack: str = "",
+        headers: dict[str, str] | None = None,
     ) -> None:
         """Answer the next calls whose path ends with `on` with an error status.
 
@@ -142,7 +150,7 @@ class FakeServer(httpx2.AsyncBaseTransport):
         async with self.changed:
             await self.changed.wait_for(condition)
 
-    # ------------------------------------------------------------------------------------------------ from the packs
+    # ------------------------------------------------------------------------------- from the packs
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Answer one call."""
@@ -152,7 +160,11 @@ class FakeServer(httpx2.AsyncBaseTransport):
         self.authorizations.append(request.headers.get("Authorization"))
         try:
             disturbance = self._disturbance(path, body)
-            return await (self._answer(request, body) if disturbance is None else self._disturb(disturbance, request, body))
+            return await (
+                self._answer(request, body)
+                if disturbance is None
+                else self._disturb(disturbance, request, body)
+            )
         finally:
             async with self.changed:
                 self.changed.notify_all()
@@ -160,12 +172,16 @@ class FakeServer(httpx2.AsyncBaseTransport):
     def _disturbance(self, path: str, body: bytes) -> Disturbance | None:
         for entry in self._disturbances:
             on, pack, disturbance = entry
-            if path.endswith(on) and (not pack or f"/packs/{pack}" in path or f'"name":"{pack}"'.encode() in body):
+            if path.endswith(on) and (
+                not pack or f"/packs/{pack}" in path or f'"name":"{pack}"'.encode() in body
+            ):
                 self._disturbances.remove(entry)
                 return disturbance
         return None
 
-    async def _disturb(self, disturbance: Disturbance, request: httpx2.Request, body: bytes) -> httpx2.Response:
+    async def _disturb(
+        self, disturbance: Disturbance, request: httpx2.Request, body: bytes
+    ) -> httpx2.Response:
         if isinstance(disturbance, httpx2.Response):
             return disturbance
         if isinstance(disturbance, asyncio.Event):
@@ -182,11 +198,17 @@ class FakeServer(httpx2.AsyncBaseTransport):
                 raise TooLargeError
             return await self._route(request, body)
         except FlyteError as error:
-            return _refusal(error, next(status for status, kind in _ERRORS.items() if isinstance(error, kind)))
+            return _refusal(
+                error, next(status for status, kind in _ERRORS.items() if isinstance(error, kind))
+            )
 
     def _let_in(self, request: httpx2.Request) -> None:
         shown = request.headers.get("Authorization")
-        if self.token is None or request.url.path.strip("/") in _OPEN or shown == f"Bearer {self.token}":
+        if (
+            self.token is None
+            or request.url.path.strip("/") in _OPEN
+            or shown == f"Bearer {self.token}"
+        ):
             return
         raise UnauthorizedError(error=None if shown is None else "invalid_token")
 
@@ -194,7 +216,9 @@ class FakeServer(httpx2.AsyncBaseTransport):
         base = str(request.url.join("/")).rstrip("/")
         match request.url.path.strip("/").split("/"):
             case ["v1"]:
-                return _json(200, {"links": [_link(f"{base}/v1/packs", f"{base}/swagger#!/pack/listPacks")]})
+                return _json(
+                    200, {"links": [_link(f"{base}/v1/packs", f"{base}/swagger#!/pack/listPacks")]}
+                )
             case ["v1", "datastore", key]:
                 if key not in self.data:
                     raise NotFoundError(f"There is no datastore item {key!r}.")
@@ -202,7 +226,9 @@ class FakeServer(httpx2.AsyncBaseTransport):
             case ["v1", "packs"]:
                 return self._register(base, body)
             case ["v1", "packs", known_as, *rest]:
-                return await self._serve_pack(f"{base}/v1/packs/{quote(known_as)}", known_as, rest, request, body)
+                return await self._serve_pack(
+                    f"{base}/v1/packs/{quote(known_as)}", known_as, rest, request, body
+                )
             case _:
                 raise _nothing_here()
 
@@ -215,7 +241,9 @@ class FakeServer(httpx2.AsyncBaseTransport):
                 return await self._take(path, known_as, query)
             case ["events"]:
                 event = _told(body)
-                return self._accept(path, self._sender(known_as), event, request.headers.get("Idempotency-Key"))
+                return self._accept(
+                    path, self._sender(known_as), event, request.headers.get("Idempotency-Key")
+                )
             case ["actions", action_id, "result"]:
                 event = _told(body)
                 self._desk.finish(action_id, self._sender(known_as), event, query.get("lease"))
@@ -231,7 +259,9 @@ class FakeServer(httpx2.AsyncBaseTransport):
     def _sender(self, known_as: str) -> str:
         """Return the name of the pack that makes the request."""
         if known_as not in self._known:
-            raise NotFoundError(f"There is no pack {known_as!r}; a pack must register before it does anything else.")
+            raise NotFoundError(
+                f"There is no pack {known_as!r}; a pack must register before it does anything else."
+            )
         return self._known[known_as]
 
     def _register(self, base: str, body: bytes) -> httpx2.Response:
@@ -239,7 +269,10 @@ class FakeServer(httpx2.AsyncBaseTransport):
         declared: PackDeclaration = read(posted, PackDeclaration)
         problems = [Problem("name", "must not be empty")] if not declared.name.strip() else []
         problems += [
-            Problem(f"links[{index}].rel", f"{link.rel!r} is a relation reserved for the server's own links")
+            Problem(
+                f"links[{index}].rel",
+                f"{link.rel!r} is a relation reserved for the server's own links",
+            )
             for index, link in enumerate(declared.links)
             if link.rel in ("self", "up") or link.rel.endswith(_OWN_RELATIONS)
         ]
@@ -251,12 +284,22 @@ class FakeServer(httpx2.AsyncBaseTransport):
         self._desk.tell()
         path = f"{base}/v1/packs/{quote(known_as)}"
         limit = {} if self.body_limit is None else {"Flyte-Max-Body-Bytes": str(self.body_limit)}
-        return _json(201, self._registered(base, path, posted) | {"id": known_as}, {"Location": path, **limit})
+        return _json(
+            201,
+            self._registered(base, path, posted) | {"id": known_as},
+            {"Location": path, **limit},
+        )
 
     def _registered(self, base: str, path: str, posted: dict[str, Any]) -> dict[str, Any]:
         take, rel = f"{path}/actions/take", f"{base}/swagger#!/action/takeAction"
         commands = [
-            {**each, "links": [*each.get("links", []), _link(f"{take}?commandName={quote(each['name'], safe='')}", rel)]}
+            {
+                **each,
+                "links": [
+                    *each.get("links", []),
+                    _link(f"{take}?commandName={quote(each['name'], safe='')}", rel),
+                ],
+            }
             for each in posted.get("commands", [])
         ]
         links = [
@@ -272,7 +315,9 @@ class FakeServer(httpx2.AsyncBaseTransport):
     async def _take(self, path: str, known_as: str, query: httpx2.QueryParams) -> httpx2.Response:
         wait, most = _read_take(query)
         name = query.get("actionName") or query.get("commandName")
-        found = await self._desk.take(lambda: self._sender(known_as), name or None, most or 1, min(wait, MAX_WAIT))
+        found = await self._desk.take(
+            lambda: self._sender(known_as), name or None, most or 1, min(wait, MAX_WAIT)
+        )
         if not found:
             return httpx2.Response(204)
         taken = [_handed_out(path, work) for work in found]
@@ -281,12 +326,16 @@ class FakeServer(httpx2.AsyncBaseTransport):
     def _accept(self, path: str, sender: str, event: Event, key: str | None) -> httpx2.Response:
         if key is not None and (not key.strip() or len(key) > MAX_KEY_LENGTH or not key.isascii()):
             message = f"must be 1 to {MAX_KEY_LENGTH} ASCII characters"
-            raise InputError(f"Idempotency-Key {message}.", problems=[Problem("Idempotency-Key", message)])
+            raise InputError(
+                f"Idempotency-Key {message}.", problems=[Problem("Idempotency-Key", message)]
+            )
         if key is not None and (sender, key) in self._answered:
             return self._answered[sender, key]
         self.events.append(event)
         base = path.partition("/v1/")[0]
-        answer = httpx2.Response(202, headers={"Location": f"{base}/v1/audit/events/event{len(self.events)}"})
+        answer = httpx2.Response(
+            202, headers={"Location": f"{base}/v1/audit/events/event{len(self.events)}"}
+        )
         if key is not None:
             self.keys.add(key)
             self._answered[sender, key] = answer
@@ -326,7 +375,9 @@ def _parsed(body: bytes) -> Any:  # noqa: ANN401 - JSON of any form
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"The body is not valid JSON: {error}.", problems=[Problem("", str(error))]) from error
+        raise InputError(
+            f"The body is not valid JSON: {error}.", problems=[Problem("", str(error))]
+        ) from error
 
 
 def _told(body: bytes) -> Event:
@@ -344,7 +395,9 @@ def _link(href: str, rel: str) -> dict[str, str]:
 
 def _json(status: int, body: object, headers: dict[str, str] | None = None) -> httpx2.Response:
     content_type = {"Content-Type": "application/json; charset=utf-8"}
-    return httpx2.Response(status, content=msgspec.json.encode(body), headers={**content_type, **(headers or {})})
+    return httpx2.Response(
+        status, content=msgspec.json.encode(body), headers={**content_type, **(headers or {})}
+    )
 
 
 def _refusal(error: FlyteError, status: int) -> httpx2.Response:
@@ -364,5 +417,7 @@ def _refusal(error: FlyteError, status: int) -> httpx2.Response:
         headers["Retry-After"] = "1"
     if isinstance(error, UnauthorizedError):
         realm = 'Bearer realm="flyte"'
-        headers["WWW-Authenticate"] = realm if error.error is None else f'{realm}, error="{error.error}"'
+        headers["WWW-Authenticate"] = (
+            realm if error.error is None else f'{realm}, error="{error.error}"'
+        )
     return httpx2.Response(status, content=msgspec.json.encode(details), headers=headers)

@@ -38,7 +38,9 @@ class PackTester:
         self.clock = ManualClock(now)
         self.server = FakeServer(clock=self.clock)
         self._pack = pack
-        self._environment = msgspec.structs.replace(environment or Environment(api=API), api=API, health_port=None)
+        self._environment = msgspec.structs.replace(
+            environment or Environment(api=API), api=API, health_port=None
+        )
         self._patience = patience
         self._session: Session | None = None
         self._serving: asyncio.Task[None] | None = None
@@ -56,7 +58,12 @@ class PackTester:
         await settle()
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if kind is not None and self._serving is not None:
             self._serving.cancel()
             await asyncio.wait({self._serving})
@@ -80,7 +87,7 @@ class PackTester:
         return self.sent[seen]
 
     async def stop(self) -> None:
-        """Stop the pack like SIGTERM, wait for its end, and raise the error that ended it before."""
+        """Stop the pack like SIGTERM, wait for its end, and raise the error of an earlier end."""
         serving, self._serving = self._serving, None
         if self._session is not None:
             self._session.stop()

@@ -39,7 +39,10 @@ class QueuedAction(msgspec.Struct, eq=False):
         if lease is None and len(self.leases) == 1:
             return 1
         if lease not in self.leases:
-            message = f"Action {self.id!r} was handed out {len(self.leases)} times; use the link that came with it."
+            message = (
+                f"Action {self.id!r} was handed out {len(self.leases)} times; use the link that"
+                " came with it."
+            )
             raise ConflictError(message)
         return self.leases.index(lease) + 1
 
@@ -75,7 +78,9 @@ class ActionQueue:
         self._is_open = False
         self.tell()
 
-    async def take(self, pack: Callable[[], str], command: str | None, most: int, wait: float) -> list[QueuedAction]:
+    async def take(
+        self, pack: Callable[[], str], command: str | None, most: int, wait: float
+    ) -> list[QueuedAction]:
         """Hand out the oldest actions, as soon as there are any, within so many seconds.
 
         `pack` raises for a lost registration.
@@ -94,7 +99,11 @@ class ActionQueue:
         earlier = self.results.get(action_id)
         if earlier == result:
             return
-        if work.timeout is not None and work.leases and (work.shown(lease) != len(work.leases) or work.is_lost):
+        if (
+            work.timeout is not None
+            and work.leases
+            and (work.shown(lease) != len(work.leases) or work.is_lost)
+        ):
             raise LateError
         if earlier is not None:
             message = f"Action {action_id!r} has ended with another result already."
@@ -115,7 +124,11 @@ class ActionQueue:
 
     def _claim(self, pack: str, command: str | None, most: int) -> list[QueuedAction]:
         self._expire()
-        fitting = [each for each in self._waiting if each.pack in (None, pack) and command in (None, each.command)][:most]
+        fitting = [
+            each
+            for each in self._waiting
+            if each.pack in (None, pack) and command in (None, each.command)
+        ][:most]
         for work in fitting:
             self._waiting.remove(work)
             work.pack, work.is_pending, work.is_lost = pack, True, False
@@ -132,13 +145,17 @@ class ActionQueue:
             if len(work.leases) < work.attempts:
                 self.offer(work)
             else:
-                self.results[work.id] = Event(FATAL, {"reason": "lost", "actionId": work.id, "attempts": len(work.leases)})
+                self.results[work.id] = Event(
+                    FATAL, {"reason": "lost", "actionId": work.id, "attempts": len(work.leases)}
+                )
 
     def _until_lost(self) -> list[float]:
         return [work.expires_at - self._clock.monotonic() for work in self._leased()]
 
     def _leased(self) -> list[QueuedAction]:
-        return [work for work in self._work.values() if work.is_pending and work.timeout is not None]
+        return [
+            work for work in self._work.values() if work.is_pending and work.timeout is not None
+        ]
 
     def _find(self, action_id: str, pack: str) -> QueuedAction:
         self._expire()
@@ -157,7 +174,10 @@ class ActionQueue:
             raise ConflictError(message)
 
     async def _hear(self, within: float) -> None:
-        waiting = {asyncio.ensure_future(self._news.wait()), asyncio.ensure_future(self._clock.sleep(within))}
+        waiting = {
+            asyncio.ensure_future(self._news.wait()),
+            asyncio.ensure_future(self._clock.sleep(within)),
+        }
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -5,8 +5,8 @@ empty fields left out. The first is its hash, the SHA-256 of the bytes of the se
 Each entry names the hash of the one before it, so that an entry cannot be changed, removed,
 inserted or moved without a mismatch in the next one.
 
-The log is bounded: its oldest entries are removed. An `AuditBase` then takes their place, and an entry of
-the kind `log` records the base, so that a base that no server has written is detected.
+The log is bounded: its oldest entries are removed. An `AuditBase` then takes their place, and an
+entry of the kind `log` records the base, so that a base that no server has written is detected.
 """
 
 import re
@@ -47,7 +47,9 @@ ResourceKind = Literal["flow", "datastore", "pack", "token", "hook", "action", "
 ResourceKey = tuple[ResourceKind, str]
 """The key of a changed resource: its kind and its name."""
 
-ActionName = Literal["created", "updated", "removed", "revoked", "rotated", "resolved", "failed", "found", "trimmed"]
+ActionName = Literal[
+    "created", "updated", "removed", "revoked", "rotated", "resolved", "failed", "found", "trimmed"
+]
 
 
 class AuditRecord(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -121,7 +123,12 @@ class ResourceState(AuditRecord, frozen=True, kw_only=True):
     def of_secret(cls, content_type: str, encrypted: bytes, description: str) -> Self:
         """Return the state of a secret, which reveals nothing about its value."""
         digest = sha256(encrypted).hexdigest()
-        return cls(content_type=bounded(content_type), sha256=digest, is_secret=True, description=bounded(description))
+        return cls(
+            content_type=bounded(content_type),
+            sha256=digest,
+            is_secret=True,
+            description=bounded(description),
+        )
 
 
 def _text(value: bytes, *, is_cut: bool) -> str | None:
@@ -137,7 +144,11 @@ def bounded(text: str) -> str:
 
     Different long texts give different results.
     """
-    return text if len(text) <= MAX_WORD_LENGTH else f"{text[:MAX_WORD_LENGTH]}… (SHA-256 {sha256(text.encode()).hexdigest()})"
+    return (
+        text
+        if len(text) <= MAX_WORD_LENGTH
+        else f"{text[:MAX_WORD_LENGTH]}… (SHA-256 {sha256(text.encode()).hexdigest()})"
+    )
 
 
 UNREADABLE = ResourceState.of("application/json", b"null")
@@ -181,7 +192,7 @@ def resource_key(kind: ResourceKind, name: str) -> ResourceKey:
 
 
 class LastState(NamedTuple):
-    """The last state of a resource in removed entries: the entry's number, and the state's digest."""
+    """The last state of a resource in removed entries: the entry's number, the state's digest."""
 
     seq: int
     digest: str
@@ -233,7 +244,9 @@ def seal_entry(change: AuditEntry) -> tuple[AuditEntry, Note]:
     """Return the entry with its hash, and its stored form."""
     text = _encode(replace(change, hash=""))
     digest = sha256(text).hexdigest()
-    return replace(change, hash=digest), Note(KIND, key_of(change.seq), f"{digest}\n".encode() + text)
+    return replace(change, hash=digest), Note(
+        KIND, key_of(change.seq), f"{digest}\n".encode() + text
+    )
 
 
 def digest_of(state: ResourceState) -> str:
@@ -290,7 +303,9 @@ class AuditBase(Struct, frozen=True, kw_only=True):
         """The base as the state of an entry: in words, with the hash of the stored form."""
         value = self.note.value
         text = f"changes 1 to {self.seq} were removed; the last of them was {self.seq}:{self.hash}"
-        return ResourceState(content_type="text/plain", sha256=sha256(value).hexdigest(), size=len(value), text=text)
+        return ResourceState(
+            content_type="text/plain", sha256=sha256(value).hexdigest(), size=len(value), text=text
+        )
 
 
 _decode_base = msgspec.json.Decoder(AuditBase).decode
@@ -319,7 +334,7 @@ def open_entry(note: Note) -> AuditEntry:
         raise ValueError(str(error)) from error
 
 
-# ------------------------------------------------------------------------------------------------------------ the chain
+# ---------------------------------------------------------------------------------------- the chain
 
 
 class ChainFault(NamedTuple):
@@ -369,20 +384,28 @@ class ChainVerifier:
         try:
             base = open_base(note)
         except ValueError as error:
-            self.fault = ChainFault(1, "modified", f"the note {note.key!r} about removed entries cannot be understood: {error}")
+            self.fault = ChainFault(
+                1,
+                "modified",
+                f"the note {note.key!r} about removed entries cannot be understood: {error}",
+            )
             return
         if base.seq >= self.seq:
             self.base, self.seq, self.hash = base, base.seq, base.hash
             noted = self._anchors.get(base.seq, base.hash)
             if noted != base.hash:
-                self.fault = ChainFault(base.seq, "modified", "its hash is another than the one that was expected")
+                self.fault = ChainFault(
+                    base.seq, "modified", "its hash is another than the one that was expected"
+                )
 
     def add(self, note: Note) -> None:
         """Take the next entry.
 
         Entries after a faulty one and entries being removed are not checked.
         """
-        if self.fault is not None or (KEY.fullmatch(note.key) and 0 < int(note.key) <= self.base.seq):
+        if self.fault is not None or (
+            KEY.fullmatch(note.key) and 0 < int(note.key) <= self.base.seq
+        ):
             return
         self.fault = self._fault_of(note)
         if self.fault is None:
@@ -402,22 +425,35 @@ class ChainVerifier:
         without an entry.
         """
         if self.fault is None and self.base.seq and self.base.state.sha256 not in self._bases:
-            detail = f"entries 1 to {self.base.seq} are missing, and no entry says that a server has removed them"
+            detail = (
+                f"entries 1 to {self.base.seq} are missing, and no entry says that a server has"
+                " removed them"
+            )
             self.fault = ChainFault(1, "removed", detail)
         newest = max(self._anchors, default=0)
         if self.fault is None and newest > self.seq:
             self.fault = ChainFault(
-                self.seq + 1, "removed", f"entry {newest} is known from elsewhere, but the last is {self.seq}"
+                self.seq + 1,
+                "removed",
+                f"entry {newest} is known from elsewhere, but the last is {self.seq}",
             )
         return self.fault
 
     def _fault_of(self, note: Note) -> ChainFault | None:
         here = self.seq + 1
         if KEY.fullmatch(note.key) is None or int(note.key) < here:
-            return ChainFault(here, "inserted", f"there is a note {note.key!r} among the entries, which no server has written")
+            return ChainFault(
+                here,
+                "inserted",
+                f"there is a note {note.key!r} among the entries, which no server has written",
+            )
         if int(note.key) > here:
             last = int(note.key) - 1
-            return ChainFault(here, "removed", f"{'it is' if last == here else f'entries {here} to {last} are'} missing")
+            return ChainFault(
+                here,
+                "removed",
+                f"{'it is' if last == here else f'entries {here} to {last} are'} missing",
+            )
         digest, _, text = note.value.partition(b"\n")
         if sha256(text).hexdigest().encode() != digest:
             return ChainFault(here, "modified", "its hash is not that of what it says")
@@ -433,7 +469,13 @@ class ChainVerifier:
         if change.previous != self.hash:
             if here == 1:
                 return ChainFault(here, "inserted", "it follows another entry, which is not there")
-            return ChainFault(here - 1, "modified", f"it is whole, but not the one that entry {here} was written after")
+            return ChainFault(
+                here - 1,
+                "modified",
+                f"it is whole, but not the one that entry {here} was written after",
+            )
         if self._anchors.get(here, change.hash) != change.hash:
-            return ChainFault(here, "modified", "its hash is another than the one that was expected")
+            return ChainFault(
+                here, "modified", "its hash is another than the one that was expected"
+            )
         return None

@@ -121,7 +121,7 @@ class AuditLog:
         self._pending: list[AuditEntry] = []
         self._reconcile_at: datetime | None = None
 
-    # ------------------------------------------------------------------------------------------------------------ writing
+    # -------------------------------------------------------------------------------------- writing
 
     @asynccontextmanager
     async def exclusive(self) -> AsyncIterator[None]:
@@ -148,7 +148,9 @@ class AuditLog:
             yield
             return
         await self._write_pending()
-        change = await self._append(self._change(by, thing, action or _action(before, after), before, after))
+        change = await self._append(
+            self._change(by, thing, action or _action(before, after), before, after)
+        )
         try:
             yield
         except OutcomeUnknownError:  # the next check compares the entry with the state at that time
@@ -160,7 +162,12 @@ class AuditLog:
         await self._reconcile(change)
 
     def _change(
-        self, by: Author, thing: ResourceKey, action: ActionName, before: ResourceState | None, after: ResourceState | None
+        self,
+        by: Author,
+        thing: ResourceKey,
+        action: ActionName,
+        before: ResourceState | None,
+        after: ResourceState | None,
     ) -> AuditEntry:
         kind, name = thing
         return AuditEntry(
@@ -210,15 +217,23 @@ class AuditLog:
         for note in await self._store.list_notes(BASE, limit=PAGE_SIZE, backwards=True):
             try:
                 return open_base(note)
-            except ValueError:  # with an older base, or none, nothing is removed: the first entry does not follow it
-                LOGGER.warning("The base %r of the audit log is damaged; check it with `flyte audit verify`", note.key)
+            # With an older base, or none, nothing is removed: the first entry does not follow it.
+            except ValueError:
+                LOGGER.warning(
+                    "The base %r of the audit log is damaged; check it with `flyte audit verify`",
+                    note.key,
+                )
         return AuditBase()
 
     async def has_entry_of(self, base: AuditBase) -> bool:
         """Return whether an entry says that the base has taken the place of others."""
         after = None
-        while notes := await self._store.list_notes(KIND, after=after, limit=PAGE_SIZE, backwards=True):
-            if any(change.resource == TRIMMED and change.after == base.state for change in _read(notes)):
+        while notes := await self._store.list_notes(
+            KIND, after=after, limit=PAGE_SIZE, backwards=True
+        ):
+            if any(
+                change.resource == TRIMMED and change.after == base.state for change in _read(notes)
+            ):
                 return True
             after = notes[-1].key
             if after <= key_of(base.seq):
@@ -242,17 +257,23 @@ class AuditLog:
     async def _newest(self) -> LogHead:
         for note in await self._store.list_notes(KIND, limit=PAGE_SIZE, backwards=True):
             if KEY.fullmatch(note.key):  # otherwise the note was not written by a server
-                return LogHead(int(note.key), note.value.partition(b"\n")[0].decode(errors="replace"))
+                return LogHead(
+                    int(note.key), note.value.partition(b"\n")[0].decode(errors="replace")
+                )
         return LogHead(0, NOTHING)
 
     async def _record_failure(self, change: AuditEntry) -> None:
         """Record that a change was not made, now or as soon as the store can be written again."""
-        failed = replace(change, action="failed", before=None, after=change.before, about=change.seq)
+        failed = replace(
+            change, action="failed", before=None, after=change.before, about=change.seq
+        )
         self._pending.append(replace(failed, time=format_timestamp(self._clock())))
         try:
             await self._write_pending()
         except FlyteError:
-            LOGGER.warning("Change %s was not made; recording that as soon as the store can be", change.head)
+            LOGGER.warning(
+                "Change %s was not made; recording that as soon as the store can be", change.head
+            )
         else:
             await self._reconcile(change)
 
@@ -261,7 +282,7 @@ class AuditLog:
             await self._append(self._pending[0])
             del self._pending[0]
 
-    # ----------------------------------------------------------------------------------------------------- reconciliation
+    # ------------------------------------------------------------------------------- reconciliation
 
     async def start(self) -> None:
         """Record the states that differ from the newest entries.
@@ -280,7 +301,11 @@ class AuditLog:
         """Write postponed entries, and regularly record changes that a dead server did not make."""
         async with self.exclusive():
             await self._write_pending()
-            if self._store.is_shared and self._reconcile_at is not None and self._clock() >= self._reconcile_at:
+            if (
+                self._store.is_shared
+                and self._reconcile_at is not None
+                and self._clock() >= self._reconcile_at
+            ):
                 await self.start()
 
     async def _record_differences(self) -> None:
@@ -297,15 +322,26 @@ class AuditLog:
                 for thing, change in recorded.items()
                 if change.kind not in STATELESS and not self._is_under_way(change)
             }
-            recorded = {thing: change for thing, change in recorded.items() if not self._is_unreadable(thing)}
+            recorded = {
+                thing: change
+                for thing, change in recorded.items()
+                if not self._is_unreadable(thing)
+            }
             states = {thing: state for thing, state in states.items() if thing in recorded}
         for thing, entry, state, _ in compare_states(recorded, states):
             if entry is not None:
-                LOGGER.warning("The %s %r does not match change %s, its last audit entry", *thing, entry.head)
-            await self._put(self._change(SERVER, thing, "found", None if entry is None else entry.after, state))
+                LOGGER.warning(
+                    "The %s %r does not match change %s, its last audit entry", *thing, entry.head
+                )
+            await self._put(
+                self._change(SERVER, thing, "found", None if entry is None else entry.after, state)
+            )
 
     def _is_under_way(self, change: AuditEntry) -> bool:
-        return self._store.is_shared and self._clock() < datetime.fromisoformat(change.time) + SETTLING_TIME
+        return (
+            self._store.is_shared
+            and self._clock() < datetime.fromisoformat(change.time) + SETTLING_TIME
+        )
 
     async def _reconcile(self, change: AuditEntry) -> None:
         """Reconcile the last entry with the state if another server changed it at the same time."""
@@ -315,7 +351,9 @@ class AuditLog:
             await self._compare(change)
         except FlyteError as error:
             LOGGER.warning(
-                "Whether another server has changed the %s %r as well cannot be seen: %s", *change.resource, error.message
+                "Whether another server has changed the %s %r as well cannot be seen: %s",
+                *change.resource,
+                error.message,
             )
 
     async def _compare(self, change: AuditEntry) -> None:
@@ -330,9 +368,11 @@ class AuditLog:
             state = self._states().get(change.resource)
             if state == last.after:
                 return
-            last = await self._append(self._change(SERVER, change.resource, "found", last.after, state))
+            last = await self._append(
+                self._change(SERVER, change.resource, "found", last.after, state)
+            )
 
-    # ------------------------------------------------------------------------------------------------------------ reading
+    # -------------------------------------------------------------------------------------- reading
 
     async def find(self, which: AuditFilter, start: int, limit: int) -> Page[AuditEntry]:
         """Return entries, newest first.
@@ -342,7 +382,9 @@ class AuditLog:
         found: list[AuditEntry] = []
         length, after = 0, None
         first = key_of((await self.base()).seq + 1)
-        while notes := await self._store.list_notes(KIND, after=after, limit=PAGE_SIZE, backwards=True):
+        while notes := await self._store.list_notes(
+            KIND, after=after, limit=PAGE_SIZE, backwards=True
+        ):
             for note in notes:
                 if note.key < first:  # it is being removed
                     return Page(found)
@@ -363,7 +405,9 @@ class AuditLog:
         """Return an entry; raise `NotFoundError`."""
         base = await self.base()
         if 0 < seq <= base.seq:
-            raise NotFoundError(f"Change {seq} was removed, as all up to {base.seq} were: see FLYTE_MAX_CHANGE_LOG.")
+            raise NotFoundError(
+                f"Change {seq} was removed, as all up to {base.seq} were: see FLYTE_MAX_CHANGE_LOG."
+            )
         before = key_of(seq - 1) if seq > 0 else ""
         for change in _read(await self._store.list_notes(KIND, after=before, limit=1)):
             if change.seq == seq:
@@ -387,5 +431,8 @@ def _read(notes: Iterable[Note]) -> list[AuditEntry]:
         try:
             changes.append(open_entry(note))
         except ValueError:
-            LOGGER.warning("Entry %r of the audit log cannot be read; check it with `flyte audit verify`", note.key)
+            LOGGER.warning(
+                "Entry %r of the audit log cannot be read; check it with `flyte audit verify`",
+                note.key,
+            )
     return changes

@@ -22,7 +22,15 @@ from flyteops.service.token import TOKEN, Token
 from flyteops.service.vault import KIND as SECRET
 from flyteops.service.vault import EncryptedSecret
 from flyteops.storage.base import Store
-from flyteops.storage.record import Stored, StoredEvent, StoredFlow, StoredItem, StoredNote, StoredPack, StoredVersion
+from flyteops.storage.record import (
+    Stored,
+    StoredEvent,
+    StoredFlow,
+    StoredItem,
+    StoredNote,
+    StoredPack,
+    StoredVersion,
+)
 
 JSON = "application/json"
 
@@ -57,10 +65,18 @@ def action_state(action: Action) -> ResourceState:
     return ResourceState.of(JSON, _encode(said))
 
 
-def resolution_state(resolution: Resolution, event: str | None, payload: bytes | None) -> ResourceState:
+def resolution_state(
+    resolution: Resolution, event: str | None, payload: bytes | None
+) -> ResourceState:
     """Return the state of an action that a person resolved."""
-    given = {"resolution": resolution, "event": event, "payload": None if payload is None else msgspec.Raw(payload)}
-    return ResourceState.of(JSON, _encode({name: value for name, value in given.items() if value is not None}))
+    given = {
+        "resolution": resolution,
+        "event": event,
+        "payload": None if payload is None else msgspec.Raw(payload),
+    }
+    return ResourceState.of(
+        JSON, _encode({name: value for name, value in given.items() if value is not None})
+    )
 
 
 def _of_note(note: Note, kind: type[EncryptedSecret | Token | Hook]) -> ResourceState:

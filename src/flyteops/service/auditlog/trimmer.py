@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING
 
 from flyteops.background import BackgroundLoop
 from flyteops.errors import StoreError
-from flyteops.service.auditlog.entry import BASE, KEY, KIND, AuditBase, AuditEntry, ChainVerifier, key_of, open_entry
+from flyteops.service.auditlog.entry import (
+    BASE,
+    KEY,
+    KIND,
+    AuditBase,
+    AuditEntry,
+    ChainVerifier,
+    key_of,
+    open_entry,
+)
 from flyteops.service.auditlog.log import PAGE_SIZE, AuditLog
 from flyteops.storage.base import Store
 
@@ -28,7 +37,9 @@ class AuditLogTrimmer:
     `excess` is the number of bytes above the bound.
     """
 
-    def __init__(self, store: Store, changes: AuditLog, loop: Callable[[str, logging.Logger], BackgroundLoop]) -> None:
+    def __init__(
+        self, store: Store, changes: AuditLog, loop: Callable[[str, logging.Logger], BackgroundLoop]
+    ) -> None:
         self.excess = 0
         self._store = store
         self._changes = changes
@@ -69,7 +80,8 @@ class AuditLogTrimmer:
     async def _is_trusted(self, base: AuditBase) -> bool:
         """Return whether an entry says that a server has written the base; report it if none does.
 
-        With another one nothing is removed: the next base, which an entry of ours would vouch for, would hide what is missing.
+        With another one nothing is removed: the next base, which an entry of ours would vouch for,
+        would hide what is missing.
         """
         if base == self._trusted:
             return True
@@ -77,8 +89,8 @@ class AuditLogTrimmer:
         if not await self._changes.has_entry_of(base):
             loop.failed(
                 StoreError(
-                    f"No entry of the audit log records that those up to {base.seq} were removed. All entries stay for"
-                    " `flyte audit verify`."
+                    f"No entry of the audit log records that those up to {base.seq} were removed."
+                    " All entries stay for `flyte audit verify`."
                 )
             )
             return False
@@ -123,7 +135,12 @@ class AuditLogTrimmer:
             for note in page:
                 chain.add(note)
                 if chain.fault is not None:
-                    loop.failed(StoreError(f"{chain.fault}. It stays for `flyte audit verify`, with all entries behind it."))
+                    loop.failed(
+                        StoreError(
+                            f"{chain.fault}. It stays for `flyte audit verify`, with all entries"
+                            " behind it."
+                        )
+                    )
                     return entries, length
                 entries.append(open_entry(note))
                 length += len(note.value)
@@ -137,6 +154,8 @@ class AuditLogTrimmer:
         if base.seq == self._cleared:
             return
         for kind, last in ((KIND, base.seq), (BASE, base.seq - 1)):
-            while await self._store.delete_notes(kind, until=key_of(max(last, 0)), limit=STEP) == STEP:
+            while (
+                await self._store.delete_notes(kind, until=key_of(max(last, 0)), limit=STEP) == STEP
+            ):
                 pass
         self._cleared = base.seq

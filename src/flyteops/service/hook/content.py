@@ -11,7 +11,19 @@ from flyteops.errors import InputError
 from flyteops.model import JsonValue
 from flyteops.service.hook.signing import HookRequest
 
-CHARSETS = frozenset(["utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin1", "iso-8859-15", "windows-1252", "utf-16"])
+CHARSETS = frozenset(
+    [
+        "utf-8",
+        "utf8",
+        "us-ascii",
+        "ascii",
+        "iso-8859-1",
+        "latin1",
+        "iso-8859-15",
+        "windows-1252",
+        "utf-16",
+    ]
+)
 """The charsets allowed for text.
 
 Others are rare, and some codecs known to Python are not charsets.
@@ -37,10 +49,15 @@ FORM = "application/x-www-form-urlencoded"
 
 MOST_FIELDS = 1000
 
-WANTED = re.compile(r"user-agent|content-type|idempotency-key|request-id|(x|webhook|ce|linear|sentry|shopify)-.+")
+WANTED = re.compile(
+    r"user-agent|content-type|idempotency-key|request-id|(x|webhook|ce|linear|sentry|shopify)-.+"
+)
 """The headers that events have."""
 
-SECRET = re.compile(r"authori[sz]ation|cookie|token|secret|signature|passw|credential|hmac|api-?key|-key$|auth(?!or)")
+SECRET = re.compile(
+    r"authori[sz]ation|cookie|token|secret|signature|passw|credential|hmac|api-?key|-key$|"
+    r"auth(?!or)"
+)
 """Headers whose values are never shown, from any vendor: secrets by any name.
 
 `idempotency-key` is not one of them.
@@ -72,7 +89,10 @@ def read_content(request: HookRequest) -> Content:
     if is_xml or media_type.startswith("text/"):
         text = _text(request.body, {**(_xml_charset(request.body) if is_xml else {}), **parameters})
         return Content(media_type, text, msgspec.Raw(msgspec.json.encode(text)))
-    raise InputError(f"The content type {media_type!r} is not supported; send JSON, lines of JSON, {FORM}, XML or text.")
+    raise InputError(
+        f"The content type {media_type!r} is not supported; send JSON, lines of JSON, {FORM}, XML"
+        " or text."
+    )
 
 
 def _xml_charset(body: bytes) -> Mapping[str, str]:
@@ -102,7 +122,9 @@ def _json_lines(media_type: str, text: bytes) -> Content:
 def _media_type(header: str) -> tuple[str, Mapping[str, str]]:
     media_type, *parts = header.split(";")
     pairs = [part.partition("=") for part in parts]
-    return media_type.strip().lower(), {name.strip().lower(): value.strip().strip('"') for name, _, value in pairs}
+    return media_type.strip().lower(), {
+        name.strip().lower(): value.strip().strip('"') for name, _, value in pairs
+    }
 
 
 def _text(body: bytes, parameters: Mapping[str, str]) -> str:
@@ -110,7 +132,11 @@ def _text(body: bytes, parameters: Mapping[str, str]) -> str:
     if charset not in CHARSETS:
         raise InputError(f"The charset {charset!r} is not supported.")
     try:
-        return body.removeprefix(BOM).decode(charset) if charset.startswith("utf") else body.decode(charset)
+        return (
+            body.removeprefix(BOM).decode(charset)
+            if charset.startswith("utf")
+            else body.decode(charset)
+        )
     except UnicodeDecodeError as error:
         raise InputError(f"The body is not text in {charset}.") from error
 
@@ -151,7 +177,9 @@ def collect_fields(text: str) -> dict[str, JsonValue]:
     try:
         pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=MOST_FIELDS)
     except ValueError as error:
-        raise InputError(f"The form or query is not UTF-8 text, or has more than {MOST_FIELDS} fields.") from error
+        raise InputError(
+            f"The form or query is not UTF-8 text, or has more than {MOST_FIELDS} fields."
+        ) from error
     fields: dict[str, JsonValue] = {}
     for name, value in pairs:
         fields[name] = value if name not in fields else [*_list(fields[name]), value]

@@ -35,7 +35,9 @@ MAX_SECRETS = 10
 FIELD = re.compile(r"[^.\x00-\x1f]{1,100}(\.[^.\x00-\x1f]{1,100}){0,9}")
 """The path of a field in a JSON body: names with dots between them."""
 
-FIRST_SETTINGS = frozenset(["scheme", "header", "prefix", "algorithm", "encoding", "timestamp_header", "username"])
+FIRST_SETTINGS = frozenset(
+    ["scheme", "header", "prefix", "algorithm", "encoding", "timestamp_header", "username"]
+)
 DEFAULTS = Signing(scheme="none")
 
 
@@ -88,7 +90,11 @@ class Hook(Struct, frozen=True, kw_only=True, omit_defaults=True):
             "vendor": self.vendor,
             "description": self.description,
             "secrets": [each.fingerprint for each in self.secrets],
-            **{name: value for name in SETTINGS if (value := getattr(self.signing, name)) and not self._is_left_out(name)},
+            **{
+                name: value
+                for name in SETTINGS
+                if (value := getattr(self.signing, name)) and not self._is_left_out(name)
+            },
             "window": format_duration(self.signing.window),
         }
         return ResourceState.of("application/json", encode(known, order="deterministic"))
@@ -139,7 +145,9 @@ class HookSpec(Struct, frozen=True, kw_only=True):
         kept: dict[str, Any] = {"vendor": known.vendor, "description": known.description}
         if self.scheme in (None, known.signing.scheme):
             kept |= {name: getattr(known.signing, name) for name in Signing.__struct_fields__}
-        return replace(self, **{name: value for name, value in kept.items() if getattr(self, name) is None})
+        return replace(
+            self, **{name: value for name, value in kept.items() if getattr(self, name) is None}
+        )
 
     def hook(self, now: datetime) -> Hook:
         """Return the hook, yet without a secret; raise `InputError` with every fault."""
@@ -162,12 +170,18 @@ class HookSpec(Struct, frozen=True, kw_only=True):
         usual = VENDORS[self._vendor_name].signing
         if self.scheme not in (None, usual.scheme):
             usual = Signing(scheme=self.scheme)
-        given = {name: getattr(self, name) for name in Signing.__struct_fields__ if name != "scheme"}
+        given = {
+            name: getattr(self, name) for name in Signing.__struct_fields__ if name != "scheme"
+        }
         return replace(usual, **{name: value for name, value in given.items() if value is not None})
 
     def _faults(self) -> Iterable[Problem]:
         if NAME.fullmatch(self.name) is None or self.name == FATAL:
-            yield Problem("name", f"must be letters, digits, '-' and '_', a letter first, 63 at most, and not {FATAL}")
+            yield Problem(
+                "name",
+                "must be letters, digits, '-' and '_', a letter first, 63 at most, and not"
+                f" {FATAL}",
+            )
         if len(self.description or "") > MAX_TEXT_LENGTH:
             yield Problem("description", f"must have at most {MAX_TEXT_LENGTH} characters")
         vendor = VENDORS.get(self._vendor_name)
@@ -186,7 +200,10 @@ class HookSpec(Struct, frozen=True, kw_only=True):
 def _signing_faults(signing: Signing) -> Iterable[Problem]:
     needs_header = signing.scheme in ("hmac", "header")
     if bool(signing.header) is not needs_header:
-        yield Problem("header", "is required" if needs_header else f"does not apply to the scheme {signing.scheme}")
+        yield Problem(
+            "header",
+            "is required" if needs_header else f"does not apply to the scheme {signing.scheme}",
+        )
     for path, name in (
         ("header", signing.header),
         ("timestampHeader", signing.timestamp_header),
@@ -194,11 +211,16 @@ def _signing_faults(signing: Signing) -> Iterable[Problem]:
     ):
         if name and HEADER.fullmatch(name) is None:
             yield Problem(path, "must be the name of a header")
-    for path, field in (("timestampField", signing.timestamp_field), ("deliveryField", signing.delivery_field)):
+    for path, field in (
+        ("timestampField", signing.timestamp_field),
+        ("deliveryField", signing.delivery_field),
+    ):
         if field and FIELD.fullmatch(field) is None:
             yield Problem(path, "must be the path of a field in a JSON body, such as event.id")
     if not timedelta(0) < signing.window <= MAX_WINDOW:
-        yield Problem("window", f"must be more than 0 and at most {format_duration(MAX_WINDOW)} at most")
+        yield Problem(
+            "window", f"must be more than 0 and at most {format_duration(MAX_WINDOW)} at most"
+        )
     if not 1 <= signing.secret_limit <= MAX_SECRETS:
         yield Problem("secretLimit", f"must be 1 to {MAX_SECRETS}")
     yield from _useless_settings(signing)
@@ -209,7 +231,14 @@ def _signing_faults(signing: Signing) -> Iterable[Problem]:
 
 def _useless_settings(signing: Signing) -> Iterable[Problem]:
     if signing.scheme != "hmac":
-        for name in ("timestamp_header", "signed", "timestamp_prefix", "timestamp_field", "timestamp_format", "secret_encoding"):
+        for name in (
+            "timestamp_header",
+            "signed",
+            "timestamp_prefix",
+            "timestamp_field",
+            "timestamp_format",
+            "secret_encoding",
+        ):
             if getattr(signing, name) != getattr(DEFAULTS, name):
                 yield Problem(_camel(name), f"does not apply to the scheme {signing.scheme}")
     elif signing.timestamp_prefix and not signing.timestamp_header:
@@ -219,7 +248,10 @@ def _useless_settings(signing: Signing) -> Iterable[Problem]:
     if signing.scheme == "standard":
         for name in ("delivery_header", "delivery_field"):
             if getattr(signing, name):
-                yield Problem(_camel(name), "does not apply to the scheme standard, whose webhook-id is signed")
+                yield Problem(
+                    _camel(name),
+                    "does not apply to the scheme standard, whose webhook-id is signed",
+                )
 
 
 def _camel(name: str) -> str:
@@ -231,7 +263,9 @@ def _word_faults(signing: Signing) -> Iterable[Problem]:
     for name in ("prefix", "username", "signed", "timestamp_prefix"):
         text = getattr(signing, name)
         if not (text.isascii() and text.isprintable()) or len(text) > MAX_TEXT_LENGTH:
-            yield Problem(_camel(name), f"must be printable ASCII characters, {MAX_TEXT_LENGTH} at most")
+            yield Problem(
+                _camel(name), f"must be printable ASCII characters, {MAX_TEXT_LENGTH} at most"
+            )
     for name in ("algorithm", "encoding", "timestamp_format", "secret_encoding"):
         known = get_args(Signing.__annotations__[name])
         if getattr(signing, name) not in known:
@@ -242,11 +276,20 @@ def secret_faults(signing: Signing, secret: str) -> Iterable[Problem]:
     """Yield the faults of a given secret."""
     if signing.scheme == "none":
         yield Problem("secret", "does not apply to the scheme none")
-    elif not MIN_SECRET_LENGTH <= len(secret) <= MAX_SECRET_LENGTH or not (secret.isascii() and secret.isprintable()):
-        yield Problem("secret", f"must be {MIN_SECRET_LENGTH} to {MAX_SECRET_LENGTH} printable ASCII characters")
+    elif not MIN_SECRET_LENGTH <= len(secret) <= MAX_SECRET_LENGTH or not (
+        secret.isascii() and secret.isprintable()
+    ):
+        yield Problem(
+            "secret",
+            f"must be {MIN_SECRET_LENGTH} to {MAX_SECRET_LENGTH} printable ASCII characters",
+        )
     elif secret.strip() != secret:
         yield Problem("secret", "must not begin or end with a space")
-    elif signing.scheme in ("standard", "gitlab") and secret.startswith(STANDARD_PREFIX) and standard_key(secret) is None:
+    elif (
+        signing.scheme in ("standard", "gitlab")
+        and secret.startswith(STANDARD_PREFIX)
+        and standard_key(secret) is None
+    ):
         yield Problem("secret", f"begins with {STANDARD_PREFIX}, but what follows is not base64")
     elif key_bytes(secret, signing.secret_encoding) is None:
         yield Problem("secret", f"is not written in {signing.secret_encoding}")

@@ -27,7 +27,10 @@ from flyteops.timeformat import format_timestamp
 
 LOGGER = logging.getLogger("flyte.hooks")
 
-REFUSED = "The call was not accepted: the hook does not exist or rejected the credentials. Operators see why on the page /hooks."
+REFUSED = (
+    "The call was not accepted: the hook does not exist or rejected the credentials. Operators see"
+    " why on the page /hooks."
+)
 """The answer to every refused caller, so that it does not reveal which hooks exist."""
 
 NOBODY = Signing(scheme="hmac", header="X-Signature-256")
@@ -59,7 +62,13 @@ FindEvent = Callable[[str], Awaitable[EventRecord]]
 class HookReceiver:
     """Receives calls."""
 
-    def __init__(self, hooks: HookRegistry, accept: Accept, clock: Callable[[], datetime], find_event: FindEvent) -> None:
+    def __init__(
+        self,
+        hooks: HookRegistry,
+        accept: Accept,
+        clock: Callable[[], datetime],
+        find_event: FindEvent,
+    ) -> None:
         self._find_event = find_event
         self._hooks = hooks
         self._accept = accept
@@ -75,8 +84,12 @@ class HookReceiver:
         now = self._clock()
         if hook is None:
             # As much work as for a hook, so that the duration does not reveal whether it exists.
-            verify(NOBODY, [name], HookRequest({"x-signature-256": "0" * 64}, b"", request.body), now)
-            LOGGER.info("A call from %s was refused: there is no hook %r", peer, name[:MAX_NUMBER_LENGTH])
+            verify(
+                NOBODY, [name], HookRequest({"x-signature-256": "0" * 64}, b"", request.body), now
+            )
+            LOGGER.info(
+                "A call from %s was refused: there is no hook %r", peer, name[:MAX_NUMBER_LENGTH]
+            )
             raise UnauthorizedError(REFUSED)
         note = record_of_call(request, hook.secret_headers, peer, now)
         verification = self._verification(hook, request, now)
@@ -107,26 +120,36 @@ class HookReceiver:
         hook = self._hooks.find(name)
         if hook is None or hook.signing.scheme == "none":
             return False
-        return isinstance(verify(hook.signing, self._hooks.secrets_of(hook), request, self._clock()), Proof)
+        return isinstance(
+            verify(hook.signing, self._hooks.secrets_of(hook), request, self._clock()), Proof
+        )
 
     def reject(self, name: str, request: HookRequest, peer: str, error: FlyteError) -> None:
         """Record a call that could not even be received."""
         hook = self._hooks.find(name)
         if hook is not None:
             note = record_of_call(request, hook.secret_headers, peer, self._clock())
-            self._refuse(hook, note("refused", code=error.code, reason=error.message, is_whole=False))
+            self._refuse(
+                hook, note("refused", code=error.code, reason=error.message, is_whole=False)
+            )
 
     def _refuse(self, hook: Hook, call: HookCall) -> None:
-        LOGGER.info("A call of the hook %r from %s was refused: %s", hook.name, call.peer, call.reason)
+        LOGGER.info(
+            "A call of the hook %r from %s was refused: %s", hook.name, call.peer, call.reason
+        )
         self._hooks.calls.add(hook.name, call)
 
-    def _verification(self, hook: Hook, request: HookRequest, now: datetime) -> Callable[[], VerifiedCall | Rejection]:
+    def _verification(
+        self, hook: Hook, request: HookRequest, now: datetime
+    ) -> Callable[[], VerifiedCall | Rejection]:
         known = self._hooks.secrets_of(hook)
 
         def verify_and_read() -> VerifiedCall | Rejection:
             if not known and hook.secrets:
                 return Rejection(
-                    "no-secret", "no key of this server decrypts the secret of the hook; rotate the secret, or configure the key"
+                    "no-secret",
+                    "no key of this server decrypts the secret of the hook; rotate the secret, or"
+                    " configure the key",
                 )
             return verify_call(hook, known, request, now)
 
@@ -145,15 +168,21 @@ class HookReceiver:
         try:
             event = (await self._find_event(event_id)).event
         except NotFoundError as error:
-            raise NotFoundError(f"There is no event {event_id!r} any more, so the call cannot be sent again.") from error
+            raise NotFoundError(
+                f"There is no event {event_id!r} any more, so the call cannot be sent again."
+            ) from error
         if event.pack.name != PACK or event.name != name:
             raise NotFoundError(f"The event {event_id!r} is not from a call of the hook {name!r}.")
         try:
             payload = msgspec.json.decode(event.payload, type=dict[str, msgspec.Raw])
         except msgspec.MsgspecError as error:  # a client sent it in the name of the pack
-            raise NotFoundError(f"The event {event_id!r} is not from a call of the hook {name!r}.") from error
+            raise NotFoundError(
+                f"The event {event_id!r} is not from a call of the hook {name!r}."
+            ) from error
         again = payload | {"resentFrom": msgspec.Raw(msgspec.json.encode(event_id))}
-        sent_id, _ = await self._accept_call(VerifiedCall(NewEvent(name, msgspec.json.encode(again)), None))
+        sent_id, _ = await self._accept_call(
+            VerifiedCall(NewEvent(name, msgspec.json.encode(again)), None)
+        )
         call = _resent_call(payload, event_id, sent_id, self._clock())
         self._hooks.calls.add(name, call)
         return call
@@ -165,18 +194,28 @@ class HookReceiver:
         """
         hook = self._hooks.get(name)
         number = uuid4()
-        headers = {"Content-Type": content_type, "User-Agent": "flyte-hooks-test", **_test_headers(hook, event, number)}
+        headers = {
+            "Content-Type": content_type,
+            "User-Agent": "flyte-hooks-test",
+            **_test_headers(hook, event, number),
+        }
         known = self._hooks.secrets_of(hook)
         if known:
             headers |= sign(hook.signing, known[0], body, self._clock(), str(number))
-        request = HookRequest({header.lower(): value for header, value in headers.items()}, b"", body)
+        request = HookRequest(
+            {header.lower(): value for header, value in headers.items()}, b"", body
+        )
         try:
             return await self.receive(name, request, "flyte hooks test")
         except UnauthorizedError as error:
-            raise InputError("The hook rejected the call; its last calls show the reason.") from error
+            raise InputError(
+                "The hook rejected the call; its last calls show the reason."
+            ) from error
 
 
-def _resent_call(payload: Mapping[str, msgspec.Raw], event_id: str, sent_id: str, now: datetime) -> HookCall:
+def _resent_call(
+    payload: Mapping[str, msgspec.Raw], event_id: str, sent_id: str, now: datetime
+) -> HookCall:
     body = bytes(payload.get("body", b""))
     return HookCall(
         received_at=now,
@@ -204,7 +243,9 @@ def _test_headers(hook: Hook, event: str, number: UUID) -> dict[str, str]:
     return hook.caller.test_headers(event, number)
 
 
-def verify_call(hook: Hook, secrets: Sequence[str], request: HookRequest, now: datetime) -> VerifiedCall | Rejection:
+def verify_call(
+    hook: Hook, secrets: Sequence[str], request: HookRequest, now: datetime
+) -> VerifiedCall | Rejection:
     """Verify a call and read it.
 
     The signature may be of the compressed or of the decompressed body.
@@ -230,7 +271,9 @@ def verify_call(hook: Hook, secrets: Sequence[str], request: HookRequest, now: d
         return Rejection("unreadable", error.message)
 
 
-def read_call(hook: Hook, request: HookRequest, proof: Proof, now: datetime) -> VerifiedCall | Rejection:
+def read_call(
+    hook: Hook, request: HookRequest, proof: Proof, now: datetime
+) -> VerifiedCall | Rejection:
     """Return the content of a genuine call, or a refusal if its body is too old.
 
     Raise `InputError` if it cannot be read.
@@ -258,7 +301,9 @@ def read_call(hook: Hook, request: HookRequest, proof: Proof, now: datetime) -> 
     # that stays the same.
     identity = proof.identity or configured or proof.digest or number
     key = None if identity is None else _key(hook, identity)
-    return VerifiedCall(NewEvent(hook.name, msgspec.json.encode(payload)), key, hook.caller.challenge(content.value))
+    return VerifiedCall(
+        NewEvent(hook.name, msgspec.json.encode(payload)), key, hook.caller.challenge(content.value)
+    )
 
 
 def _configured_number(signing: Signing, request: HookRequest, body: JsonValue) -> str | None:

@@ -69,7 +69,9 @@ class HookCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 def shown_headers(request: HookRequest, secret_headers: Sequence[str]) -> dict[str, str]:
     """Return the headers of a call as shown to users."""
     return {
-        name[:MAX_HEADER_LENGTH]: MASK if is_secret(name, secret_headers) else value[:MAX_HEADER_LENGTH]
+        name[:MAX_HEADER_LENGTH]: MASK
+        if is_secret(name, secret_headers)
+        else value[:MAX_HEADER_LENGTH]
         for name, value in sorted(request.headers.items())[:MAX_HEADERS]
     }
 
@@ -96,7 +98,9 @@ class CallLog:
             (hook, group), calls = self._waiting.popitem()
             try:
                 while calls:
-                    await self._store.save_note(Note(CALL, _key(hook, calls[0]), msgspec.json.encode(calls[0])))
+                    await self._store.save_note(
+                        Note(CALL, _key(hook, calls[0]), msgspec.json.encode(calls[0]))
+                    )
                     calls.popleft()
             except UnavailableError:
                 for call in [*calls, *self._waiting.pop((hook, group), [])]:
@@ -126,7 +130,8 @@ class CallLog:
         found = []
         for group in ("accepted", "refused"):
             for note in await self._notes(hook, group, KEPT):
-                with suppress(ValueError, RecursionError):  # a call that cannot be read is left out; the others are shown
+                # A call that cannot be read is left out; the others are shown.
+                with suppress(ValueError, RecursionError):
                     found.append(msgspec.json.decode(note.value, type=HookCall))
         return sorted(found, key=lambda call: call.received_at, reverse=True)
 
@@ -144,10 +149,19 @@ def _key(hook: str, call: HookCall) -> str:
     return f"{hook}.{call.group}.{micros:018d}{secrets.randbelow(10**9):09d}"
 
 
-def record_of_call(request: HookRequest, secret_headers: Sequence[str], peer: str, at: datetime) -> Callable[..., HookCall]:
+def record_of_call(
+    request: HookRequest, secret_headers: Sequence[str], peer: str, at: datetime
+) -> Callable[..., HookCall]:
     """Return a function that records a call once its outcome is known."""
 
-    def note(outcome: Outcome, *, code: str = "", reason: str = "", event_id: str = "", is_whole: bool = True) -> HookCall:
+    def note(
+        outcome: Outcome,
+        *,
+        code: str = "",
+        reason: str = "",
+        event_id: str = "",
+        is_whole: bool = True,
+    ) -> HookCall:
         return HookCall(
             received_at=at,
             peer=peer,

@@ -13,7 +13,15 @@ from flyteops.errors import ConflictError, InputError, NotFoundError, Unavailabl
 from flyteops.model import EventDeclaration, JsonValue, Note, PackDeclaration
 from flyteops.service import aside
 from flyteops.service.aside import SetAsideEntries, SetAsideKey
-from flyteops.service.auditlog.entry import SERVER, UNREADABLE, ActionName, Author, ResourceKey, ResourceState, resource_key
+from flyteops.service.auditlog.entry import (
+    SERVER,
+    UNREADABLE,
+    ActionName,
+    Author,
+    ResourceKey,
+    ResourceState,
+    resource_key,
+)
 from flyteops.service.auditlog.log import AuditLog
 from flyteops.service.hook.hook import HOOK, Hook, HookSpec, StoredSecret, new_secret, secret_faults
 from flyteops.service.hook.record import CallLog
@@ -30,16 +38,36 @@ PACK = "Webhook"
 
 PAYLOAD_SCHEMA: JsonValue = {
     "type": "object",
-    "required": ["hook", "vendor", "event", "deliveryId", "receivedAt", "contentType", "headers", "query", "body"],
+    "required": [
+        "hook",
+        "vendor",
+        "event",
+        "deliveryId",
+        "receivedAt",
+        "contentType",
+        "headers",
+        "query",
+        "body",
+    ],
     "properties": {
         "hook": {"type": "string", "description": "the name of the hook"},
         "vendor": {"type": "string"},
         "event": {"type": ["string", "null"], "description": "what the vendor calls it"},
-        "deliveryId": {"type": ["string", "null"], "description": "the vendor's number of the call, the same if it is repeated"},
-        "resentFrom": {"type": "string", "description": "the event of the first time, if a person has sent the call again"},
+        "deliveryId": {
+            "type": ["string", "null"],
+            "description": "the vendor's number of the call, the same if it is repeated",
+        },
+        "resentFrom": {
+            "type": "string",
+            "description": "the event of the first time, if a person has sent the call again",
+        },
         "receivedAt": {"type": "string", "format": "date-time"},
         "contentType": {"type": "string"},
-        "headers": {"type": "object", "additionalProperties": {"type": "string"}, "description": "names in lower case"},
+        "headers": {
+            "type": "object",
+            "additionalProperties": {"type": "string"},
+            "description": "names in lower case",
+        },
         "query": {"type": "object"},
         "body": {"description": "the JSON, the fields of the form, or the text"},
     },
@@ -69,17 +97,29 @@ class HookRegistry:
         self._decrypted: dict[str, str] = {}
         self._is_loaded = False
 
-    # -------------------------------------------------------------------------------------------------------- the store
+    # ------------------------------------------------------------------------------------ the store
 
     async def refresh(self) -> None:
         """Load the hooks from the store."""
-        hooks = [hook for _, hook in self._aside.decode(await self._store.list_notes(HOOK), Hook, aside.HOOK)]
+        hooks = [
+            hook
+            for _, hook in self._aside.decode(await self._store.list_notes(HOOK), Hook, aside.HOOK)
+        ]
         kept = {each.text: each for hook in hooks for each in hook.secrets}
-        decrypted = {text: self._decrypted.get(text) or self._decrypt(each) for text, each in kept.items()}
+        decrypted = {
+            text: self._decrypted.get(text) or self._decrypt(each) for text, each in kept.items()
+        }
         self._decrypted = {text: secret for text, secret in decrypted.items() if secret is not None}
         for hook in hooks:
-            if not all(each.text in self._decrypted for each in hook.secrets) and self._hooks.get(hook.name) != hook:
-                LOGGER.warning("A secret of the hook %r cannot be decrypted with the keys that this server has.", hook.name)
+            if (
+                not all(each.text in self._decrypted for each in hook.secrets)
+                and self._hooks.get(hook.name) != hook
+            ):
+                LOGGER.warning(
+                    "A secret of the hook %r cannot be decrypted with the keys that this server"
+                    " has.",
+                    hook.name,
+                )
         self._hooks = {hook.name: hook for hook in hooks}
         self.calls.forget_others(self._hooks)
         self._is_loaded = True
@@ -92,8 +132,12 @@ class HookRegistry:
 
     def _encrypt(self, secret: str, now: datetime) -> StoredSecret:
         if self._encryptor is None:
-            return StoredSecret(text=f"{secrets.token_hex(16)}.{secret}", is_sealed=False, created_at=now)
-        return StoredSecret(text=self._encryptor.encrypt(secret.encode()).decode(), is_sealed=True, created_at=now)
+            return StoredSecret(
+                text=f"{secrets.token_hex(16)}.{secret}", is_sealed=False, created_at=now
+            )
+        return StoredSecret(
+            text=self._encryptor.encrypt(secret.encode()).decode(), is_sealed=True, created_at=now
+        )
 
     async def start(self) -> None:
         """Encrypt secrets with the newest key if needed, and register the pack if hooks exist."""
@@ -110,25 +154,39 @@ class HookRegistry:
             return kept
         if kept.is_sealed and self._encryptor.is_current(kept.text.encode()):
             return kept
-        return replace(self._encrypt(self._decrypted[kept.text], kept.created_at), ends_at=kept.ends_at)
+        return replace(
+            self._encrypt(self._decrypted[kept.text], kept.created_at), ends_at=kept.ends_at
+        )
 
-    async def _put(self, hook: Hook, by: Author, action: ActionName | None = None, *, is_new: bool = False) -> None:
+    async def _put(
+        self, hook: Hook, by: Author, action: ActionName | None = None, *, is_new: bool = False
+    ) -> None:
         """Store a hook, within a turn of the audit log."""
         known = self._hooks.get(hook.name)
         async with self._changes.record_change(
-            by, resource_key("hook", hook.name), None if known is None else known.state, hook.state, action
+            by,
+            resource_key("hook", hook.name),
+            None if known is None else known.state,
+            hook.state,
+            action,
         ):
-            await self._store.save_note(Note(HOOK, hook.name, msgspec.json.encode(hook)), replaces=not is_new)
+            await self._store.save_note(
+                Note(HOOK, hook.name, msgspec.json.encode(hook)), replaces=not is_new
+            )
             self._hooks[hook.name] = hook
             for each in hook.secrets:
-                self._decrypted[each.text] = self._decrypted.get(each.text) or self._decrypt(each) or ""
+                self._decrypted[each.text] = (
+                    self._decrypted.get(each.text) or self._decrypt(each) or ""
+                )
 
     async def register_pack(self, by: Author = SERVER) -> None:
         """Register the pack with an event for each hook; without hooks, unregister it."""
-        events = tuple(EventDeclaration(name, payload_schema=PAYLOAD_SCHEMA) for name in sorted(self._hooks))
+        events = tuple(
+            EventDeclaration(name, payload_schema=PAYLOAD_SCHEMA) for name in sorted(self._hooks)
+        )
         await self._packs.register(PackDeclaration(PACK, events=events), by)
 
-    # ------------------------------------------------------------------------------------------------------------ changes
+    # -------------------------------------------------------------------------------------- changes
 
     @property
     def states(self) -> Mapping[ResourceKey, ResourceState]:
@@ -142,7 +200,11 @@ class HookRegistry:
         """
         now = self._clock()
         hook = spec.hook(now)
-        made = new_secret(hook.signing) if spec.secret is None and hook.signing.scheme != "none" else None
+        made = (
+            new_secret(hook.signing)
+            if spec.secret is None and hook.signing.scheme != "none"
+            else None
+        )
         secret = spec.secret or made
         if secret is not None:
             hook = replace(hook, secrets=(self._encrypt(secret, now),))
@@ -162,11 +224,17 @@ class HookRegistry:
             known = self.get(spec.name)
             changed = spec.for_update(known).hook(known.created_at)
             if (changed.signing.scheme == "none") is bool(known.secrets) or spec.secret is not None:
-                raise InputError("Secrets are made when a hook is, and rotated; for or from the scheme none, make another hook.")
+                raise InputError(
+                    "Secrets are made when a hook is, and rotated; for or from the scheme none,"
+                    " make another hook."
+                )
             for secret in (self._decrypted.get(each.text) for each in known.secrets):
                 problems = [] if secret is None else list(secret_faults(changed.signing, secret))
                 if problems:
-                    raise InputError(f"The secret of the hook does not fit: it {problems[0].message}.", problems=problems)
+                    raise InputError(
+                        f"The secret of the hook does not fit: it {problems[0].message}.",
+                        problems=problems,
+                    )
             hook = replace(changed, secrets=known.secrets)
             if hook != known:
                 await self._put(hook, by)
@@ -193,12 +261,15 @@ class HookRegistry:
             before = [each for each in known.secrets if each.is_valid_at(now)]
             if keep_for is None and len(before) >= limit:
                 raise ConflictError(
-                    f"The hook {name!r} has {len(before)} valid secrets, and may have {limit} (secretLimit);"
-                    " raise the limit, or replace the secrets instead of adding one."
+                    f"The hook {name!r} has {len(before)} valid secrets, and may have {limit}"
+                    " (secretLimit); raise the limit, or replace the secrets instead of adding"
+                    " one."
                 )
             if keep_for is not None:
                 before = [_ending(each, now + keep_for) for each in before] if keep_for else []
-            hook = replace(known, secrets=(self._encrypt(secret or made or "", now), *before)[:limit])
+            hook = replace(
+                known, secrets=(self._encrypt(secret or made or "", now), *before)[:limit]
+            )
             await self._put(hook, by, "rotated")
         return hook, made
 
@@ -226,7 +297,7 @@ class HookRegistry:
         except NotFoundError:
             LOGGER.debug("The pack of the hooks was removed already")
 
-    # ------------------------------------------------------------------------------------------------------------ reading
+    # -------------------------------------------------------------------------------------- reading
 
     def list(self) -> Sequence[Hook]:
         """Return all hooks by name."""

@@ -11,7 +11,14 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from flyteops.service.hook.signature import is_one_of, sign_hmac, verify_hmac, wrong_signature
-from flyteops.service.hook.signing import HookRequest, Proof, Rejection, Signing, check_timestamp, missing_header
+from flyteops.service.hook.signing import (
+    HookRequest,
+    Proof,
+    Rejection,
+    Signing,
+    check_timestamp,
+    missing_header,
+)
 
 STANDARD_PREFIX = "whsec_"
 """The prefix of secrets of Standard Webhooks; the rest is the key in base64."""
@@ -19,7 +26,9 @@ STANDARD_PREFIX = "whsec_"
 GITLAB_TOKEN = "X-Gitlab-Token"  # noqa: S105 - the name of a header
 
 
-def verify(signing: Signing, secrets: Sequence[str], request: HookRequest, now: datetime) -> Proof | Rejection:
+def verify(
+    signing: Signing, secrets: Sequence[str], request: HookRequest, now: datetime
+) -> Proof | Rejection:
     """Verify that the caller knows one of the secrets, and that its proof is recent."""
     match signing.scheme:
         case "hmac":
@@ -36,7 +45,9 @@ def verify(signing: Signing, secrets: Sequence[str], request: HookRequest, now: 
             return Proof()
 
 
-def sign(signing: Signing, secret: str, body: bytes, now: datetime, identity: str) -> dict[str, str]:
+def sign(
+    signing: Signing, secret: str, body: bytes, now: datetime, identity: str
+) -> dict[str, str]:
     """Return the headers by which a caller with this secret authenticates."""
     stamp = str(int(now.timestamp()))
     match signing.scheme:
@@ -44,10 +55,17 @@ def sign(signing: Signing, secret: str, body: bytes, now: datetime, identity: st
             return sign_hmac(signing, secret, body, now, identity)
         case "standard" | "gitlab":
             signature = _standard_signature(secret, identity, stamp, body)
-            return {"webhook-id": identity, "webhook-timestamp": stamp, "webhook-signature": f"v1,{signature}"}
+            return {
+                "webhook-id": identity,
+                "webhook-timestamp": stamp,
+                "webhook-signature": f"v1,{signature}",
+            }
         case "authorization":
             if signing.username:
-                return {"Authorization": "Basic " + b64encode(f"{signing.username}:{secret}".encode()).decode()}
+                return {
+                    "Authorization": "Basic "
+                    + b64encode(f"{signing.username}:{secret}".encode()).decode()
+                }
             return {"Authorization": f"Bearer {secret}"}
         case "header":
             return {signing.header: signing.prefix + secret}
@@ -55,10 +73,12 @@ def sign(signing: Signing, secret: str, body: bytes, now: datetime, identity: st
             return {}
 
 
-# ------------------------------------------------------------------------------------------------------------ signatures
+# --------------------------------------------------------------------------------------- signatures
 
 
-def _verify_standard(signing: Signing, secrets: Sequence[str], request: HookRequest, now: datetime) -> Proof | Rejection:
+def _verify_standard(
+    signing: Signing, secrets: Sequence[str], request: HookRequest, now: datetime
+) -> Proof | Rejection:
     values = []
     for name in ("webhook-id", "webhook-timestamp", "webhook-signature"):
         value = request.header(name)
@@ -70,16 +90,22 @@ def _verify_standard(signing: Signing, secrets: Sequence[str], request: HookRequ
         # Dots join the signed parts: with one in the id, a part of the body could be shown as the
         # time, and the time as the id.
         return Rejection(
-            "bad-id", "webhook-id has a dot, so the signature does not say where it ends; Standard Webhooks allow none"
+            "bad-id",
+            "webhook-id has a dot, so the signature does not say where it ends; Standard Webhooks"
+            " allow none",
         )
-    signatures = [entry.removeprefix("v1,") for entry in given.split(" ") if entry.startswith("v1,")]
+    signatures = [
+        entry.removeprefix("v1,") for entry in given.split(" ") if entry.startswith("v1,")
+    ]
     expected = [_standard_signature(secret, identity, stamp, request.body) for secret in secrets]
     if True not in [is_one_of(signature, expected) for signature in signatures]:
         return wrong_signature("webhook-signature")
     return check_timestamp(stamp, now, signing) or Proof(identity)
 
 
-def _verify_gitlab(signing: Signing, secrets: Sequence[str], request: HookRequest, now: datetime) -> Proof | Rejection:
+def _verify_gitlab(
+    signing: Signing, secrets: Sequence[str], request: HookRequest, now: datetime
+) -> Proof | Rejection:
     # GitLab shows its "secret token" setting, and signs with its "signing token" setting.
     if request.header("webhook-signature") is not None:
         return _verify_standard(signing, secrets, request, now)
@@ -88,7 +114,9 @@ def _verify_gitlab(signing: Signing, secrets: Sequence[str], request: HookReques
 
 def _standard_signature(secret: str, identity: str, stamp: str, body: bytes) -> str:
     signed = b".".join([identity.encode("latin-1"), stamp.encode("latin-1"), body])
-    return b64encode(hmac.digest(standard_key(secret) or secret.encode(), signed, "sha256")).decode()
+    return b64encode(
+        hmac.digest(standard_key(secret) or secret.encode(), signed, "sha256")
+    ).decode()
 
 
 def standard_key(secret: str) -> bytes | None:
@@ -101,10 +129,12 @@ def standard_key(secret: str) -> bytes | None:
         return None
 
 
-# ---------------------------------------------------------------------------------------------------------------- secrets
+# ------------------------------------------------------------------------------------------ secrets
 
 
-def _verify_header(name: str, prefix: str, secrets: Sequence[str], request: HookRequest) -> Proof | Rejection:
+def _verify_header(
+    name: str, prefix: str, secrets: Sequence[str], request: HookRequest
+) -> Proof | Rejection:
     given = request.header(name)
     if given is None:
         return missing_header(name)
@@ -113,7 +143,9 @@ def _verify_header(name: str, prefix: str, secrets: Sequence[str], request: Hook
     return Proof()
 
 
-def _verify_authorization(signing: Signing, secrets: Sequence[str], request: HookRequest) -> Proof | Rejection:
+def _verify_authorization(
+    signing: Signing, secrets: Sequence[str], request: HookRequest
+) -> Proof | Rejection:
     given = request.header("authorization")
     if given is None:
         return missing_header("Authorization")
@@ -127,8 +159,16 @@ def _verify_authorization(signing: Signing, secrets: Sequence[str], request: Hoo
             return Rejection("bad-signature", "Authorization is neither Basic nor Bearer")
     is_known = is_one_of(shown, secrets)
     if signing.username and not is_one_of(username, [signing.username]):
-        return Rejection("bad-signature", f"Authorization is not Basic with the user name {signing.username!r}")
-    return Proof() if is_known else Rejection("bad-signature", f"Authorization ({kind.capitalize()}) does not have the secret")
+        return Rejection(
+            "bad-signature", f"Authorization is not Basic with the user name {signing.username!r}"
+        )
+    return (
+        Proof()
+        if is_known
+        else Rejection(
+            "bad-signature", f"Authorization ({kind.capitalize()}) does not have the secret"
+        )
+    )
 
 
 def _credentials(text: str) -> tuple[str, str]:

@@ -13,7 +13,15 @@ from datetime import datetime
 from hashlib import sha256
 from typing import NamedTuple
 
-from flyteops.service.hook.signing import HookRequest, Proof, Rejection, Signing, check_timestamp, key_bytes, missing_header
+from flyteops.service.hook.signing import (
+    HookRequest,
+    Proof,
+    Rejection,
+    Signing,
+    check_timestamp,
+    key_bytes,
+    missing_header,
+)
 
 SEPARATORS = re.compile(r"[,;\s]+")
 
@@ -31,7 +39,9 @@ class _Signed(NamedTuple):
     content: bytes
 
 
-def verify_hmac(signing: Signing, secrets: Sequence[str], request: HookRequest, now: datetime) -> Proof | Rejection:
+def verify_hmac(
+    signing: Signing, secrets: Sequence[str], request: HookRequest, now: datetime
+) -> Proof | Rejection:
     """Verify the signature, then the age of its timestamp if there is one."""
     given = request.header(signing.header)
     if given is None:
@@ -41,10 +51,14 @@ def verify_hmac(signing: Signing, secrets: Sequence[str], request: HookRequest, 
         return signed
     signatures = list(_signatures(signing, given))
     if not signatures:
-        return Rejection("bad-signature", f"{signing.header} does not begin with {signing.prefix!r}")
+        return Rejection(
+            "bad-signature", f"{signing.header} does not begin with {signing.prefix!r}"
+        )
     # A secret that is not in the configured encoding makes no signature, so no call is genuine by
     # it.
-    keys = [key for secret in secrets if (key := key_bytes(secret, signing.secret_encoding)) is not None]
+    keys = [
+        key for secret in secrets if (key := key_bytes(secret, signing.secret_encoding)) is not None
+    ]
     expected = [_signature(signing, key, signed.content) for key in keys]
     if True not in [is_one_of(signature, expected) for signature in signatures]:
         return wrong_signature(signing.header)
@@ -54,7 +68,9 @@ def verify_hmac(signing: Signing, secrets: Sequence[str], request: HookRequest, 
     return too_old or Proof(signed.identity or None, sha256(signed.content).hexdigest())
 
 
-def sign_hmac(signing: Signing, secret: str, body: bytes, now: datetime, identity: str) -> dict[str, str]:
+def sign_hmac(
+    signing: Signing, secret: str, body: bytes, now: datetime, identity: str
+) -> dict[str, str]:
     """Return the headers of a signed call."""
     stamp = _stamp_of(signing, now) if signing.timestamp_header else ""
     key = key_bytes(secret, signing.secret_encoding) or b""
@@ -82,7 +98,10 @@ def pattern_faults(signing: Signing) -> Iterable[str]:
     if names.count("id") > bool(signing.delivery_header):
         yield "may have {id} once, and only if there is a deliveryHeader"
     if re.search(r"[A-Za-z0-9_}-]\{id\}|\{id\}[A-Za-z0-9_{-]", pattern):
-        yield "must have a separator such as '.' on both sides of {id}: ids have letters, digits, '-' and '_'"
+        yield (
+            "must have a separator such as '.' on both sides of {id}: ids have letters, digits, '-'"
+            " and '_'"
+        )
 
 
 def is_one_of(given: str, expected: Sequence[str]) -> bool:
@@ -95,7 +114,10 @@ def is_one_of(given: str, expected: Sequence[str]) -> bool:
 
 def wrong_signature(header: str) -> Rejection:
     """Return the refusal of a signature that no secret makes."""
-    return Rejection("bad-signature", f"{header} does not match the body: the secret differs, or the body was changed")
+    return Rejection(
+        "bad-signature",
+        f"{header} does not match the body: the secret differs, or the body was changed",
+    )
 
 
 def _signed_parts(signing: Signing, request: HookRequest) -> _Signed | Rejection:
@@ -108,7 +130,10 @@ def _signed_parts(signing: Signing, request: HookRequest) -> _Signed | Rejection
         if not identity:
             return missing_header(signing.delivery_header)
         if CALL_ID.fullmatch(identity) is None:
-            return Rejection("bad-id", f"{signing.delivery_header} has other characters than letters, digits, '-' and '_'")
+            return Rejection(
+                "bad-id",
+                f"{signing.delivery_header} has other characters than letters, digits, '-' and '_'",
+            )
     return _Signed(stamp, identity, _content(signing, stamp, identity, request.body))
 
 
@@ -119,9 +144,13 @@ def _stamp(signing: Signing, request: HookRequest) -> str | Rejection:
         return missing_header(header)
     if not prefix:
         return given
-    stamps = [entry.removeprefix(prefix) for entry in SEPARATORS.split(given) if entry.startswith(prefix)]
+    stamps = [
+        entry.removeprefix(prefix) for entry in SEPARATORS.split(given) if entry.startswith(prefix)
+    ]
     if len(stamps) != 1 or not stamps[0]:
-        return Rejection("bad-timestamp", f"{header} does not have exactly one time behind {prefix!r}")
+        return Rejection(
+            "bad-timestamp", f"{header} does not have exactly one time behind {prefix!r}"
+        )
     return stamps[0]
 
 
@@ -135,7 +164,9 @@ def _signatures(signing: Signing, given: str) -> Iterable[str]:
 def _content(signing: Signing, stamp: str, identity: str, body: bytes) -> bytes:
     values = {"timestamp": stamp.encode("latin-1"), "id": identity.encode("latin-1"), "body": body}
     parts = PLACEHOLDER.split(signing.pattern)  # texts and names alternate
-    return b"".join(values[part] if index % 2 else part.encode() for index, part in enumerate(parts))
+    return b"".join(
+        values[part] if index % 2 else part.encode() for index, part in enumerate(parts)
+    )
 
 
 def _stamp_of(signing: Signing, now: datetime) -> str:

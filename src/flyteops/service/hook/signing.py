@@ -102,13 +102,19 @@ def check_timestamp(stamp: str, now: datetime, signing: Signing) -> Rejection | 
     """Return the refusal of a signed time that is unreadable or outside the window, else None."""
     at = _seconds(stamp, signing.timestamp_format)
     if at is None:
-        return Rejection("bad-timestamp", f"the time that is signed is not {TIMESTAMPS[signing.timestamp_format]}")
+        return Rejection(
+            "bad-timestamp",
+            f"the time that is signed is not {TIMESTAMPS[signing.timestamp_format]}",
+        )
     age = now.timestamp() - at
     if abs(age) <= signing.window.total_seconds():
         return None
     seconds = f"{signing.window.total_seconds():g}"
     when = f"{age:.0f} s ago" if age > 0 else f"{-age:.0f} s from now"
-    return Rejection("too-old", f"it was signed {when}; the limit is {seconds} s; unless it is a replay, a clock is wrong")
+    return Rejection(
+        "too-old",
+        f"it was signed {when}; the limit is {seconds} s; unless it is a replay, a clock is wrong",
+    )
 
 
 TIMESTAMPS: Mapping[str, str] = {
@@ -125,7 +131,9 @@ def _seconds(stamp: str, written: TimestampFormat) -> float | None:
         except InputError:
             return None
         return None if at is None else at.timestamp()
-    if not (stamp.isascii() and stamp.isdigit() and len(stamp) <= (12 if written == "seconds" else 15)):
+    if not (
+        stamp.isascii() and stamp.isdigit() and len(stamp) <= (12 if written == "seconds" else 15)
+    ):
         return None
     return int(stamp) / (1 if written == "seconds" else 1000)
 
@@ -135,6 +143,8 @@ def key_bytes(secret: str, written: SecretEncoding) -> bytes | None:
     if written == "text":
         return secret.encode()
     try:
-        return (bytes.fromhex(secret) if written == "hex" else b64decode(secret, validate=True)) or None
+        return (
+            bytes.fromhex(secret) if written == "hex" else b64decode(secret, validate=True)
+        ) or None
     except (Base64Error, ValueError):
         return None

@@ -53,7 +53,9 @@ def _by_header(name: str) -> Name:
 
 def _by_field(*paths: str) -> Name:
     """Name the event by the first of these fields of the body that holds a text."""
-    return lambda request, body: next((text for path in paths if (text := _text_at(body, path)) is not None), None)
+    return lambda request, body: next(
+        (text for path in paths if (text := _text_at(body, path)) is not None), None
+    )
 
 
 def _text_at(body: JsonValue, path: str) -> str | None:
@@ -63,11 +65,15 @@ def _text_at(body: JsonValue, path: str) -> str | None:
 
 
 def _challenge_of_slack(body: JsonValue) -> str:
-    return (_text_at(body, "challenge") or "") if _text_at(body, "type") == "url_verification" else ""
+    return (
+        (_text_at(body, "challenge") or "") if _text_at(body, "type") == "url_verification" else ""
+    )
 
 
 def _numbered_by(*names: str) -> Callable[[HookRequest], str | None]:
-    return lambda request: next((value for name in names if (value := request.header(name)) is not None), None)
+    return lambda request: next(
+        (value for name in names if (value := request.header(name)) is not None), None
+    )
 
 
 def _number_of_gitlab(request: HookRequest) -> str | None:
@@ -99,10 +105,18 @@ VENDORS: Mapping[str, Vendor] = {
         ("standard",),
         _by_header("x-gitlab-event"),
         _number_of_gitlab,
-        lambda event, number: {"X-Gitlab-Event": event or "Push Hook", "Idempotency-Key": str(number)},
+        lambda event, number: {
+            "X-Gitlab-Event": event or "Push Hook",
+            "Idempotency-Key": str(number),
+        },
     ),
     "alertmanager": Vendor(
-        "Alertmanager", Signing(scheme="authorization"), ("none",), _by_field("status"), _numbered_by(), _no_headers
+        "Alertmanager",
+        Signing(scheme="authorization"),
+        ("none",),
+        _by_field("status"),
+        _numbered_by(),
+        _no_headers,
     ),
     "grafana": Vendor(
         "Grafana",
@@ -153,7 +167,9 @@ VENDORS: Mapping[str, Vendor] = {
     ),
     "pagerduty": Vendor(
         "PagerDuty",
-        Signing(scheme="hmac", header="X-PagerDuty-Signature", prefix="v1=", delivery_field="event.id"),
+        Signing(
+            scheme="hmac", header="X-PagerDuty-Signature", prefix="v1=", delivery_field="event.id"
+        ),
         (),
         _by_field("event.event_type"),
         _numbered_by(),
@@ -175,7 +191,10 @@ VENDORS: Mapping[str, Vendor] = {
         (),
         _by_header("x-shopify-topic"),
         _numbered_by("x-shopify-webhook-id"),
-        lambda event, number: {"X-Shopify-Topic": event or "orders/create", "X-Shopify-Webhook-Id": str(number)},
+        lambda event, number: {
+            "X-Shopify-Topic": event or "orders/create",
+            "X-Shopify-Webhook-Id": str(number),
+        },
         makes_secret=True,
     ),
     "slack": Vendor(

@@ -107,20 +107,34 @@ class ActionCollection:
         """Make all numbers larger than one that is in the database."""
         self._last = max(self._last, number)
 
-    # ---------------------------------------------------------------------------------------------------------- events
+    # --------------------------------------------------------------------------------------- events
 
-    async def record(self, database: Database, event: Event, outcome: Evaluation, key: str | None, *, is_again: bool) -> str:
+    async def record(
+        self,
+        database: Database,
+        event: Event,
+        outcome: Evaluation,
+        key: str | None,
+        *,
+        is_again: bool,
+    ) -> str:
         """See `Store.record`. `is_again`: it may have been done before, by this very event."""
         earlier = None if key is None else await self._earlier(database, key, event)
         if earlier is not None:
             return earlier
-        if is_again and (known := await database.flyte_event.find_one({"_id": event.event_id})) is not None:
+        if (
+            is_again
+            and (known := await database.flyte_event.find_one({"_id": event.event_id})) is not None
+        ):
             await self.complete_event(database, known)
             return event.event_id
         await self._refuse_taken(database, outcome.actions, None)
         document, created = self.documents(event, outcome)
         if created:
-            document |= {"open": True, "todo": bson.encode({"created": created}, codec_options=OPTIONS)}
+            document |= {
+                "open": True,
+                "todo": bson.encode({"created": created}, codec_options=OPTIONS),
+            }
         if key is not None:
             document["key"] = key
         size_of(document)
@@ -139,10 +153,14 @@ class ActionCollection:
         while (holder := await database.flyte_event.find_one({"key": key}, {"at": 1})) is not None:
             if holder["at"] >= rules.oldest_valid_key(to_microseconds(event.received_at)):
                 return str(holder["_id"])
-            await database.flyte_event.update_one({"_id": holder["_id"], "key": key}, {"$unset": {"key": 1}})
+            await database.flyte_event.update_one(
+                {"_id": holder["_id"], "key": key}, {"$unset": {"key": 1}}
+            )
         return None
 
-    def documents(self, event: Event, outcome: Evaluation, action: Document | None = None) -> tuple[Document, list[Document]]:
+    def documents(
+        self, event: Event, outcome: Evaluation, action: Document | None = None
+    ) -> tuple[Document, list[Document]]:
         """Return an event as a document, and the actions that it creates, still without trigger.
 
         `action` is the one whose result it is.
@@ -156,13 +174,17 @@ class ActionCollection:
             made["flyte"] |= {"queue": queue_of(each.routing_key), "bytes": size_of(made)}
             del made["trigger"]
             created.append(made)
-        runs = {each.correlation_id for each in outcome.actions} | ({action["correlationId"]} if action else set())
+        runs = {each.correlation_id for each in outcome.actions} | (
+            {action["correlationId"]} if action else set()
+        )
         document["executions"] = sorted(runs)
         if action:
             document["action"] = action["_id"]
         return document, created
 
-    async def _refuse_taken(self, database: Database, actions: Sequence[NewAction], own: Document | None) -> None:
+    async def _refuse_taken(
+        self, database: Database, actions: Sequence[NewAction], own: Document | None
+    ) -> None:
         """Raise `ConflictError` when one of the actions cannot be created."""
         if not actions:
             return
@@ -170,15 +192,24 @@ class ActionCollection:
         for action in actions:
             steps.setdefault(action.correlation_id, []).append(action.step_index)
         taken, runs = await asyncio.gather(
-            database.action.find_one({"_id": {"$in": [action.action_id for action in actions]}}, {"_id": 1}),
-            database.flyte_execution.find({"_id": {"$in": list(steps)}}, {"actions.index": 1}).to_list(),
+            database.action.find_one(
+                {"_id": {"$in": [action.action_id for action in actions]}}, {"_id": 1}
+            ),
+            database.flyte_execution.find(
+                {"_id": {"$in": list(steps)}}, {"actions.index": 1}
+            ).to_list(),
         )
         if taken is not None:
             raise rules.taken("action", taken["_id"])
-        known = {run["_id"]: {member["index"] for member in run["actions"]} for run in [*runs, *([own] if own else [])]}
+        known = {
+            run["_id"]: {member["index"] for member in run["actions"]}
+            for run in [*runs, *([own] if own else [])]
+        }
         for run, indexes in steps.items():
             if known.get(run, set()).intersection(indexes) or len(set(indexes)) < len(indexes):
-                raise ConflictError(f"A step of execution {run!r} has its action already; nothing was changed.")
+                raise ConflictError(
+                    f"A step of execution {run!r} has its action already; nothing was changed."
+                )
 
     async def complete_event(self, database: Database, event: Document) -> None:
         """Create the actions of an event, unless that was done."""
@@ -186,18 +217,31 @@ class ActionCollection:
             return
         created = bson.decode(event["todo"], codec_options=OPTIONS)["created"]
         await self._create(database, triggered(created, event), event["at"])
-        await database.flyte_event.update_one({"_id": event["_id"]}, {"$unset": {"open": 1, "todo": 1}})
+        await database.flyte_event.update_one(
+            {"_id": event["_id"]}, {"$unset": {"open": 1, "todo": 1}}
+        )
 
-    async def _create(self, database: Database, actions: Sequence[Document], at: int, own: str | None = None) -> None:
+    async def _create(
+        self, database: Database, actions: Sequence[Document], at: int, own: str | None = None
+    ) -> None:
         """Create actions; those of the `own` execution are already entered there."""
         if not actions:
             return
         await self.queues.ensure(database, [address_of(action) for action in actions])
-        others = await begin(database, [action for action in actions if action["correlationId"] != own], at)
+        others = await begin(
+            database, [action for action in actions if action["correlationId"] != own], at
+        )
         known = {action["_id"] for action in others}
-        await create(database, [action for action in actions if action["correlationId"] == own or action["_id"] in known])
+        await create(
+            database,
+            [
+                action
+                for action in actions
+                if action["correlationId"] == own or action["_id"] in known
+            ],
+        )
 
-    # ---------------------------------------------------------------------------------------------------------- results
+    # -------------------------------------------------------------------------------------- results
 
     async def finish(self, database: Database, request: FinishRequest, *, is_again: bool) -> bool:
         """Apply a result as `Store.finish` does; see its decision.
@@ -217,7 +261,13 @@ class ActionCollection:
         return await self.end(database, found, request.result, decision)
 
     async def end(
-        self, database: Database, found: ActionDocument, result: Event, outcome: Evaluation, *, is_lost: bool = False
+        self,
+        database: Database,
+        found: ActionDocument,
+        result: Event,
+        outcome: Evaluation,
+        *,
+        is_lost: bool = False,
     ) -> bool:
         """End an action with a result.
 
@@ -227,9 +277,15 @@ class ActionCollection:
         now = to_microseconds(result.received_at)
         state = rules.final_state(result)
         event, created = self.documents(result, outcome, found.action)
-        update = transition_update(found, StateChange(state, f"{state} {now}"), now, is_lost=is_lost)
+        update = transition_update(
+            found, StateChange(state, f"{state} {now}"), now, is_lost=is_lost
+        )
         update["$unset"] = {"flyte.claim": 1}
-        others = [each for action_id, each in found.states.items() if action_id != found.progress.action_id]
+        others = [
+            each
+            for action_id, each in found.states.items()
+            if action_id != found.progress.action_id
+        ]
         own = found.progress.correlation_id
         return await self.commit(
             database,
@@ -246,15 +302,19 @@ class ActionCollection:
             ),
         )
 
-    async def _keep_late(self, database: Database, found: ActionDocument, result: Event, number: int) -> bool:
+    async def _keep_late(
+        self, database: Database, found: ActionDocument, result: Event, number: int
+    ) -> bool:
         attempts = extra(found.action).get("attempts", ())
         if number > len(attempts) or "late" in attempts[number - 1]:
             return True
         event, _ = self.documents(result, Evaluation(), found.action)
         place = f"flyte.attempts.{number - 1}.late"
-        return await self.commit(database, found, Change(found.progress.action_id, 0, {}, event=event, place=place))
+        return await self.commit(
+            database, found, Change(found.progress.action_id, 0, {}, event=event, place=place)
+        )
 
-    # ---------------------------------------------------------------------------------------------------------- changes
+    # -------------------------------------------------------------------------------------- changes
 
     async def commit(self, database: Database, found: ActionDocument, change: Change) -> bool:
         """Commit a change and carry it out.
@@ -270,13 +330,20 @@ class ActionCollection:
         body, version = encoded(change), found.run["version"]
         check_size(len(body))
         update: Document = {
-            "$set": {"pending": body, "open": True, "change": version + 1, "isFinished": change.is_finished},
+            "$set": {
+                "pending": body,
+                "open": True,
+                "change": version + 1,
+                "isFinished": change.is_finished,
+            },
             "$inc": {"version": 1, "bytes": added + sum(each["flyte"]["bytes"] for each in own)},
             "$max": {"changedAt": change.at},
         }
         if own:
             update["$push"] = {"actions": {"$each": [member_of(each) for each in own]}}
-        done = await database.flyte_execution.update_one({"_id": found.run["_id"], "version": version, "pending": None}, update)
+        done = await database.flyte_execution.update_one(
+            {"_id": found.run["_id"], "version": version, "pending": None}, update
+        )
         if not done.modified_count:
             return False
         await self.carry_out(database, found.run["_id"], version + 1, body)
@@ -285,7 +352,10 @@ class ActionCollection:
     async def carry_out(self, database: Database, run: str, number: int, body: bytes) -> None:
         """Carry out a change, as far as that was not done."""
         change = decoded(body)
-        update = {**change.update, "$set": {**change.update.get("$set", {}), "flyte.change": number}}
+        update = {
+            **change.update,
+            "$set": {**change.update.get("$set", {}), "flyte.change": number},
+        }
         if change.event is not None:
             if change.place is not None:
                 update["$set"][change.place] = event_fields(change.event)
@@ -297,19 +367,29 @@ class ActionCollection:
         if changed is not None and "$push" in change.update:
             await mirror(database, [changed])
         if change.event is not None:
-            await self._create(database, triggered(change.created, change.event), change.at, own=run)
-        await database.flyte_execution.update_one({"_id": run, "change": number}, {"$unset": {"pending": 1, "open": 1}})
+            await self._create(
+                database, triggered(change.created, change.event), change.at, own=run
+            )
+        await database.flyte_execution.update_one(
+            {"_id": run, "change": number}, {"$unset": {"pending": 1, "open": 1}}
+        )
 
-    async def complete_pending(self, database: Database, *, patience: float = ABANDONED_AFTER, limit: int = 100) -> None:
+    async def complete_pending(
+        self, database: Database, *, patience: float = ABANDONED_AFTER, limit: int = 100
+    ) -> None:
         """Complete the changes that a server has begun and left, longer ago than `patience`."""
         before = (time.time_ns() // 1000) - int(patience * 1_000_000)
-        async for event in database.flyte_event.find({"open": True, "seq": {"$lte": before}}).limit(limit):
+        async for event in database.flyte_event.find({"open": True, "seq": {"$lte": before}}).limit(
+            limit
+        ):
             await self.complete_event(database, event)
-        async for run in database.flyte_execution.find({"open": True}, {"pending": 1, "change": 1}).limit(limit):
+        async for run in database.flyte_execution.find(
+            {"open": True}, {"pending": 1, "change": 1}
+        ).limit(limit):
             if "pending" in run:
                 await self.carry_out(database, run["_id"], run["change"], run["pending"])
 
-    # ------------------------------------------------------------------------------------------------------------ looks
+    # ---------------------------------------------------------------------------------------- looks
 
     async def find(self, database: Database, action_id: str) -> ActionDocument:
         """Return the current state of an action.
@@ -318,7 +398,9 @@ class ActionCollection:
         """
         is_adopted = False
         while True:
-            head = await database.action.find_one({"_id": action_id}, {"correlationId": 1, "flyte.seq": 1})
+            head = await database.action.find_one(
+                {"_id": action_id}, {"correlationId": 1, "flyte.seq": 1}
+            )
             head = rules.found(head, "action", action_id)
             correlation_id = head.get("correlationId") or ""
             run = await database.flyte_execution.find_one({"_id": correlation_id})
@@ -331,7 +413,8 @@ class ActionCollection:
                 await self.carry_out(database, run["_id"], run["change"], run["pending"])
             else:
                 action, states = await asyncio.gather(
-                    database.action.find_one({"_id": action_id}, {"trigger": 0, "input": 0}), _states(database, run)
+                    database.action.find_one({"_id": action_id}, {"trigger": 0, "input": 0}),
+                    _states(database, run),
                 )
                 if action is not None:
                     return _found(action, run, {**states, action_id: state_of(action)})
@@ -340,7 +423,10 @@ class ActionCollection:
 async def _states(database: Database, run: Document) -> dict[str, str]:
     """Return the states of an execution's actions; that of the copy for those no longer kept."""
     fields = {"state": 1, "flyte.state": 1}
-    found = {each["_id"]: state_of(each) async for each in database.action.find({"correlationId": run["_id"]}, fields)}
+    found = {
+        each["_id"]: state_of(each)
+        async for each in database.action.find({"correlationId": run["_id"]}, fields)
+    }
     missing = [member["id"] for member in run["actions"] if member["id"] not in found]
     if missing:
         async for each in database.audit.find({"_id": {"$in": missing}}, fields):
@@ -364,7 +450,12 @@ def _found(action: Document, run: Document, states: Mapping[str, str]) -> Action
         step_index=kept["stepIndex"],
         context=context_of(action),
         state=STATES[states[action_id]],
-        siblings=tuple([Sibling(member["stepId"], member["index"], STATES[states[member["id"]]]) for member in run["actions"]]),
+        siblings=tuple(
+            [
+                Sibling(member["stepId"], member["index"], STATES[states[member["id"]]])
+                for member in run["actions"]
+            ]
+        ),
         result=result_of(action),
         attempt=kept.get("attempt", 0),
         leases=() if timeout is None else _leases(action_id, kept.get("attempts", ())),
@@ -376,11 +467,21 @@ def _found(action: Document, run: Document, states: Mapping[str, str]) -> Action
 
 
 def _leases(action_id: str, attempts: Iterable[Mapping[str, Any]]) -> tuple[Lease, ...]:
-    return tuple([Lease(number, lease_of(each, action_id, number), "lost" in each) for number, each in enumerate(attempts, 1)])
+    return tuple(
+        [
+            Lease(number, lease_of(each, action_id, number), "lost" in each)
+            for number, each in enumerate(attempts, 1)
+        ]
+    )
 
 
-def transition_update(found: ActionDocument, change: StateChange, now: int, *, is_lost: bool = False) -> Document:
-    """Return the update that moves an action to a state; if `is_lost`, its last attempt was lost."""
+def transition_update(
+    found: ActionDocument, change: StateChange, now: int, *, is_lost: bool = False
+) -> Document:
+    """Return the update that moves an action to a state.
+
+    If `is_lost`, its last attempt was lost.
+    """
     shown = shown_state(change.state, now)
     update: Document = {
         "$set": {"state": shown, "flyte.state": change.state, "flyte.since": now},

@@ -22,7 +22,9 @@ async def write_all(collection: MongoCollection, changes: Sequence[Any]) -> bool
     try:
         await collection.bulk_write(changes, ordered=False)
     except BulkWriteError as error:
-        if any(each.get("code") != DUPLICATE for each in (error.details or {}).get("writeErrors", [{}])):
+        if any(
+            each.get("code") != DUPLICATE for each in (error.details or {}).get("writeErrors", [{}])
+        ):
             raise
         return True
     return False

@@ -21,7 +21,12 @@ from pymongo.errors import (
     OperationFailure,
     PyMongoError,
 )
-from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
+from pymongo.monitoring import (
+    CommandFailedEvent,
+    CommandListener,
+    CommandStartedEvent,
+    CommandSucceededEvent,
+)
 
 from flyteops.errors import (
     FlyteError,
@@ -82,7 +87,9 @@ async def ask_server(database: Database) -> dict[str, Any]:
     return told
 
 
-WRITES = frozenset(["insert", "update", "delete", "findAndModify", "bulkWrite", "commitTransaction"])
+WRITES = frozenset(
+    ["insert", "update", "delete", "findAndModify", "bulkWrite", "commitTransaction"]
+)
 """The commands that change something, as the driver reports them."""
 
 SENT: ContextVar[list[str] | None] = ContextVar("sent", default=None)
@@ -146,14 +153,19 @@ class Client:
             raise self.refusal(error) from error
         if tuple(version[:2]) < OLDEST:
             await self._let_go()
-            raise StoreError(f"MongoDB {version[0]}.{version[1]} is too old; {OLDEST[0]}.{OLDEST[1]} or later is needed.")
+            raise StoreError(
+                f"MongoDB {version[0]}.{version[1]} is too old; {OLDEST[0]}.{OLDEST[1]} or later is"
+                " needed."
+            )
 
     async def _chosen(self, client: AsyncMongoClient[Document], named: str) -> Database:
         """Return the database of the original, unless it is empty and the named one is not.
 
         Earlier versions of this server used the named database.
         """
-        original, other = (client.get_database(each, codec_options=OPTIONS) for each in (DATABASE, named))
+        original, other = (
+            client.get_database(each, codec_options=OPTIONS) for each in (DATABASE, named)
+        )
         if not await _holds_something(other):
             return original
         used = original if await _holds_something(original) else other
@@ -161,10 +173,10 @@ class Client:
         if used is not original:
             why = f", as there is nothing in {DATABASE!r}"
         self.warning = (
-            f"FLYTE_MGO_HOST names the database {named!r}, which holds flows, packs or actions of Flyte, but the original always"
-            f" uses {DATABASE!r}. The database {used.name!r} is used"
-            f"{why};"
-            f" set FLYTE_STORE=mongodb://HOST/{named} instead of FLYTE_MGO_HOST to use {named!r} in any case."
+            f"FLYTE_MGO_HOST names the database {named!r}, which holds flows, packs or actions of"
+            f" Flyte, but the original always uses {DATABASE!r}. The database {used.name!r} is"
+            f" used{why}; set FLYTE_STORE=mongodb://HOST/{named} instead of FLYTE_MGO_HOST to use"
+            f" {named!r} in any case."
         )
         LOGGER.warning("%s", self.warning)
         return used
@@ -196,7 +208,9 @@ class Client:
             return await work(database)
         except FAULTS as error:
             refusal = self.refusal(error)
-            raise (_unknown(refusal) if sent and isinstance(refusal, UnavailableError) else refusal) from error
+            raise (
+                _unknown(refusal) if sent and isinstance(refusal, UnavailableError) else refusal
+            ) from error
         finally:
             SENT.reset(before)
             self._under_way -= 1
@@ -235,12 +249,19 @@ class Client:
 
     def refusal(self, error: Exception) -> FlyteError:
         """Translate the driver's error."""
-        if isinstance(error, (BSONError, OverflowError, RecursionError, UnicodeError, InvalidDocument)):
-            return _too_large() if isinstance(error, DocumentTooLarge) else InputError(f"The store cannot keep that: {error}.")
+        if isinstance(
+            error, (BSONError, OverflowError, RecursionError, UnicodeError, InvalidDocument)
+        ):
+            return (
+                _too_large()
+                if isinstance(error, DocumentTooLarge)
+                else InputError(f"The store cannot keep that: {error}.")
+            )
         if isinstance(error, (InvalidURI, ValueError)):  # whose text may hold a password
             return StoreError(
-                f"{self._name} is no address of a MongoDB server; give mongodb://user:password@host:27017/database, special"
-                " characters in user and password percent-encoded."
+                f"{self._name} is no address of a MongoDB server; give"
+                " mongodb://user:password@host:27017/database, special characters in user and"
+                " password percent-encoded."
             )
         if isinstance(error, ConfigurationError):
             return StoreError(f"{self._name} cannot be used: {error}.")
@@ -265,31 +286,43 @@ class Client:
 async def _holds_something(database: Database) -> bool:
     """Return whether a database holds data of Flyte; False if it may not be inspected."""
     try:
-        return any([await database[name].find_one({}, {"_id": 1}) for name in ("flow", "pack", "action", "datastore")])
+        return any(
+            [
+                await database[name].find_one({}, {"_id": 1})
+                for name in ("flow", "pack", "action", "datastore")
+            ]
+        )
     except OperationFailure:
         return False
 
 
-async def _once(work: Callable[[Database, bool], Awaitable[T]], is_again: bool, database: Database) -> T:
+async def _once(
+    work: Callable[[Database, bool], Awaitable[T]], is_again: bool, database: Database
+) -> T:
     return await work(database, is_again)
 
 
 def _unknown(refusal: FlyteError) -> OutcomeUnknownError:
     return OutcomeUnknownError(
-        f"It is unknown whether the change was made: {refusal.message.removesuffix('.')}. Repeat the request; an event that"
-        " comes with the same Idempotency-Key is stored once."
+        f"It is unknown whether the change was made: {refusal.message.removesuffix('.')}. Repeat"
+        " the request; an event that comes with the same Idempotency-Key is stored once."
     )
 
 
 def _too_large() -> TooLargeError:
-    return TooLargeError("That is more than MongoDB keeps in one document (16 MiB), with what belongs to it; nothing was stored.")
+    return TooLargeError(
+        "That is more than MongoDB keeps in one document (16 MiB), with what belongs to it; nothing"
+        " was stored."
+    )
 
 
 def _code_of(error: OperationFailure) -> int | None:
     if not isinstance(error, BulkWriteError):
         return error.code
     codes: list[int] = [each["code"] for each in (error.details or {}).get("writeErrors", ())]
-    return next((code for code in codes if code not in DUPLICATE), codes[0] if codes else error.code)
+    return next(
+        (code for code in codes if code not in DUPLICATE), codes[0] if codes else error.code
+    )
 
 
 def _said(error: Exception) -> str:

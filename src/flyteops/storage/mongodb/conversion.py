@@ -93,7 +93,13 @@ class Conversion:
     `prepare` runs before the first pass, for example to create indexes.
     """
 
-    def __init__(self, client: Client, queues: Queues, name: str, prepare: Callable[[Database], Any] | None = None) -> None:
+    def __init__(
+        self,
+        client: Client,
+        queues: Queues,
+        name: str,
+        prepare: Callable[[Database], Any] | None = None,
+    ) -> None:
         self._client, self._queues, self._name, self._prepare = client, queues, name, prepare
         self._progress: ConversionState | None = None
         self._entered = 0
@@ -105,7 +111,9 @@ class Conversion:
 
     async def look(self, database: Database) -> None:
         """Determine whether data of the original exists, and whether it must be converted."""
-        found = [await each.find_one(FOREIGN, {"_id": 1}) for each in (database.action, database.audit)]
+        found = [
+            await each.find_one(FOREIGN, {"_id": 1}) for each in (database.action, database.audit)
+        ]
         self.has_foreign = any(found)
         self.is_done = not self.has_foreign or await _is_up_to_date(database)
         self._queues.is_converting = not self.is_done
@@ -114,10 +122,12 @@ class Conversion:
         """Return whether all executions are converted, including later ones of the original."""
         if not self.is_done:
             return False
-        found = [await each.find_one(FOREIGN, {"_id": 1}) for each in (database.action, database.audit)]
+        found = [
+            await each.find_one(FOREIGN, {"_id": 1}) for each in (database.action, database.audit)
+        ]
         return not any(found) or await _is_up_to_date(database)
 
-    # --------------------------------------------------------------------------------------------------------- background
+    # ----------------------------------------------------------------------------------- background
 
     def start(self, loop: BackgroundLoop) -> None:
         """Start converting in the background."""
@@ -132,7 +142,8 @@ class Conversion:
         if task is None:
             return
         await asyncio.wait([task], timeout=STOPPING)
-        while not task.done():  # the driver may take a cancellation for a lost connection, and go on
+        # The driver may take a cancellation for a lost connection, and go on.
+        while not task.done():
             task.cancel()
             await asyncio.wait([task], timeout=0.1)
 
@@ -142,8 +153,11 @@ class Conversion:
             return ()
         progress = "" if self._progress is None else f" {self._progress} so far."
         return [
-            f"The executions of an earlier server are being taken over.{progress} Everything can be used meanwhile, and what is"
-            " asked for is taken over first; old executions are removed only afterwards."
+            (
+                f"The executions of an earlier server are being taken over.{progress} Everything"
+                " can be used meanwhile, and what is asked for is taken over first; old executions"
+                " are removed only afterwards."
+            )
         ]
 
     async def _run(self, loop: BackgroundLoop) -> None:
@@ -152,7 +166,8 @@ class Conversion:
             try:
                 await self._client.run(self.finish)
                 loop.succeeded()
-            except Exception as error:  # noqa: BLE001 - after any error it is retried; the loop reports it
+            # After any error it is retried; the loop reports it.
+            except Exception as error:  # noqa: BLE001
                 loop.failed(error)
                 await self._rest(RETRY_AFTER)
 
@@ -193,10 +208,15 @@ class Conversion:
                     newest = max(newest, await self._catch_up(database, since))
             else:
                 newest = await self._catch_up(database, note["newest"])
-            done = {"$set": {"newest": newest}, "$unset": {"after": 1, "seen": 1, "read": 1, "since": 1}}
+            done = {
+                "$set": {"newest": newest},
+                "$unset": {"after": 1, "seen": 1, "read": 1, "since": 1},
+            }
             await database.flyte_number.update_one({"_id": NOTE}, done)
         finally:
-            release = database.flyte_number.update_one({"_id": NOTE, "owner": self._name}, {"$set": {"until": 0}})
+            release = database.flyte_number.update_one(
+                {"_id": NOTE, "owner": self._name}, {"$set": {"until": 0}}
+            )
             await asyncio.gather(asyncio.shield(release), return_exceptions=True)
         return True
 
@@ -206,7 +226,10 @@ class Conversion:
         Return False when another server has it.
         """
         now = to_microseconds((await ask_server(database))["localTime"])
-        which = {"_id": NOTE, "$or": [{"until": None}, {"until": {"$lt": now}}, {"owner": self._name}]}
+        which = {
+            "_id": NOTE,
+            "$or": [{"until": None}, {"until": {"$lt": now}}, {"owner": self._name}],
+        }
         change = {"$set": {"owner": self._name, "until": now + int(LEASE * 1_000_000), **fields}}
         try:
             await database.flyte_number.update_one(which, change, upsert=True)
@@ -219,7 +242,9 @@ class Conversion:
 
         Return the time of the latest change. `since` is kept until the conversion has ended.
         """
-        total = sum([await each.estimated_document_count() for each in (database.action, database.audit)])
+        total = sum(
+            [await each.estimated_document_count() for each in (database.action, database.audit)]
+        )
         after, newest, read = note.get("after"), int(note.get("seen", 0)), int(note.get("read", 0))
         which = {**FOREIGN, **({} if after is None else {"correlationId": {"$gt": after}})}
         clock = _Clock()
@@ -234,7 +259,9 @@ class Conversion:
                 how_far = {"after": batch[-1].run, "seen": newest, "read": read, "since": since}
                 is_noted = is_last or clock.is_due("lease", RENEW_EVERY)
                 if is_noted and not await self._has_lease(database, **how_far):
-                    raise UnavailableError("Another server has gone on with taking over executions.")
+                    raise UnavailableError(
+                        "Another server has gone on with taking over executions."
+                    )
                 if is_last:
                     break
         return newest
@@ -262,22 +289,28 @@ class Conversion:
         """
         runs: dict[str, None] = {}
         for collection in (database.action, database.audit):
-            async for each in collection.find(_since(newest - OVERLAP), {"correlationId": 1, "state": 1}):
+            async for each in collection.find(
+                _since(newest - OVERLAP), {"correlationId": 1, "state": 1}
+            ):
                 newest = max(newest, _changed_at(each))
                 runs[run_of(each)] = None
         await self._adopt(database, list(runs), patience=inf)
         return newest
 
-    # ----------------------------------------------------------------------------------------- conversion on demand
+    # ------------------------------------------------------------------------- conversion on demand
 
-    async def _adopt(self, database: Database, runs: Collection[str], *, patience: float = PATIENCE) -> None:
+    async def _adopt(
+        self, database: Database, runs: Collection[str], *, patience: float = PATIENCE
+    ) -> None:
         """Convert these executions first; raise `UnavailableError` when that takes longer."""
         until, waiting = time.monotonic() + patience, list(runs)
         for start in range(0, len(waiting), AT_ONCE):
             if time.monotonic() > until:
                 raise UnavailableError(
-                    "That is about more executions of an earlier server than can be taken over at once; they are being taken"
-                    f" over{'' if self._progress is None else f', {self._progress} so far'}. Ask again in a while."
+                    "That is about more executions of an earlier server than can be taken over at"
+                    " once; they are being taken"
+                    f" over{'' if self._progress is None else f', {self._progress} so far'}. Ask"
+                    " again in a while."
                 )
             entered = await adopt(database, self._queues, waiting[start : start + AT_ONCE])
             self._entered += entered  # on a line of its own, as others count meanwhile
@@ -297,16 +330,27 @@ class Conversion:
                 await self._adopt(database, [run_of(found)])
                 return
 
-    async def for_claim(self, database: Database, pack: PackRef, command: str | None, limit: int) -> None:
+    async def for_claim(
+        self, database: Database, pack: PackRef, command: str | None, limit: int
+    ) -> None:
         """Convert the oldest actions that a pack may take."""
         if self.is_done:
             return
-        which = {"packName": pack.name, "state.value": "NEW", **FOREIGN, **({} if command is None else {"name": command})}
+        which = {
+            "packName": pack.name,
+            "state.value": "NEW",
+            **FOREIGN,
+            **({} if command is None else {"name": command}),
+        }
         fields = {"correlationId": 1, "packLabels": 1}
         reach, runs = max(limit, WAITING_AT_ONCE), dict[str, None]()
         while True:
             oldest = await database.action.find(which, fields).sort(CREATED).limit(reach).to_list()
-            runs.update(dict.fromkeys(run_of(each) for each in oldest if has_labels(pack.labels, labels_of(each))))
+            runs.update(
+                dict.fromkeys(
+                    run_of(each) for each in oldest if has_labels(pack.labels, labels_of(each))
+                )
+            )
             if len(runs) >= limit or len(oldest) < reach:
                 break
             reach *= 10
@@ -323,7 +367,10 @@ class Conversion:
             if value is not None:
                 query[field] = value
         if which.overdue_since is not None:
-            query["$and"] = [{"state.value": "PENDING"}, {"state.time": {"$lt": which.overdue_since}}]
+            query["$and"] = [
+                {"state.value": "PENDING"},
+                {"state.time": {"$lt": which.overdue_since}},
+            ]
         fields = {"correlationId": 1, "state.value": 1, "states": {"$slice": 1}}
         async with database.action.find(query, fields).sort(CREATED).allow_disk_use(True) as cursor:
             found = await _first(cursor, count, began_at)
@@ -339,7 +386,10 @@ class Conversion:
             "name": which.action_name,
             "packName": which.action_pack_name,
         }
-        query = {**FOREIGN, **{field: value for field, value in wanted.items() if value is not None}}
+        query = {
+            **FOREIGN,
+            **{field: value for field, value in wanted.items() if value is not None},
+        }
         labels = which.action_pack_labels or {}
         fields = {"correlationId": 1, "state": 1, "packLabels": 1}
         actions: Actions = {}
@@ -382,9 +432,10 @@ async def _note(database: Database) -> Document:
 
 
 def _resumed_since(note: Mapping[str, Any]) -> int | None:
-    """Return the time of the latest change that was known when a pass was first interrupted; None if none was.
+    """Return the time of the latest change known when a pass was first interrupted, or None.
 
-    The original may have run after the interruption, and may have changed executions that the pass had already converted.
+    The original may have run after the interruption, and may have changed executions that the pass
+    had already converted.
     """
     if "after" not in note:
         return None
@@ -393,7 +444,10 @@ def _resumed_since(note: Mapping[str, Any]) -> int | None:
 
 
 def _since(at: int) -> Document:
-    """Return the filter of actions without a `flyte` field changed since a time; it has an index."""
+    """Return the filter of actions without a `flyte` field changed since a time.
+
+    It has an index.
+    """
     return {**FOREIGN, "states.time": {"$gt": to_instant(at)}}
 
 
@@ -402,7 +456,10 @@ async def _is_up_to_date(database: Database) -> bool:
     note = await _note(database)
     if "newest" not in note:
         return False
-    later = [await each.find_one(_since(note["newest"]), {"_id": 1}) for each in (database.action, database.audit)]
+    later = [
+        await each.find_one(_since(note["newest"]), {"_id": 1})
+        for each in (database.action, database.audit)
+    ]
     return not any(later)
 
 
@@ -414,7 +471,10 @@ class _First(NamedTuple):
 
 
 async def _first(
-    cursor: Cursor, count: int, time_of: Callable[[Document], int], labels: Mapping[str, str] | None = None
+    cursor: Cursor,
+    count: int,
+    time_of: Callable[[Document], int],
+    labels: Mapping[str, str] | None = None,
 ) -> _First:
     """Return the actions of a cursor's first executions, in the order of time.
 
@@ -450,4 +510,6 @@ async def _lacking(database: Database, actions: Actions) -> list[str]:
 
 
 def _is_lacking(known: Collection[str] | None, actions: Sequence[Document]) -> bool:
-    return known is None or any(each["_id"] not in known or state_of(each) in OPEN for each in actions)
+    return known is None or any(
+        each["_id"] not in known or state_of(each) in OPEN for each in actions
+    )

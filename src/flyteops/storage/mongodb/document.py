@@ -14,7 +14,16 @@ from bson import Timestamp
 from bson.datetime_ms import DatetimeMS
 from msgspec import UNSET
 
-from flyteops.model import Action, Attempt, Event, NewAction, PackRef, RoutingKey, Transition, pack_id
+from flyteops.model import (
+    Action,
+    Attempt,
+    Event,
+    NewAction,
+    PackRef,
+    RoutingKey,
+    Transition,
+    pack_id,
+)
 from flyteops.storage.base import ActionStatus, lease_token
 from flyteops.storage.mongodb.driver import Document, Value
 from flyteops.storage.mongodb.value import json_of, of_json, of_strings, strings_of
@@ -38,7 +47,9 @@ NOT_GIVEN = ""
 """The value kept for an event without time of creation; the original shows its time of receipt."""
 
 WRITTEN = re.compile(
-    r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))? ?(Z|[+-]\d\d:?\d\d)(?: [A-Z]{1,5})?(?: m=\S+)?", re.ASCII
+    r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))? ?(Z|[+-]\d\d:?\d\d)(?: [A-Z]{1,5})?(?:"
+    r" m=\S+)?",
+    re.ASCII,
 )
 """A time as text: RFC 3339, or as Go prints it."""
 
@@ -100,7 +111,7 @@ def _read_time(text: str) -> int:
     return to_microseconds(at) + int((fraction or "")[:6].ljust(6, "0"))
 
 
-# ---------------------------------------------------------------------------------------------------------------- events
+# ------------------------------------------------------------------------------------------- events
 
 
 def event_document(event: Event) -> Document:
@@ -150,12 +161,16 @@ def _created_at(value: Value, kept: Mapping[str, Any]) -> datetime | None:
     return value if isinstance(value, datetime) and value != ZERO else None
 
 
-# --------------------------------------------------------------------------------------------------------------- actions
+# ------------------------------------------------------------------------------------------ actions
 
 
 def action_document(action: NewAction, trigger: Document, at: int, seq: int) -> Document:
     """Return the document of a new action."""
-    labels, context, input_ = of_strings(action.pack_labels), of_strings(action.context), of_json(action.input)
+    labels, context, input_ = (
+        of_strings(action.pack_labels),
+        of_strings(action.context),
+        of_json(action.input),
+    )
     state = "NEW" if action.not_before is None else DELAYED
     kept = {
         "seq": seq,
@@ -214,20 +229,28 @@ def states_of(document: Mapping[str, Any]) -> list[str]:
     known = document.get("states") or [document.get("state") or {"value": "NEW"}]
     if len(exact) == len(known):
         return exact
-    rest = [f"{each.get('value')} {microseconds_of(each.get('time'))}" for each in known[len(exact) :]]
+    rest = [
+        f"{each.get('value')} {microseconds_of(each.get('time'))}" for each in known[len(exact) :]
+    ]
     return exact + rest
 
 
 def transitions_of(document: Mapping[str, Any]) -> tuple[Transition, ...]:
     """Return the states of an action."""
     pairs = (str(text).partition(" ") for text in states_of(document))
-    return readable_transitions(",".join(f"{STATES.get(state, STATES['NEW'])} {at}" for state, _, at in pairs))
+    return readable_transitions(
+        ",".join(f"{STATES.get(state, STATES['NEW'])} {at}" for state, _, at in pairs)
+    )
 
 
 def due_of(document: Mapping[str, Any]) -> int | None:
     """Return when an action may be taken or is lost, None if never."""
     due = extra(document).get("due")
-    return due if due is not None and state_of(document) in (DELAYED, "PENDING") and due < NEVER else None
+    return (
+        due
+        if due is not None and state_of(document) in (DELAYED, "PENDING") and due < NEVER
+        else None
+    )
 
 
 def labels_of(document: Mapping[str, Any]) -> dict[str, str]:
@@ -237,7 +260,9 @@ def labels_of(document: Mapping[str, Any]) -> dict[str, str]:
 
 def address_of(document: Mapping[str, Any]) -> RoutingKey:
     """Return the address of an action."""
-    return RoutingKey(document.get("packName") or "", labels_of(document), document.get("name") or "")
+    return RoutingKey(
+        document.get("packName") or "", labels_of(document), document.get("name") or ""
+    )
 
 
 def context_of(document: Mapping[str, Any]) -> dict[str, str]:
@@ -284,7 +309,11 @@ def result_of(document: Mapping[str, Any]) -> Event | None:
 
 def lease_of(attempt: Mapping[str, Any], action_id: str, number: int) -> str:
     """Return the lease of an attempt: that from another store, or one derived from the seed."""
-    return str(attempt["lease"]) if "lease" in attempt else lease_token(attempt["seed"], action_id, number)
+    return (
+        str(attempt["lease"])
+        if "lease" in attempt
+        else lease_token(attempt["seed"], action_id, number)
+    )
 
 
 def _attempts(attempts: Sequence[Mapping[str, Any]]) -> tuple[Attempt, ...]:
@@ -321,7 +350,7 @@ def status_of(document: Mapping[str, Any]) -> ActionStatus:
     )
 
 
-# ------------------------------------------------------------------------------------------------------------ executions
+# --------------------------------------------------------------------------------------- executions
 
 
 def member_of(document: Mapping[str, Any]) -> Document:

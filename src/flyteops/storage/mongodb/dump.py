@@ -73,15 +73,26 @@ ENCODED_BYTES = PAGE_BYTES * 4 // 3 + 4096
 READINGS = 5
 """The number of tries to read everything until two reads are the same."""
 
-COLLECTIONS = ("pack", "flowHistory", "flow", "datastore", "flyte_note", "flyte_event", "action", "audit")
+COLLECTIONS = (
+    "pack",
+    "flowHistory",
+    "flow",
+    "datastore",
+    "flyte_note",
+    "flyte_event",
+    "action",
+    "audit",
+)
 
 decode_records = msgspec.json.Decoder(list[Stored]).decode
 
 
-# -------------------------------------------------------------------------------------------------------------- export
+# ------------------------------------------------------------------------------------------- export
 
 
-async def export(database: Database, *, conversion: Conversion, partly: bool) -> AsyncIterator[Sequence[Stored]]:
+async def export(
+    database: Database, *, conversion: Conversion, partly: bool
+) -> AsyncIterator[Sequence[Stored]]:
     """See `Store.export`. The data of the original is converted first.
 
     A standalone server has no snapshots: everything is read until two consecutive reads are the
@@ -100,23 +111,34 @@ async def export(database: Database, *, conversion: Conversion, partly: bool) ->
                     yield part
                 return
         before = checkpoint
-    raise UnavailableError("The database changes faster than it can be read; stop the servers that use it meanwhile.")
+    raise UnavailableError(
+        "The database changes faster than it can be read; stop the servers that use it meanwhile."
+    )
 
 
 async def _check_to_read(database: Database, *, partly: bool) -> None:
     found = await database.flyte_number.find_one({"_id": "schema"})
     if found is None:
-        raise StoreError("There is nothing of Flyte in the database that this version has opened; start a server on it first.")
+        raise StoreError(
+            "There is nothing of Flyte in the database that this version has opened; start a server"
+            " on it first."
+        )
     if found["value"] != VERSION:
-        raise StoreError(f"The database was written by another Flyte (schema {found['value']}, this one knows {VERSION}).")
+        raise StoreError(
+            f"The database was written by another Flyte (schema {found['value']}, this one knows"
+            f" {VERSION})."
+        )
     if not partly and await _checkpoint(database) is not None:
         raise StoreError("The database is loaded in part only; end what was begun.")
 
 
 async def _spool(database: Database, spool: IO[bytes]) -> Checkpoint:
-    """Write everything into a file, a part in each line; return the checkpoint of all that only changes with work.
+    """Write everything into a file, a part in each line, and return the checkpoint.
 
-    A server that has nothing to do still notes every few seconds that it is running, which must not count as a change.
+    The checkpoint covers all that only changes with work.
+
+    A server that has nothing to do still notes every few seconds that it is running, which must not
+    count as a change.
     """
     tally = Tally()
     for kind in KINDS:
@@ -160,10 +182,15 @@ async def _versions(database: Database) -> AsyncIterator[Stored]:
 
 
 async def _flows(database: Database) -> AsyncIterator[Stored]:
-    documents = [each async for each in database.flow.find({}, {"name": 1, "uuid": 1, "flyte.timetables": 1})]
+    documents = [
+        each async for each in database.flow.find({}, {"name": 1, "uuid": 1, "flyte.timetables": 1})
+    ]
     for each in sorted(documents, key=lambda each: str(each["name"])):
         rows = sorted(extra(each).get("timetables", ()), key=lambda row: int(row["stepIndex"]))
-        tables = [timetable_of((row["stepIndex"], row["stepId"], row["rule"], row["nextAt"])) for row in rows]
+        tables = [
+            timetable_of((row["stepIndex"], row["stepId"], row["rule"], row["nextAt"]))
+            for row in rows
+        ]
         yield StoredFlow(each["name"], each["uuid"], tuple(tables))
 
 
@@ -180,18 +207,22 @@ async def _notes(database: Database) -> AsyncIterator[Stored]:
 
 
 async def _documents(database: Database, which: Document) -> AsyncIterator[Document]:
-    """Yield the kept actions, oldest first, beginning with the original's copies without an action."""
+    """Yield the kept actions, oldest first; the original's copies without an action lead."""
     async for run in database.flyte_execution.find({"isArchived": True}, {"_id": 1}).sort("seq", 1):
         documents = await database.audit.find({"correlationId": run["_id"], **which}).to_list()
         for document in sorted(await supply(database, documents), key=_seq):
             yield document
-    ours = database.action.find({"$and": [which, {"flyte.seq": {"$ne": None}}]}).sort("flyte.seq", 1)
+    ours = database.action.find({"$and": [which, {"flyte.seq": {"$ne": None}}]}).sort(
+        "flyte.seq", 1
+    )
     foreign = database.action.find({"$and": [which, FOREIGN]}).sort(CREATED).allow_disk_use(True)
     async for document in _merged(ours, _supplied(database, foreign)):
         yield document
 
 
-async def _supplied(database: Database, documents: AsyncIterator[Document]) -> AsyncIterator[Document]:
+async def _supplied(
+    database: Database, documents: AsyncIterator[Document]
+) -> AsyncIterator[Document]:
     """Yield actions of the original with Flyte's additional data."""
     part: list[Document] = []
     async for document in documents:
@@ -204,7 +235,9 @@ async def _supplied(database: Database, documents: AsyncIterator[Document]) -> A
         yield each
 
 
-async def _merged(first: AsyncIterator[Document], second: AsyncIterator[Document]) -> AsyncIterator[Document]:
+async def _merged(
+    first: AsyncIterator[Document], second: AsyncIterator[Document]
+) -> AsyncIterator[Document]:
     """Yield the actions of two sequences in one order."""
     one, other = await anext(aiter(first), None), await anext(aiter(second), None)
     while one is not None or other is not None:
@@ -223,7 +256,9 @@ def _seq(document: Document) -> int:
 
 async def _events(database: Database) -> AsyncIterator[Stored]:
     # The original keeps events in actions only.
-    foreign = {"$or": [{"trigger.flyte.id": None}, {"result.name": {"$gt": ""}, "result.flyte.id": None}]}
+    foreign = {
+        "$or": [{"trigger.flyte.id": None}, {"result.name": {"$gt": ""}, "result.flyte.id": None}]
+    }
     async for document in _documents(database, foreign):
         action = action_of(document)
         for event, field in ((action.trigger, "trigger"), (action.result, "result")):
@@ -240,12 +275,16 @@ async def _actions(database: Database) -> AsyncIterator[Stored]:
 
 
 async def _keys(database: Database) -> AsyncIterator[Stored]:
-    keys = [each async for each in database.flyte_event.find({"key": {"$gt": ""}}, {"key": 1, "at": 1})]
+    keys = [
+        each async for each in database.flyte_event.find({"key": {"$gt": ""}}, {"key": 1, "at": 1})
+    ]
     for each in sorted(keys, key=lambda each: str(each["key"])):
         yield StoredKey(each["key"], each["_id"], to_instant(each["at"]))
 
 
-READERS = dict(zip(KINDS, (_packs, _versions, _flows, _items, _notes, _events, _actions, _keys), strict=True))
+READERS = dict(
+    zip(KINDS, (_packs, _versions, _flows, _items, _notes, _events, _actions, _keys), strict=True)
+)
 
 
 def _stored_action(document: Document) -> StoredAction:
@@ -273,7 +312,12 @@ def _stored_action(document: Document) -> StoredAction:
         due_at=action.due_at,
         wait=to_length(kept.get("wait")),
         attempt=kept["attempt"],
-        attempts=tuple([_stored_attempt(action.action_id, number, each) for number, each in enumerate(attempts, 1)]),
+        attempts=tuple(
+            [
+                _stored_attempt(action.action_id, number, each)
+                for number, each in enumerate(attempts, 1)
+            ]
+        ),
     )
 
 
@@ -283,7 +327,7 @@ def _stored_attempt(action_id: str, number: int, each: Mapping[str, Any]) -> Sto
     return StoredAttempt(number, lease, each["pack"], to_instant(each["at"]), lost_at, late_id)
 
 
-# ---------------------------------------------------------------------------------------------------------------- load
+# --------------------------------------------------------------------------------------------- load
 
 
 async def _checkpoint(database: Database) -> Checkpoint | None:
@@ -300,11 +344,15 @@ async def begin(database: Database) -> Checkpoint:
         if await database[name].find_one({}, {"_id": 1}) is not None:
             raise rules.not_empty()
     checkpoint = Checkpoint()
-    await database.flyte_number.insert_one({"_id": "loading", "records": 0, "checksum": checkpoint.checksum})
+    await database.flyte_number.insert_one(
+        {"_id": "loading", "records": 0, "checksum": checkpoint.checksum}
+    )
     return checkpoint
 
 
-async def load(database: Database, actions: ActionCollection, records: Sequence[Stored], checkpoint: Checkpoint) -> None:
+async def load(
+    database: Database, actions: ActionCollection, records: Sequence[Stored], checkpoint: Checkpoint
+) -> None:
     """See `Store.load`.
 
     Records stored before an unwritten checkpoint are stored again, over themselves.
@@ -326,40 +374,68 @@ async def end(database: Database) -> None:
 
 
 async def _replace_all(collection: MongoCollection, documents: Sequence[Document]) -> None:
-    await write_all(collection, [ReplaceOne({"_id": each["_id"]}, each, upsert=True) for each in documents])
+    await write_all(
+        collection, [ReplaceOne({"_id": each["_id"]}, each, upsert=True) for each in documents]
+    )
 
 
-async def _load_packs(database: Database, _actions: ActionCollection, records: Sequence[StoredPack]) -> None:
+async def _load_packs(
+    database: Database, _actions: ActionCollection, records: Sequence[StoredPack]
+) -> None:
     await _replace_all(database.pack, [pack_document(each.pack) for each in records])
 
 
-async def _load_versions(database: Database, _actions: ActionCollection, records: Sequence[StoredVersion]) -> None:
+async def _load_versions(
+    database: Database, _actions: ActionCollection, records: Sequence[StoredVersion]
+) -> None:
     await _replace_all(database.flowHistory, [history_document(each.version) for each in records])
 
 
-async def _load_flows(database: Database, _actions: ActionCollection, records: Sequence[StoredFlow]) -> None:
+async def _load_flows(
+    database: Database, _actions: ActionCollection, records: Sequence[StoredFlow]
+) -> None:
     uuids = [each.uuid for each in records]
-    versions = {each["uuid"]: each async for each in database.flowHistory.find({"uuid": {"$in": uuids}})}
-    await _replace_all(database.flow, [current_document(versions[each.uuid], each.timetables) for each in records])
+    versions = {
+        each["uuid"]: each async for each in database.flowHistory.find({"uuid": {"$in": uuids}})
+    }
+    await _replace_all(
+        database.flow, [current_document(versions[each.uuid], each.timetables) for each in records]
+    )
 
 
-async def _load_items(database: Database, _actions: ActionCollection, records: Sequence[StoredItem]) -> None:
+async def _load_items(
+    database: Database, _actions: ActionCollection, records: Sequence[StoredItem]
+) -> None:
     await _replace_all(database.datastore, [item_document(each.item) for each in records])
 
 
-async def _load_notes(database: Database, _actions: ActionCollection, records: Sequence[StoredNote]) -> None:
+async def _load_notes(
+    database: Database, _actions: ActionCollection, records: Sequence[StoredNote]
+) -> None:
     await _replace_all(database.flyte_note, [note_document(each.note) for each in records])
 
 
-async def _load_events(database: Database, actions: ActionCollection, records: Sequence[StoredEvent]) -> None:
+async def _load_events(
+    database: Database, actions: ActionCollection, records: Sequence[StoredEvent]
+) -> None:
     numbers = actions.numbers(len(records))
-    documents = [record_document(each.event, each.decisions, seq) for each, seq in zip(records, numbers, strict=True)]
+    documents = [
+        record_document(each.event, each.decisions, seq)
+        for each, seq in zip(records, numbers, strict=True)
+    ]
     await write_all(database.flyte_event, [InsertOne(each) for each in documents])
 
 
-async def _load_actions(database: Database, actions: ActionCollection, records: Sequence[StoredAction]) -> None:
-    ids = {each.trigger_id for each in records} | {event_id for each in records for event_id in each.result_ids}
-    events = {each["_id"]: event_fields(each) async for each in database.flyte_event.find({"_id": {"$in": sorted(ids)}})}
+async def _load_actions(
+    database: Database, actions: ActionCollection, records: Sequence[StoredAction]
+) -> None:
+    ids = {each.trigger_id for each in records} | {
+        event_id for each in records for event_id in each.result_ids
+    }
+    events = {
+        each["_id"]: event_fields(each)
+        async for each in database.flyte_event.find({"_id": {"$in": sorted(ids)}})
+    }
     numbers = actions.numbers(len(records))
     documents = [_loaded(each, events, seq) for each, seq in zip(records, numbers, strict=True)]
     await actions.queues.ensure(database, [each.action.routing_key for each in records])
@@ -371,7 +447,10 @@ async def _load_actions(database: Database, actions: ActionCollection, records: 
 
 def _loaded(record: StoredAction, events: Mapping[str, Document], seq: int) -> Document:
     """Return an action as it was in the other store."""
-    action, states = record.action, [(each.state.value, to_microseconds(each.at)) for each in record.states]
+    action, states = (
+        record.action,
+        [(each.state.value, to_microseconds(each.at)) for each in record.states],
+    )
     document = action_document(action, events[record.trigger_id], states[0][1], seq)
     state, due = stored_state_of(record), to_microseconds_or_none(record.due_at)
     if state == "NEW":
@@ -421,23 +500,42 @@ def _entering(record: StoredAction, document: Document) -> UpdateOne:
     }
     if not rest:
         update["$set"] = {"isFinished": False}
-    return UpdateOne({"_id": action.correlation_id, "actions.id": {"$ne": action.action_id}}, update, upsert=True)
+    return UpdateOne(
+        {"_id": action.correlation_id, "actions.id": {"$ne": action.action_id}}, update, upsert=True
+    )
 
 
 def _referring(record: StoredAction) -> Sequence[UpdateOne]:
     run = {"$addToSet": {"executions": record.action.correlation_id}}
-    results = [UpdateOne({"_id": key}, {**run, "$set": {"action": record.action.action_id}}) for key in record.result_ids]
+    results = [
+        UpdateOne({"_id": key}, {**run, "$set": {"action": record.action.action_id}})
+        for key in record.result_ids
+    ]
     return [UpdateOne({"_id": record.trigger_id}, run), *results]
 
 
-async def _load_keys(database: Database, _actions: ActionCollection, records: Sequence[StoredKey]) -> None:
-    await write_all(database.flyte_event, [UpdateOne({"_id": each.event_id}, {"$set": {"key": each.key}}) for each in records])
+async def _load_keys(
+    database: Database, _actions: ActionCollection, records: Sequence[StoredKey]
+) -> None:
+    await write_all(
+        database.flyte_event,
+        [UpdateOne({"_id": each.event_id}, {"$set": {"key": each.key}}) for each in records],
+    )
 
 
 WRITERS: Mapping[str, Any] = dict(
     zip(
         KINDS,
-        (_load_packs, _load_versions, _load_flows, _load_items, _load_notes, _load_events, _load_actions, _load_keys),
+        (
+            _load_packs,
+            _load_versions,
+            _load_flows,
+            _load_items,
+            _load_notes,
+            _load_events,
+            _load_actions,
+            _load_keys,
+        ),
         strict=True,
     )
 )

@@ -47,9 +47,15 @@ class Change(msgspec.Struct, frozen=True):
 
 def encoded(change: Change) -> bytes:
     """Return a change as bytes: inside a document, its keys would be taken for operators."""
-    body = {field: getattr(change, field) for field in ("action_id", "at", "update", "event", "place")}
-    addresses = [[each.pack_name, dict(each.pack_labels), each.command] for each in change.addresses]
-    return bson.encode({**body, "created": list(change.created), "addresses": addresses}, codec_options=OPTIONS)
+    body = {
+        field: getattr(change, field) for field in ("action_id", "at", "update", "event", "place")
+    }
+    addresses = [
+        [each.pack_name, dict(each.pack_labels), each.command] for each in change.addresses
+    ]
+    return bson.encode(
+        {**body, "created": list(change.created), "addresses": addresses}, codec_options=OPTIONS
+    )
 
 
 def decoded(body: bytes) -> Change:
@@ -86,7 +92,8 @@ def check_size(size: int) -> None:
     """Raise `TooLargeError` when a document of this size cannot be kept."""
     if size > MAX_SIZE:
         raise TooLargeError(
-            f"That needs {size} bytes in one document, with what belongs to it, and MongoDB keeps {MAX_SIZE}; nothing was stored."
+            f"That needs {size} bytes in one document, with what belongs to it, and MongoDB keeps"
+            f" {MAX_SIZE}; nothing was stored."
         )
 
 
@@ -98,7 +105,9 @@ async def begin(database: Database, actions: Sequence[Document], at: int) -> lis
     runs: dict[str, list[Document]] = {}
     for action in actions:
         runs.setdefault(action["correlationId"], []).append(action)
-    if not await write_all(database.flyte_execution, [_beginning(members, at) for members in runs.values()]):
+    if not await write_all(
+        database.flyte_execution, [_beginning(members, at) for members in runs.values()]
+    ):
         return list(actions)
     known: set[str] = set()
     async for run in database.flyte_execution.find({"_id": {"$in": list(runs)}}, {"actions.id": 1}):
@@ -109,13 +118,23 @@ async def begin(database: Database, actions: Sequence[Document], at: int) -> lis
 def _beginning(members: Sequence[Document], at: int) -> UpdateOne:
     first = members[0]
     return UpdateOne(
-        {"_id": first["correlationId"], "actions.index": {"$nin": [extra(member)["stepIndex"] for member in members]}},
         {
-            "$setOnInsert": {"flowName": first["flowName"], "flowUUID": first["flowUUID"], "seq": extra(first)["seq"]},
+            "_id": first["correlationId"],
+            "actions.index": {"$nin": [extra(member)["stepIndex"] for member in members]},
+        },
+        {
+            "$setOnInsert": {
+                "flowName": first["flowName"],
+                "flowUUID": first["flowUUID"],
+                "seq": extra(first)["seq"],
+            },
             "$push": {"actions": {"$each": [member_of(member) for member in members]}},
             "$set": {"isFinished": False},
             "$max": {"changedAt": at},
-            "$inc": {"version": 1, "bytes": sum(extra(member).get("bytes", 0) for member in members)},
+            "$inc": {
+                "version": 1,
+                "bytes": sum(extra(member).get("bytes", 0) for member in members),
+            },
         },
         upsert=True,
     )
@@ -129,14 +148,21 @@ async def create(database: Database, actions: Sequence[Document]) -> None:
 
 async def touch(database: Database, actions: Sequence[Document], at: int) -> None:
     """Update the executions of actions, and the copies, after changes to the actions."""
-    activity = [UpdateOne({"_id": action["correlationId"]}, {"$max": {"changedAt": at}}) for action in actions]
+    activity = [
+        UpdateOne({"_id": action["correlationId"]}, {"$max": {"changedAt": at}})
+        for action in actions
+    ]
     await asyncio.gather(write_all(database.flyte_execution, activity), mirror(database, actions))
 
 
 async def mirror(database: Database, actions: Sequence[Document]) -> None:
     """Copy actions to the audit, unless the existing copy is newer."""
     copies = [
-        ReplaceOne({"_id": action["_id"], f"states.{len(action['states']) - 1}": {"$exists": False}}, action, upsert=True)
+        ReplaceOne(
+            {"_id": action["_id"], f"states.{len(action['states']) - 1}": {"$exists": False}},
+            action,
+            upsert=True,
+        )
         for action in actions
     ]
     await write_all(database.audit, copies)

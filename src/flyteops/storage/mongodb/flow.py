@@ -34,7 +34,11 @@ def version_document(version: FlowVersion) -> Document:
     Data without a field in the original is kept as exact text in addition.
     """
     flow = version.flow
-    body = {"name": flow.name, "description": flow.description, "steps": [_step_document(step) for step in flow.steps]}
+    body = {
+        "name": flow.name,
+        "description": flow.description,
+        "steps": [_step_document(step) for step in flow.steps],
+    }
     kept: Document = {"savedAt": to_microseconds(version.saved_at)}
     text = encode_json(flow)
     if read_flow(body) != flow:
@@ -43,7 +47,12 @@ def version_document(version: FlowVersion) -> Document:
 
 
 def _step_document(step: Step) -> Document:
-    body: Document = {"id": step.id, "event": _part(step.event), **msgspec.to_builtins(step), "command": _part(step.command)}
+    body: Document = {
+        "id": step.id,
+        "event": _part(step.event),
+        **msgspec.to_builtins(step),
+        "command": _part(step.command),
+    }
     if step.depends_on is not None:
         # The original knows "any of these" only.
         body["dependsOn"] = [*step.dependencies.all, *step.dependencies.any]
@@ -62,7 +71,11 @@ def read_flow(document: Mapping[str, Any]) -> Flow:
     if exact is not None:
         return decode_flow(exact)
     steps = [_read_step(step) for step in document.get("steps") or () if isinstance(step, dict)]
-    head = {"name": document.get("name"), "description": document.get("description") or "", "steps": steps}
+    head = {
+        "name": document.get("name"),
+        "description": document.get("description") or "",
+        "steps": steps,
+    }
     return msgspec.convert(head, Flow)
 
 
@@ -78,7 +91,11 @@ def _read_step(step: Mapping[str, Any]) -> Document:
 def _named(part: Mapping[str, Any], kind: type[msgspec.Struct]) -> Document:
     names = {field.encode_name.lower(): field.encode_name for field in msgspec.structs.fields(kind)}
     found = {names.get(key.lower(), key): from_bson(value) for key, value in part.items()}
-    return {key: value for key, value in found.items() if key == "input" or value not in (None, "", [], {})}
+    return {
+        key: value
+        for key, value in found.items()
+        if key == "input" or value not in (None, "", [], {})
+    }
 
 
 def version_of(document: Mapping[str, Any]) -> FlowVersion:
@@ -98,16 +115,24 @@ def history_document(version: FlowVersion) -> Document:
 def current_document(version: Document, timetables: Sequence[ScheduleEntry]) -> Document:
     """Return the document of a flow with this current version."""
     rows = [timetable_document(each, {}) for each in timetables]
-    return {**version, "_id": object_id(version["name"]), "flyte": {**extra(version), "timetables": rows}}
+    return {
+        **version,
+        "_id": object_id(version["name"]),
+        "flyte": {**extra(version), "timetables": rows},
+    }
 
 
-async def save_flow(database: Database, version: FlowVersion, timetables: Sequence[ScheduleEntry], *, is_again: bool) -> None:
+async def save_flow(
+    database: Database, version: FlowVersion, timetables: Sequence[ScheduleEntry], *, is_again: bool
+) -> None:
     """See `Store.save_flow`.
 
     First the version is stored, and then made current with its timetables in one operation.
     """
     body = version_document(version)
-    known = await database.flowHistory.find_one({"uuid": version.uuid}, {"name": 1, "flyte.savedAt": 1})
+    known = await database.flowHistory.find_one(
+        {"uuid": version.uuid}, {"name": 1, "flyte.savedAt": 1}
+    )
     if known is not None and not is_again:
         raise rules.taken("flow version", version.uuid)
     try:
@@ -121,7 +146,9 @@ async def save_flow(database: Database, version: FlowVersion, timetables: Sequen
     raise BusyError
 
 
-async def _make_current(database: Database, body: Document, timetables: Sequence[ScheduleEntry]) -> bool:
+async def _make_current(
+    database: Database, body: Document, timetables: Sequence[ScheduleEntry]
+) -> bool:
     name = body["name"]
     current = await database.flow.find_one({"name": name}, {"uuid": 1, "flyte.timetables": 1})
     before = [] if current is None else extra(current).get("timetables", [])
@@ -142,7 +169,9 @@ async def _make_current(database: Database, body: Document, timetables: Sequence
     return True
 
 
-def timetable_document(table: ScheduleEntry, kept: Mapping[tuple[str, str], int | None]) -> Document:
+def timetable_document(
+    table: ScheduleEntry, kept: Mapping[tuple[str, str], int | None]
+) -> Document:
     """Return a step's due time as kept in its flow; `kept` are those of the previous version."""
     return {
         "stepIndex": table.step_index,
@@ -188,10 +217,16 @@ async def delete_flow(database: Database, name: str, *, is_again: bool) -> None:
         raise rules.missing("flow", name)
 
 
-async def set_next(database: Database, flow: ObjectId, uuid: str, row: Document, next_at: datetime | None) -> bool:
+async def set_next(
+    database: Database, flow: ObjectId, uuid: str, row: Document, next_at: datetime | None
+) -> bool:
     """Set the next due time of a step, unless another server has."""
     done = await database.flow.update_one(
         {"_id": flow, "uuid": uuid, "flyte.timetables": row},
-        {"$set": {"flyte.timetables.$.nextAt": None if next_at is None else to_microseconds(next_at)}},
+        {
+            "$set": {
+                "flyte.timetables.$.nextAt": None if next_at is None else to_microseconds(next_at)
+            }
+        },
     )
     return bool(done.modified_count)

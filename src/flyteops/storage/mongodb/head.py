@@ -25,7 +25,9 @@ async def read_groups(database: Database, which: Document) -> AsyncGenerator[Gro
     try:
         for stream in (live, copies):
             await stream.advance()
-        while heads := [run_of(stream.head) for stream in (live, copies) if stream.head is not None]:
+        while heads := [
+            run_of(stream.head) for stream in (live, copies) if stream.head is not None
+        ]:
             run = min(heads)
             yield Group(run, await live.take(run), await copies.take(run))
     finally:
@@ -91,7 +93,7 @@ async def batches(groups: AsyncIterator[Group]) -> AsyncIterator[list[Group]]:
 
 
 async def completed(database: Database, batch: Sequence[Group]) -> list[Group]:
-    """Return a batch with heads of copies without an action, and the whole of unfinished actions."""
+    """Return a batch: heads of copies without an action, and the whole of unfinished actions."""
     return await _with_open_actions(database, await _with_copies(database, batch))
 
 
@@ -101,11 +103,17 @@ async def _with_copies(database: Database, batch: Sequence[Group]) -> list[Group
         known = {each["_id"] for each in group.live}
         alone += [each["_id"] for each in group.copies if each["_id"] not in known]
     found = await _by_id(database.audit, alone, HEAD)
-    return [Group(each.run, each.live, _replaced(each.copies, found)) for each in batch] if found else list(batch)
+    return (
+        [Group(each.run, each.live, _replaced(each.copies, found)) for each in batch]
+        if found
+        else list(batch)
+    )
 
 
 async def _with_open_actions(database: Database, batch: Sequence[Group]) -> list[Group]:
-    still_open = {group.run: group for group in batch if any(map(_is_open, (*group.live, *group.copies)))}
+    still_open = {
+        group.run: group for group in batch if any(map(_is_open, (*group.live, *group.copies)))
+    }
     for run, group in still_open.items():
         live = await _by_id(database.action, [each["_id"] for each in group.live])
         copies = await _by_id(database.audit, [each["_id"] for each in group.copies])
@@ -118,10 +126,14 @@ def _is_open(document: Document) -> bool:
     return isinstance(state, dict) and state.get("value") in OPEN
 
 
-async def _by_id(collection: MongoCollection, keys: Sequence[str], fields: Document | None = None) -> dict[str, Document]:
+async def _by_id(
+    collection: MongoCollection, keys: Sequence[str], fields: Document | None = None
+) -> dict[str, Document]:
     if not keys:
         return {}
-    return {each["_id"]: each async for each in collection.find({"_id": {"$in": list(keys)}}, fields)}
+    return {
+        each["_id"]: each async for each in collection.find({"_id": {"$in": list(keys)}}, fields)
+    }
 
 
 def _replaced(documents: Sequence[Document], found: Mapping[str, Document]) -> list[Document]:

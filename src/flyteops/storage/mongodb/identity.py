@@ -25,7 +25,9 @@ from flyteops.storage.mongodb.dump import COLLECTIONS
 LOGGER = logging.getLogger("flyte.store")
 
 MARK = "flyte.mark"
-"""The `_id` of the mark among the queues, and with a random number, the name of the events' index."""
+"""The `_id` of the mark among the queues, and with a random number, the name of the events'
+index.
+"""
 
 LOOKS_AT_ONCE = 2
 """The number of concurrent checks; requests that arrive meanwhile share the next one."""
@@ -65,11 +67,15 @@ class Identity:
         """Mark the collections, unless they are marked, and remember their marks."""
         if not await _marks_of_events(database):
             try:
-                await database.flyte_event.create_index([("mark", 1)], name=f"{MARK}.{secrets.token_hex(12)}", sparse=True)
+                await database.flyte_event.create_index(
+                    [("mark", 1)], name=f"{MARK}.{secrets.token_hex(12)}", sparse=True
+                )
             except OperationFailure as error:
                 if error.code not in CONFLICTS:
                     raise
-        await database.flyte_queue.update_one({"_id": MARK}, {"$setOnInsert": {"mark": secrets.token_hex(12)}}, upsert=True)
+        await database.flyte_queue.update_one(
+            {"_id": MARK}, {"$setOnInsert": {"mark": secrets.token_hex(12)}}, upsert=True
+        )
         self._mark_of_queues = await _mark_of_queues(database)
         # Servers that begin at the same time may each leave one.
         self._marks_of_events = await _marks_of_events(database)
@@ -112,9 +118,10 @@ class Identity:
     def _lose(self) -> None:
         if not self._fault:
             self._fault = (
-                f"{self._name} was dropped, or collections in it were, while the server ran. All work is refused, so that"
-                " nothing is accepted that would be lost. Restore a backup if there is one, then restart the server; it begins"
-                " with what is in the database by then."
+                f"{self._name} was dropped, or collections in it were, while the server ran. All"
+                " work is refused, so that nothing is accepted that would be lost. Restore a"
+                " backup if there is one, then restart the server; it begins with what is in the"
+                " database by then."
             )
             LOGGER.error("%s", self._fault)
         self.check()
@@ -148,9 +155,12 @@ async def _mark_of_queues(database: Database) -> str:
 async def _collections(database: Database) -> Mapping[str, Any]:
     """Return the collections by name, with an id that differs after re-creation, if available."""
     try:
-        told: Document = await database.command("listCollections", filter={"name": {"$in": list(NAMES)}})
+        told: Document = await database.command(
+            "listCollections", filter={"name": {"$in": list(NAMES)}}
+        )
     except OperationFailure as error:
-        if error.code in FORBIDDEN:  # a role made by hand may lack it; the marks are checked all the same
+        # A role made by hand may lack it; the marks are checked all the same.
+        if error.code in FORBIDDEN:
             return {}
         raise
     return {each["name"]: each.get("info", {}).get("uuid") for each in told["cursor"]["firstBatch"]}

@@ -10,7 +10,12 @@ from flyteops.storage.row import item_of as read_item
 
 def item_document(item: DataItem) -> Document:
     """Return the document of an item."""
-    return {"_id": item.key, "contentType": item.content_type, "description": item.description, "value": item.value}
+    return {
+        "_id": item.key,
+        "contentType": item.content_type,
+        "description": item.description,
+        "value": item.value,
+    }
 
 
 def item_of(document: Mapping[str, Any]) -> DataItem:

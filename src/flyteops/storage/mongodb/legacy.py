@@ -45,7 +45,19 @@ CREATED = [("states.time", 1), ("_id", 1)]
 OPEN = ("NEW", "PENDING")
 
 HEAD = dict.fromkeys(
-    ("correlationId", "flowName", "flowUUID", "stepId", "name", "packName", "packLabels", "state", "states", "flyte"), 1
+    (
+        "correlationId",
+        "flowName",
+        "flowUUID",
+        "stepId",
+        "name",
+        "packName",
+        "packLabels",
+        "state",
+        "states",
+        "flyte",
+    ),
+    1,
 )
 """The fields of an action that are enough to enter an execution that has ended."""
 
@@ -64,10 +76,16 @@ class Group(NamedTuple):
         """Return each action once, oldest first."""
         known = {each["_id"] for each in self.live}
         found = [*self.live, *(each for each in self.copies if each["_id"] not in known)]
-        return found if len(found) == 1 else sorted(found, key=lambda each: (began_at(each), str(each["_id"])))
+        return (
+            found
+            if len(found) == 1
+            else sorted(found, key=lambda each: (began_at(each), str(each["_id"])))
+        )
 
 
-async def adopt(database: Database, queues: Queues, runs: Sequence[str], *, marks: bool = False) -> int:
+async def adopt(
+    database: Database, queues: Queues, runs: Sequence[str], *, marks: bool = False
+) -> int:
     """Take over executions with all of their actions; return the number of new ones.
 
     With `marks`, all of their actions get the `flyte` field, also those that have ended.
@@ -101,7 +119,13 @@ def run_of(document: Mapping[str, Any]) -> str:
 
 
 async def enter(  # noqa: PLR0913 - two by keyword
-    database: Database, queues: Queues, groups: Sequence[Group], flows: Flows, *, marks: bool = False, is_partial: bool = False
+    database: Database,
+    queues: Queues,
+    groups: Sequence[Group],
+    flows: Flows,
+    *,
+    marks: bool = False,
+    is_partial: bool = False,
 ) -> tuple[int, list[str]]:
     """Enter executions of which all actions are given.
 
@@ -113,7 +137,11 @@ async def enter(  # noqa: PLR0913 - two by keyword
     """
     known = {run["_id"]: run async for run in _known(database, [group.run for group in groups])}
     await _load_flows(database, groups, flows)
-    entries = [entry for group in groups if (entry := _entry(group, known.get(group.run), flows)) is not None]
+    entries = [
+        entry
+        for group in groups
+        if (entry := _entry(group, known.get(group.run), flows)) is not None
+    ]
     new = [entry for entry in entries if entry.known is None]
     lost: set[str] = set()
     for entry in entries:
@@ -123,9 +151,12 @@ async def enter(  # noqa: PLR0913 - two by keyword
             and (is_partial or not await _extend(database, entry, entry.known["version"]))
         ):
             lost.add(entry.run)
-    lost |= await insert_new(database.flyte_execution, [entry.execution for entry in new])  # another server was faster
+    # Another server was faster.
+    lost |= await insert_new(database.flyte_execution, [entry.execution for entry in new])
     kept = [entry for entry in entries if entry.run not in lost]
-    await _mark(database, queues, [entry for entry in kept if marks or not entry.execution["isFinished"]])
+    await _mark(
+        database, queues, [entry for entry in kept if marks or not entry.execution["isFinished"]]
+    )
     return sum(entry.known is None for entry in kept), sorted(lost)
 
 
@@ -167,7 +198,11 @@ def _execution(group: Group, documents: Sequence[Document]) -> Document:
         "version": 1,
         # The heads do not include the size of an action; for executions that have ended it is
         # determined when needed.
-        **({"bytes": 0, "isUnsized": True} if is_finished else {"bytes": sum(map(_size, documents))}),
+        **(
+            {"bytes": 0, "isUnsized": True}
+            if is_finished
+            else {"bytes": sum(map(_size, documents))}
+        ),
     }
 
 
@@ -182,7 +217,8 @@ def _entry(group: Group, known: Mapping[str, Any] | None, flows: Flows) -> _Entr
         ids = {member["id"] for member in members}
         missing = [each for each in documents if each["_id"] not in ids]
         entry = _Entry(group, documents, known, missing, foreign, _execution(group, documents))
-    except Exception as error:  # noqa: BLE001 - the documents may hold anything; an error concerns this execution alone
+    # The documents may hold anything; an error concerns this execution alone.
+    except Exception as error:  # noqa: BLE001
         LOGGER.warning(
             "Execution %r of an earlier server cannot be read and is left as it is: %s: %s",
             group.run,
@@ -199,7 +235,9 @@ def _foreign(documents: Iterable[Document]) -> list[str]:
 
 async def _load_flows(database: Database, groups: Sequence[Group], flows: Flows) -> None:
     """Add the versions of flows that executions began with."""
-    for uuid in {each.get("flowUUID") or "" for group in groups for each in (*group.live, *group.copies)}:
+    for uuid in {
+        each.get("flowUUID") or "" for group in groups for each in (*group.live, *group.copies)
+    }:
         if uuid not in flows:
             found = await find_version(database, uuid)
             flows[uuid] = None if found is None else found.flow
@@ -214,7 +252,9 @@ def _time_of(state: str) -> int:
     return int(state.rpartition(" ")[2])
 
 
-def complete(documents: Sequence[Document], members: Sequence[Mapping[str, Any]], flow: Flow | None) -> None:
+def complete(
+    documents: Sequence[Document], members: Sequence[Mapping[str, Any]], flow: Flow | None
+) -> None:
     """Add Flyte's data to the actions of an execution, oldest first, as far as they lack it.
 
     `members` are those listed in the execution's document.
@@ -285,7 +325,12 @@ def _is_supplied(document: Document, members: Sequence[Mapping[str, Any]]) -> bo
     try:
         complete([document], members, None)
     except Exception as error:  # noqa: BLE001 - the document may hold anything
-        LOGGER.warning("Action %r of an earlier server cannot be read: %s: %s", document["_id"], type(error).__name__, error)
+        LOGGER.warning(
+            "Action %r of an earlier server cannot be read: %s: %s",
+            document["_id"],
+            type(error).__name__,
+            error,
+        )
         return False
     return True
 
@@ -316,11 +361,16 @@ async def _mark(database: Database, queues: Queues, entries: Sequence[_Entry]) -
     filter needs nothing but the `_id`.
     """
     documents = {each["_id"]: each for entry in entries for each in entry.documents}
-    await queues.ensure(database, [address_of(each) for each in documents.values() if state_of(each) in OPEN])
+    await queues.ensure(
+        database, [address_of(each) for each in documents.values() if state_of(each) in OPEN]
+    )
     for collection, place in ((database.action, 0), (database.audit, 1)):
         found = [key for entry in entries for key in entry.foreign[place]]
         fields = {key: {**documents[key]["flyte"], "bytes": _size(documents[key])} for key in found}
-        await write_all(collection, [UpdateOne({"_id": key}, {"$max": {"flyte": each}}) for key, each in fields.items()])
+        await write_all(
+            collection,
+            [UpdateOne({"_id": key}, {"$max": {"flyte": each}}) for key, each in fields.items()],
+        )
 
 
 def _changed_at(documents: Iterable[Document]) -> int:
@@ -329,7 +379,9 @@ def _changed_at(documents: Iterable[Document]) -> int:
 
 def is_over(documents: Iterable[Document]) -> bool:
     """Return whether all of the actions have ended."""
-    return all(state_of(each) in STATES and STATES[state_of(each)].is_finished for each in documents)
+    return all(
+        state_of(each) in STATES and STATES[state_of(each)].is_finished for each in documents
+    )
 
 
 async def look_again(database: Database, queues: Queues) -> None:
@@ -337,19 +389,29 @@ async def look_again(database: Database, queues: Queues) -> None:
 
     Covers executions that were not finished at that time.
     """
-    runs = [run["_id"] async for run in database.flyte_execution.find({"isFinished": False}, {"_id": 1})]
+    runs = [
+        run["_id"] async for run in database.flyte_execution.find({"isFinished": False}, {"_id": 1})
+    ]
     for start in range(0, len(runs), AT_ONCE):
         part = runs[start : start + AT_ONCE]
         fields = {"trigger": 0, "input": 0, "context": 0, "result": 0}
         found: dict[str, list[Document]] = {}
         async for document in database.action.find({"correlationId": {"$in": part}}, fields):
             found.setdefault(document["correlationId"], []).append(document)
-        replaced = [run for run, documents in found.items() if any("seq" not in extra(each) for each in documents)]
+        replaced = [
+            run
+            for run, documents in found.items()
+            if any("seq" not in extra(each) for each in documents)
+        ]
         if replaced:  # as a whole, by a server that keeps no fields that it does not know
             await adopt(database, queues, replaced, marks=True)
         strayed = [each for documents in found.values() for each in documents if _has_strayed(each)]
-        await queues.ensure(database, [address_of(each) for each in strayed if state_of(each) in OPEN])
-        await write_all(database.action, [UpdateOne({"_id": each["_id"]}, _following(each)) for each in strayed])
+        await queues.ensure(
+            database, [address_of(each) for each in strayed if state_of(each) in OPEN]
+        )
+        await write_all(
+            database.action, [UpdateOne({"_id": each["_id"]}, _following(each)) for each in strayed]
+        )
         of_strayed = {each["correlationId"] for each in strayed} | set(replaced)
         await write_all(
             database.flyte_execution,
@@ -364,7 +426,9 @@ def _has_strayed(document: Document) -> bool:
 def _following(document: Document) -> Document:
     states, kept = states_of(document), extra(document)
     lacking = len(states) - len(kept.get("states", ()))
-    handed_out = [{"seed": b"", "pack": "", "at": 0}] * sum(text.startswith("PENDING ") for text in states[-lacking:] if lacking)
+    handed_out = [{"seed": b"", "pack": "", "at": 0}] * sum(
+        text.startswith("PENDING ") for text in states[-lacking:] if lacking
+    )
     return {
         "$set": {
             "flyte.state": state_of(document),
@@ -379,5 +443,9 @@ def _following(document: Document) -> Document:
 
 
 def _followed(run: str, documents: Sequence[Document]) -> UpdateOne:
-    change = {"$set": {"isFinished": is_over(documents)}, "$max": {"changedAt": _changed_at(documents)}, "$inc": {"version": 1}}
+    change = {
+        "$set": {"isFinished": is_over(documents)},
+        "$max": {"changedAt": _changed_at(documents)},
+        "$inc": {"version": 1},
+    }
     return UpdateOne({"_id": run}, change)

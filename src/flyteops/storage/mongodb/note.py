@@ -11,7 +11,12 @@ from flyteops.storage.mongodb.driver import Database, Document
 
 def note_document(note: Note) -> Document:
     """Return the document of a note."""
-    return {"_id": _id(note.kind, note.key), "kind": note.kind, "key": note.key, "value": note.value}
+    return {
+        "_id": _id(note.kind, note.key),
+        "kind": note.kind,
+        "key": note.key,
+        "value": note.value,
+    }
 
 
 def note_of(document: Document) -> Note:
@@ -36,7 +41,9 @@ async def save_note(database: Database, note: Note, *, replaces: bool, is_again:
             raise rules.taken(note.kind, note.key) from error
 
 
-async def list_notes(database: Database, kind: str, *, after: str | None, limit: int | None, backwards: bool) -> Sequence[Note]:
+async def list_notes(
+    database: Database, kind: str, *, after: str | None, limit: int | None, backwards: bool
+) -> Sequence[Note]:
     """See `Store.list_notes`."""
     which: Document = {"kind": kind}
     if after is not None:
@@ -58,7 +65,11 @@ async def delete_notes(database: Database, kind: str, *, until: str, limit: int)
     """See `Store.delete_notes`."""
     if limit <= 0:  # no bound, as the server understands it
         return 0
-    cursor = database.flyte_note.find({"kind": kind, "key": {"$lte": until}}, {"_id": 1}).sort("key", 1).limit(limit)
+    cursor = (
+        database.flyte_note.find({"kind": kind, "key": {"$lte": until}}, {"_id": 1})
+        .sort("key", 1)
+        .limit(limit)
+    )
     ids = [document["_id"] for document in await cursor.to_list()]
     if ids:
         await database.flyte_note.delete_many({"_id": {"$in": ids}})

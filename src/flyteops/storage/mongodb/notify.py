@@ -47,7 +47,10 @@ class Notifier:
     """
 
     def __init__(
-        self, client: Client, tell: Callable[[Sequence[RoutingKey]], None], loop: Callable[[str], BackgroundLoop]
+        self,
+        client: Client,
+        tell: Callable[[Sequence[RoutingKey]], None],
+        loop: Callable[[str], BackgroundLoop],
     ) -> None:
         self._loop = loop
         self._client = client
@@ -64,7 +67,9 @@ class Notifier:
     def start(self) -> None:
         """Start polling and notifying."""
         self._is_stopping.clear()
-        self._tasks = [asyncio.ensure_future(work()) for work in (self._announce, self._look, self._watch)]
+        self._tasks = [
+            asyncio.ensure_future(work()) for work in (self._announce, self._look, self._watch)
+        ]
 
     async def stop(self) -> None:
         """Stop polling and notifying.
@@ -87,7 +92,10 @@ class Notifier:
             await self._has_arrived.wait()
             self._has_arrived.clear()
             arrived, self._arrived = self._arrived, Counter()
-            changes = [UpdateOne({"_id": key}, {"$inc": {"arrived": count}}) for key, count in arrived.items()]
+            changes = [
+                UpdateOne({"_id": key}, {"$inc": {"arrived": count}})
+                for key, count in arrived.items()
+            ]
 
             async def write(database: Database, changes: Sequence[UpdateOne] = changes) -> None:
                 await write_all(database.flyte_queue, changes)
@@ -145,7 +153,11 @@ class Notifier:
             )
         except OperationFailure as error:
             if not self._has_no_streams:
-                LOGGER.info("The database offers no change streams (%s); it is looked at every %g s.", error.code, LOOKING)
+                LOGGER.info(
+                    "The database offers no change streams (%s); it is looked at every %g s.",
+                    error.code,
+                    LOOKING,
+                )
             self._has_no_streams = True
             return
         async with opened as stream:

@@ -23,8 +23,13 @@ def pack_document(pack: Pack) -> Document:
     body: Document = {
         "name": pack.name,
         "labels": to_bson(pack.labels),
-        "commands": [{"name": each.name, "events": list(each.events), "links": []} for each in pack.commands],
-        "events": [{"name": each.name, "links": to_bson(msgspec.to_builtins(list(each.links)))} for each in pack.events],
+        "commands": [
+            {"name": each.name, "events": list(each.events), "links": []} for each in pack.commands
+        ],
+        "events": [
+            {"name": each.name, "links": to_bson(msgspec.to_builtins(list(each.links)))}
+            for each in pack.events
+        ],
         "lastSeen": pack.last_seen_at,
         "links": links,
     }
@@ -38,9 +43,16 @@ def _declared(document: Mapping[str, Any]) -> PackDeclaration:
     exact = extra(document).get("declaration")
     if exact is not None:
         return decode_declaration(exact)
-    body = {key: from_bson(document[key]) for key in ("labels", "commands", "events", "links") if document.get(key)}
+    body = {
+        key: from_bson(document[key])
+        for key in ("labels", "commands", "events", "links")
+        if document.get(key)
+    }
     for key in ("commands", "events"):
-        body[key] = [{name: value for name, value in each.items() if value is not None} for each in body.get(key, ())]
+        body[key] = [
+            {name: value for name, value in each.items() if value is not None}
+            for each in body.get(key, ())
+        ]
     return msgspec.convert({"name": document.get("name") or "", **body}, PackDeclaration)
 
 
@@ -64,14 +76,20 @@ async def find_pack(database: Database, pack_id: str) -> Pack | None:
 
 async def list_packs(database: Database) -> Rows[Pack]:
     """See `Store.list_packs`."""
-    rows = Rows.read(await database.pack.find({}).to_list(), lambda document: str(document["_id"]), pack_of)
+    rows = Rows.read(
+        await database.pack.find({}).to_list(), lambda document: str(document["_id"]), pack_of
+    )
     return Rows(sorted(rows, key=lambda pack: (pack.name, pack.id)), rows.unreadable)
 
 
-async def delete_pack(database: Database, pack_id: str, unless_seen_since: datetime | None, *, is_again: bool) -> bool:
+async def delete_pack(
+    database: Database, pack_id: str, unless_seen_since: datetime | None, *, is_again: bool
+) -> bool:
     """See `Store.delete_pack`; return whether it was deleted."""
     while True:
-        document = await database.pack.find_one({"_id": pack_id}, {"lastSeen": 1, "flyte.seenAt": 1})
+        document = await database.pack.find_one(
+            {"_id": pack_id}, {"lastSeen": 1, "flyte.seenAt": 1}
+        )
         if document is None:
             if is_again:
                 return True
@@ -89,7 +107,10 @@ async def delete_pack(database: Database, pack_id: str, unless_seen_since: datet
 async def touch_packs(database: Database, seen: Mapping[str, datetime]) -> None:
     """See `Store.touch_packs`."""
     changes = [
-        UpdateOne({"_id": key, "lastSeen": {"$lt": at}}, {"$set": {"lastSeen": at, "flyte.seenAt": to_microseconds(at)}})
+        UpdateOne(
+            {"_id": key, "lastSeen": {"$lt": at}},
+            {"$set": {"lastSeen": at, "flyte.seenAt": to_microseconds(at)}},
+        )
         for key, at in seen.items()
     ]
     await write_all(database.pack, changes)

@@ -30,14 +30,23 @@ FLEETING = {"pending": 0}
 """The fields of an execution that are not read."""
 
 
-async def list_events(database: Database, which: EventFilter, start: int, limit: int) -> Page[EventRecord]:
+async def list_events(
+    database: Database, which: EventFilter, start: int, limit: int
+) -> Page[EventRecord]:
     """See `Store.list_events`."""
     wanted = {"flows": which.flow_name, "name": which.event_name, "pack.name": which.pack_name}
     query = {field: value for field, value in wanted.items() if value is not None}
-    found = await _page(database.flyte_event.find(query, {"seq": 1, "bytes": 1}).sort("seq", -1), start, limit)
-    kept = up_to_page([each["seq"] for each in found], {each["seq"]: each["bytes"] for each in found})
+    found = await _page(
+        database.flyte_event.find(query, {"seq": 1, "bytes": 1}).sort("seq", -1), start, limit
+    )
+    kept = up_to_page(
+        [each["seq"] for each in found], {each["seq"]: each["bytes"] for each in found}
+    )
     ids = [each["_id"] for each in found[: len(kept)]]
-    documents = {each["_id"]: each async for each in database.flyte_event.find({"_id": {"$in": ids}}, {"todo": 0})}
+    documents = {
+        each["_id"]: each
+        async for each in database.flyte_event.find({"_id": {"$in": ids}}, {"todo": 0})
+    }
     records = [_record(documents[key], which.flow_name) for key in ids if key in documents]
     return Page(records, is_cut=len(kept) < len(found))
 
@@ -63,12 +72,18 @@ async def _page(cursor: Cursor, start: int, limit: int) -> list[Document]:
     return found
 
 
-async def list_executions(database: Database, which: ExecutionFilter, start: int, limit: int) -> Page[Execution]:
+async def list_executions(
+    database: Database, which: ExecutionFilter, start: int, limit: int
+) -> Page[Execution]:
     """See `Store.list_executions`."""
     query: Document = {"actions": {"$ne": []}}
     if which.flow_name is not None:
         query["flowName"] = which.flow_name
-    wanted = {"stepId": which.step_id, "name": which.action_name, "packName": which.action_pack_name}
+    wanted = {
+        "stepId": which.step_id,
+        "name": which.action_name,
+        "packName": which.action_pack_name,
+    }
     member: Document = {field: value for field, value in wanted.items() if value is not None}
     if which.action_pack_labels:
         member["labels"] = {"$all": pairs_of(which.action_pack_labels)}
@@ -88,7 +103,10 @@ async def _sizes(database: Database, runs: Sequence[Document]) -> list[int]:
     flows = database.flowHistory.find({"uuid": {"$in": uuids}}, {"uuid": 1, "flyte.bytes": 1})
     of_flow = {each["uuid"]: extra(each).get("bytes", 0) async for each in flows}
     unsized = await _actual_sizes(database, [run for run in runs if run.get("isUnsized")])
-    return [run.get("bytes", 0) + unsized.get(run["_id"], 0) + of_flow.get(run["flowUUID"], 0) for run in runs]
+    return [
+        run.get("bytes", 0) + unsized.get(run["_id"], 0) + of_flow.get(run["flowUUID"], 0)
+        for run in runs
+    ]
 
 
 async def _actual_sizes(database: Database, runs: Sequence[Document]) -> Mapping[str, int]:
@@ -128,7 +146,9 @@ async def _executions(database: Database, runs: Sequence[Document]) -> list[Exec
     """Return these executions, in this order, with all of their actions that are kept."""
     which = {"correlationId": {"$in": [run["_id"] for run in runs]}}
     documents = {each["_id"]: each async for each in database.action.find(which)}
-    missing = [member["id"] for run in runs for member in run["actions"] if member["id"] not in documents]
+    missing = [
+        member["id"] for run in runs for member in run["actions"] if member["id"] not in documents
+    ]
     if missing:
         async for each in database.audit.find({"_id": {"$in": missing}}):
             documents[each["_id"]] = each
@@ -140,7 +160,9 @@ def _execution(run: Document, documents: Mapping[str, Document]) -> Execution:
     for member in members:
         if member["id"] in documents:
             complete([documents[member["id"]]], [member], None)
-    actions = [action_of(documents[member["id"]]) for member in members if member["id"] in documents]
+    actions = [
+        action_of(documents[member["id"]]) for member in members if member["id"] in documents
+    ]
     return Execution(run["_id"], run["flowName"], run["flowUUID"], tuple(actions))
 
 
@@ -152,9 +174,13 @@ async def list_actions(
     if not has_foreign:
         cursor = database.action.find(query, STATUS_FIELDS).sort("flyte.seq", 1)
         return [status_of(document) for document in await _page(cursor, start, limit)]
-    cursor = database.action.find({**query, "flyte.seq": {"$gt": MIN_SEQ}}, STATUS_FIELDS).sort("flyte.seq", 1)
+    cursor = database.action.find({**query, "flyte.seq": {"$gt": MIN_SEQ}}, STATUS_FIELDS).sort(
+        "flyte.seq", 1
+    )
     found = await _page(cursor, 0, reach)
-    ended = ENDED if which.states is None else ENDED.intersection(state.value for state in which.states)
+    ended = (
+        ENDED if which.states is None else ENDED.intersection(state.value for state in which.states)
+    )
     if ended and which.overdue_since is None:
         query = {**query, **FOREIGN, "state.value": {"$in": sorted(ended)}}
         query.pop("flyte.state", None)
@@ -167,13 +193,20 @@ async def list_actions(
 def _query(which: ActionFilter) -> Document:
     query: Document = {}
     if which.states is not None:
-        stored = [state.value for state in which.states] + ([DELAYED] if "NEW" in which.states else [])
+        stored = [state.value for state in which.states] + (
+            [DELAYED] if "NEW" in which.states else []
+        )
         query["flyte.state"] = {"$in": stored}
     for field, value in (("flowName", which.flow_name), ("packName", which.pack_name)):
         if value is not None:
             query[field] = value
     if which.overdue_since is not None:
         now = 0 if which.now is None else to_microseconds(which.now)
-        waiting = {"$or": [{"flyte.due": {"$lte": now}}, {"flyte.since": {"$lt": to_microseconds(which.overdue_since)}}]}
+        waiting = {
+            "$or": [
+                {"flyte.due": {"$lte": now}},
+                {"flyte.since": {"$lt": to_microseconds(which.overdue_since)}},
+            ]
+        }
         query["$or"] = [{"flyte.state": "UNKNOWN"}, {"flyte.state": "PENDING", **waiting}]
     return query

@@ -38,7 +38,9 @@ MAX_SUBSETS = 64
 
 def queue_id(pack_name: str, labels: str, command: str) -> str:
     """Return the id of a queue."""
-    return blake2b("\0".join((pack_name, command, labels)).encode(errors="surrogatepass"), digest_size=12).hexdigest()
+    return blake2b(
+        "\0".join((pack_name, command, labels)).encode(errors="surrogatepass"), digest_size=12
+    ).hexdigest()
 
 
 def queue_of(address: RoutingKey) -> str:
@@ -80,7 +82,11 @@ class Queues:
         """Create missing queues of the addresses. Must precede any action put there."""
         now = time.time()
         wanted = {queue_of(address): address for address in addresses}
-        missing = {key: address for key, address in wanted.items() if self._touched.get(key, 0) < now - TOUCHED_FOR}
+        missing = {
+            key: address
+            for key, address in wanted.items()
+            if self._touched.get(key, 0) < now - TOUCHED_FOR
+        }
         if not missing:
             return
         changes = [
@@ -106,21 +112,31 @@ class Queues:
         """Have a queue for each action that is not finished, after the queues were dropped."""
         which = {"flyte.state": {"$in": ["NEW", *(state.value for state in rules.UNFINISHED)]}}
         for key in await database.action.distinct("flyte.queue", which):
-            found = await database.action.find_one({**which, "flyte.queue": key}, {"packName": 1, "packLabels": 1, "name": 1})
+            found = await database.action.find_one(
+                {**which, "flyte.queue": key}, {"packName": 1, "packLabels": 1, "name": 1}
+            )
             if found is not None:
                 await self.ensure(database, [address_of_action(found)])
 
     async def remove_unused(self, database: Database) -> None:
         """Remove queues that are empty and were not used for long."""
         before = int(time.time() - KEPT_FOR.total_seconds())
-        async for queue in database.flyte_queue.find({"usedAt": {"$lt": before}}, {"_id": 1}).limit(100):
+        async for queue in database.flyte_queue.find({"usedAt": {"$lt": before}}, {"_id": 1}).limit(
+            100
+        ):
             waiting = {"flyte.state": {"$in": ["NEW", DELAYED]}, "flyte.queue": queue["_id"]}
             if await database.action.find_one(waiting, {"_id": 1}) is None:
-                await database.flyte_queue.delete_one({"_id": queue["_id"], "usedAt": {"$lt": before}})
+                await database.flyte_queue.delete_one(
+                    {"_id": queue["_id"], "usedAt": {"$lt": before}}
+                )
             else:
-                await database.flyte_queue.update_one({"_id": queue["_id"]}, {"$set": {"usedAt": int(time.time())}})
+                await database.flyte_queue.update_one(
+                    {"_id": queue["_id"]}, {"$set": {"usedAt": int(time.time())}}
+                )
 
-    async def claim(self, database: Database, asked: ClaimRequest, *, is_again: bool) -> list[Claimed]:
+    async def claim(
+        self, database: Database, asked: ClaimRequest, *, is_again: bool
+    ) -> list[Claimed]:
         """See `Store.claim`."""
         queues = await matching(database, asked.pack, asked.command)
         now = to_microseconds(asked.at)
@@ -128,7 +144,10 @@ class Queues:
         taken = await _taken_before(database, queues, before, token) if is_again else []
         while queues and len(taken) < asked.limit:
             document = await _take(
-                database, queues, _handing_out(asked, token, now), asked.pack.name if self.is_converting else None
+                database,
+                queues,
+                _handing_out(asked, token, now),
+                asked.pack.name if self.is_converting else None,
             )
             if document is None:
                 break
@@ -145,7 +164,11 @@ async def matching(database: Database, pack: PackRef, command: str | None) -> li
     if command is not None:
         which["command"] = command
     found = await database.flyte_queue.find(which, {"labels": 1, "command": 1}).to_list()
-    return [queue["_id"] for queue in found if has_labels(pack.labels, read_queue(pack.name, queue["labels"], queue["command"]))]
+    return [
+        queue["_id"]
+        for queue in found
+        if has_labels(pack.labels, read_queue(pack.name, queue["labels"], queue["command"]))
+    ]
 
 
 def waiting_in(queues: Sequence[str], pack_name: str | None = None) -> Document:
@@ -154,20 +177,33 @@ def waiting_in(queues: Sequence[str], pack_name: str | None = None) -> Document:
     The state that the original shows must agree: it may have handed the action out itself. A
     `pack_name` allows the original's index as well.
     """
-    which: Document = {"flyte.state": "NEW", "flyte.queue": {"$in": list(queues)}, "state.value": "NEW"}
+    which: Document = {
+        "flyte.state": "NEW",
+        "flyte.queue": {"$in": list(queues)},
+        "state.value": "NEW",
+    }
     return which if pack_name is None else {**which, "packName": pack_name}
 
 
-async def _take(database: Database, queues: Sequence[str], change: Document, pack_name: str | None) -> Document | None:
+async def _take(
+    database: Database, queues: Sequence[str], change: Document, pack_name: str | None
+) -> Document | None:
     """Hand out the oldest action in the queues, which are all for the given pack name, if any."""
     parts = [queues[start : start + AT_ONCE] for start in range(0, len(queues), AT_ONCE)]
     while True:
         which = waiting_in(parts[0], pack_name)
         if len(parts) > 1:
             heads = [
-                await database.action.find_one(waiting_in(part), {"flyte.seq": 1}, sort=[("flyte.seq", 1)]) for part in parts
+                await database.action.find_one(
+                    waiting_in(part), {"flyte.seq": 1}, sort=[("flyte.seq", 1)]
+                )
+                for part in parts
             ]
-            oldest = min((head for head in heads if head), key=lambda head: int(head["flyte"]["seq"]), default=None)
+            oldest = min(
+                (head for head in heads if head),
+                key=lambda head: int(head["flyte"]["seq"]),
+                default=None,
+            )
             if oldest is None:
                 return None
             which = {**waiting_in(queues), "_id": oldest["_id"]}
@@ -181,7 +217,12 @@ async def _take(database: Database, queues: Sequence[str], change: Document, pac
 def _handing_out(asked: ClaimRequest, token: str, now: int) -> Document:
     shown = shown_state("PENDING", now)
     return {
-        "$set": {"state": shown, "flyte.state": "PENDING", "flyte.since": now, "flyte.claim": token},
+        "$set": {
+            "state": shown,
+            "flyte.state": "PENDING",
+            "flyte.since": now,
+            "flyte.claim": token,
+        },
         "$push": {
             "states": shown,
             "flyte.states": f"PENDING {now}",
@@ -192,14 +233,20 @@ def _handing_out(asked: ClaimRequest, token: str, now: int) -> Document:
     }
 
 
-async def _taken_before(database: Database, queues: Sequence[str], before: Sequence[str], token: str) -> list[Document]:
+async def _taken_before(
+    database: Database, queues: Sequence[str], before: Sequence[str], token: str
+) -> list[Document]:
     """Return the actions taken by tries whose answers were lost.
 
     They get the present token: later takes with an old one are undelivered.
     """
     which = {"flyte.state": "PENDING", "flyte.queue": {"$in": list(queues)}}
-    await database.action.update_many({**which, "flyte.claim": {"$in": list(before)}}, {"$set": {"flyte.claim": token}})
-    found: list[Document] = await database.action.find({**which, "flyte.claim": token}).sort("flyte.seq", 1).to_list()
+    await database.action.update_many(
+        {**which, "flyte.claim": {"$in": list(before)}}, {"$set": {"flyte.claim": token}}
+    )
+    found: list[Document] = (
+        await database.action.find({**which, "flyte.claim": token}).sort("flyte.seq", 1).to_list()
+    )
     return found
 
 
@@ -212,5 +259,11 @@ async def claimed_with(database: Database, tokens: Sequence[str]) -> Sequence[tu
 
 def _claimed(document: Document, seed: bytes, now: int) -> Claimed:
     kept = extra(document)
-    claimed = Claimed(str(document["_id"]), document["name"], input_of(document), kept["attempt"], revision=revision_of(document))
+    claimed = Claimed(
+        str(document["_id"]),
+        document["name"],
+        input_of(document),
+        kept["attempt"],
+        revision=revision_of(document),
+    )
     return rules.with_lease(claimed, kept.get("timeout"), now, seed)

@@ -57,7 +57,10 @@ async def purge_versions(database: Database, what: VersionBound, limit: int) -> 
     unused, marked, used = [], [], []
     async for version in database.flowHistory.find({}, fields).sort("_id", 1):
         uuid, kept = version.get("uuid"), extra(version)
-        is_used = uuid in current or await database.flyte_execution.find_one({"flowUUID": uuid}, {"_id": 1}) is not None
+        is_used = (
+            uuid in current
+            or await database.flyte_execution.find_one({"flowUUID": uuid}, {"_id": 1}) is not None
+        )
         since = kept.get("unusedSince")
         if is_used:
             used += [] if since is None else [version["_id"]]
@@ -65,7 +68,9 @@ async def purge_versions(database: Database, what: VersionBound, limit: int) -> 
         if since is None:
             since = to_microseconds(what.at)
             marked.append(version["_id"])
-        unused.append((kept.get("savedAt", 0), version["_id"], kept.get("bytes", FOREIGN_BYTES), since))
+        unused.append(
+            (kept.get("savedAt", 0), version["_id"], kept.get("bytes", FOREIGN_BYTES), since)
+        )
     await _mark(database, used, {"$unset": {UNUSED: 1}})
     await _mark(database, marked, {"$set": {UNUSED: to_microseconds(what.at)}})
     unused.sort(key=lambda each: each[0])
@@ -77,7 +82,9 @@ async def purge_versions(database: Database, what: VersionBound, limit: int) -> 
 
 async def _mark(database: Database, versions: Sequence[Any], change: Document) -> None:
     for start in range(0, len(versions), MARKED_AT_ONCE):
-        await database.flowHistory.update_many({"_id": {"$in": versions[start : start + MARKED_AT_ONCE]}}, change)
+        await database.flowHistory.update_many(
+            {"_id": {"$in": versions[start : start + MARKED_AT_ONCE]}}, change
+        )
 
 
 async def used_bytes(database: Database) -> int:
@@ -88,12 +95,19 @@ async def used_bytes(database: Database) -> int:
 async def _oldest(database: Database, which: Document, limit: int) -> Sequence[str]:
     if limit <= 0:
         return []
-    cursor = database.flyte_execution.find(which, {"_id": 1}).sort([("changedAt", 1), ("seq", 1)]).limit(limit)
+    cursor = (
+        database.flyte_execution.find(which, {"_id": 1})
+        .sort([("changedAt", 1), ("seq", 1)])
+        .limit(limit)
+    )
     return [run["_id"] for run in await cursor.to_list()]
 
 
 async def _remove(database: Database, runs: Sequence[str]) -> int:
-    """Remove executions with all their data; their own documents last, so that the rest is found."""
+    """Remove executions with all their data.
+
+    Their own documents last, so that the rest is found.
+    """
     if runs:
         for collection in (database.action, database.audit):
             await collection.delete_many({"correlationId": {"$in": list(runs)}})
@@ -106,7 +120,13 @@ async def _remove(database: Database, runs: Sequence[str]) -> int:
 
 async def _remove_events(database: Database, before: int, keys_before: int, limit: int) -> int:
     which = {**FREE, "at": {"$lt": before}, "$or": [{"key": None}, {"at": {"$lt": keys_before}}]}
-    ids = [each["_id"] for each in await database.flyte_event.find(which, {"_id": 1}).sort("at", 1).limit(limit).to_list()]
+    ids = [
+        each["_id"]
+        for each in await database.flyte_event.find(which, {"_id": 1})
+        .sort("at", 1)
+        .limit(limit)
+        .to_list()
+    ]
     if ids:
         await database.flyte_event.delete_many({"_id": {"$in": ids}, **FREE})
     return len(ids)
@@ -114,7 +134,10 @@ async def _remove_events(database: Database, before: int, keys_before: int, limi
 
 async def _remove_keys(database: Database, before: int, limit: int) -> int:
     which = {"key": {"$gt": ""}, "at": {"$lt": before}}
-    ids = [each["_id"] for each in await database.flyte_event.find(which, {"_id": 1}).limit(limit).to_list()]
+    ids = [
+        each["_id"]
+        for each in await database.flyte_event.find(which, {"_id": 1}).limit(limit).to_list()
+    ]
     if ids:
         await database.flyte_event.update_many({"_id": {"$in": ids}}, {"$unset": {"key": 1}})
     return len(ids)
@@ -126,7 +149,9 @@ async def _remove_oldest(database: Database, keys_before: int, limit: int) -> tu
     Return the number of each.
     """
     over = {"isFinished": True}
-    execution = await database.flyte_execution.find_one(over, {"changedAt": 1}, sort=[("changedAt", 1)])
+    execution = await database.flyte_execution.find_one(
+        over, {"changedAt": 1}, sort=[("changedAt", 1)]
+    )
     event = await database.flyte_event.find_one(FREE, {"at": 1}, sort=[("at", 1)])
     if execution is None and event is None:
         return 0, 0

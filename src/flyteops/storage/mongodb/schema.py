@@ -93,18 +93,22 @@ async def prepare(database: Database, keep_for: timedelta, *, is_large: bool = F
     found = await database.flyte_number.find_one({"_id": "schema"})
     if found is not None and found["value"] > VERSION:
         raise StoreError(
-            f"The database was written by a newer Flyte (schema {found['value']}, this one knows {VERSION})."
-            " Install that version, or name another database."
+            f"The database was written by a newer Flyte (schema {found['value']}, this one knows"
+            f" {VERSION}). Install that version, or name another database."
         )
     await make_indexes(database, keep_for, without=LARGE if is_large else ())
     for name in NUMBERS:
         # A server that was killed may have changed something without reporting it: others read
         # everything again.
         await changed(database, name)
-    await database.flyte_number.update_one({"_id": "schema"}, {"$max": {"value": VERSION}}, upsert=True)
+    await database.flyte_number.update_one(
+        {"_id": "schema"}, {"$max": {"value": VERSION}}, upsert=True
+    )
 
 
-async def make_indexes(database: Database, keep_for: timedelta, *, without: Collection[str] = ()) -> None:
+async def make_indexes(
+    database: Database, keep_for: timedelta, *, without: Collection[str] = ()
+) -> None:
     """Create all indexes, except those of some collections."""
     known: dict[str, Mapping[str, Any]] = {}
     for index in indexes(keep_for):
@@ -135,24 +139,37 @@ async def _ensure(database: Database, index: Index, known: Mapping[str, Any]) ->
 
 async def _adjust(database: Database, index: Index, name: str, options: Mapping[str, Any]) -> None:
     """Update an existing index to its declared options."""
-    found = {option: options[option] for option in CHOICES if options.get(option) not in (False, None)}
+    found = {
+        option: options[option] for option in CHOICES if options.get(option) not in (False, None)
+    }
     if found == index.options:
         return
     place = f"index {name!r} of {index.collection!r}"
-    if index.expires is not None and TTL in found and {**found, TTL: index.expires} == index.options:
+    if (
+        index.expires is not None
+        and TTL in found
+        and {**found, TTL: index.expires} == index.options
+    ):
         command = {"name": name, TTL: index.expires}
         try:
             await database.command("collMod", index.collection, index=command)
         except OperationFailure as error:
-            LOGGER.info("The %s is made anew, as the server cannot change it: %s", place, error.code)
+            LOGGER.info(
+                "The %s is made anew, as the server cannot change it: %s", place, error.code
+            )
         else:
             LOGGER.info("The %s keeps for %d s now; it was %s s", place, index.expires, found[TTL])
             return
-    LOGGER.warning("The %s has other options (%s) than are needed (%s); it is made anew.", place, found, index.options)
+    LOGGER.warning(
+        "The %s has other options (%s) than are needed (%s); it is made anew.",
+        place,
+        found,
+        index.options,
+    )
     await database[index.collection].drop_index(name)
     await database[index.collection].create_index(list(index.keys), **index.options)
 
 
 async def changed(database: Database, what: str) -> None:
-    """Note changes of flows, items, packs or notes, or arrived actions, for other servers to see."""
+    """Note changes of flows, items, packs or notes, or arrived actions, for other servers."""
     await database.flyte_number.update_one({"_id": what}, {"$inc": {"value": 1}}, upsert=True)

@@ -4,14 +4,30 @@ import asyncio
 import itertools
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Mapping,
+    Sequence,
+)
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 
 from flyteops.background import BackgroundLoop
-from flyteops.errors import BusyError, ConflictError, FlyteError, NotFoundError, OutcomeUnknownError, StoreError, UnavailableError
+from flyteops.errors import (
+    BusyError,
+    ConflictError,
+    FlyteError,
+    NotFoundError,
+    OutcomeUnknownError,
+    StoreError,
+    UnavailableError,
+)
 from flyteops.model import (
     Action,
     DataItem,
@@ -85,7 +101,14 @@ class MongoStore(Store):
 
     is_shared = True
 
-    def __init__(self, url: str, *, keep_for: timedelta | None = None, name: str = "The database", limit: int = 5000) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        keep_for: timedelta | None = None,
+        name: str = "The database",
+        limit: int = 5000,
+    ) -> None:
         self._url, self._shown = url, name
         self._client = Client(url, name, limit=limit)
         self._identity = Identity(self._client, name)
@@ -99,7 +122,9 @@ class MongoStore(Store):
         self._name = secrets.token_hex(6)
         self._notifier = Notifier(self._client, self._pass_on, self._loop)
         self._claims = itertools.count(1)
-        self._conversion = Conversion(self._client, self._actions.queues, self._name, self._make_indexes)
+        self._conversion = Conversion(
+            self._client, self._actions.queues, self._name, self._make_indexes
+        )
         self._undelivered = Undelivered(self._find_claimed, self._return, self._loop)
 
     async def open(self) -> None:
@@ -120,7 +145,9 @@ class MongoStore(Store):
     async def _prepare(self, database: Database) -> None:
         await self._conversion.look(database)
         await prepare(database, self._keep_for, is_large=not self._conversion.is_done)
-        if not await self._identity.has_marked_queues(database) and await _has_open_executions(database):
+        if not await self._identity.has_marked_queues(database) and await _has_open_executions(
+            database
+        ):
             await self._actions.queues.restore(database)
         await self._identity.begin(database)
         for collection, field in ((database.flyte_event, "seq"), (database.flyte_execution, "seq")):
@@ -133,7 +160,10 @@ class MongoStore(Store):
         await make_indexes(database, self._keep_for)
 
     def warnings(self) -> Sequence[str]:
-        return [*([self._client.warning] if self._client.warning else []), *self._conversion.warnings()]
+        return [
+            *([self._client.warning] if self._client.warning else []),
+            *self._conversion.warnings(),
+        ]
 
     async def close(self) -> None:
         await self._conversion.stop()
@@ -162,7 +192,11 @@ class MongoStore(Store):
         return await self._client.read(look)
 
     async def ping(self) -> None:
-        await self._write(lambda database: database.flyte_number.update_one({"_id": "ping"}, {"$inc": {"value": 1}}, upsert=True))
+        await self._write(
+            lambda database: database.flyte_number.update_one(
+                {"_id": "ping"}, {"$inc": {"value": 1}}, upsert=True
+            )
+        )
 
     async def _write(self, work: Callable[[Database], Awaitable[T]]) -> T:
         """Run work that may be repeated."""
@@ -180,7 +214,9 @@ class MongoStore(Store):
             await self._identity.confirm()
             raise
 
-    async def _whole(self, work: Coroutine[Any, Any, T], *, may_be_lost: Callable[[], bool] = lambda: True) -> T:
+    async def _whole(
+        self, work: Coroutine[Any, Any, T], *, may_be_lost: Callable[[], bool] = lambda: True
+    ) -> T:
         """Complete the work even if the caller goes away meanwhile.
 
         Return only if it was done in the database that the store was opened on; unless it may have
@@ -202,7 +238,9 @@ class MongoStore(Store):
         try:
             await self._identity.confirm()
         except FlyteError as error:
-            raise OutcomeUnknownError(f"It is unknown whether the change is kept. {error.message}") from error
+            raise OutcomeUnknownError(
+                f"It is unknown whether the change is kept. {error.message}"
+            ) from error
         return done
 
     def _begin(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
@@ -212,7 +250,9 @@ class MongoStore(Store):
         return task
 
     async def _until_done(
-        self, work: Callable[[Database, bool], Awaitable[T | None]], fills_queues: Callable[[], bool] = lambda: False
+        self,
+        work: Callable[[Database, bool], Awaitable[T | None]],
+        fills_queues: Callable[[], bool] = lambda: False,
     ) -> T:
         """Run work on an action until no other server was faster.
 
@@ -230,7 +270,7 @@ class MongoStore(Store):
 
         return await self._whole(run(), may_be_lost=fills_queues)
 
-    # ------------------------------------------------------------------------------------------------------------ packs
+    # ---------------------------------------------------------------------------------------- packs
 
     async def save_pack(self, pack_: Pack) -> None:
         async def save(database: Database) -> None:
@@ -255,9 +295,11 @@ class MongoStore(Store):
     async def touch_packs(self, seen: Mapping[str, datetime]) -> None:
         await self._write(partial(pack.touch_packs, seen=seen))
 
-    # ------------------------------------------------------------------------------------------------------------ flows
+    # ---------------------------------------------------------------------------------------- flows
 
-    async def save_flow(self, version: FlowVersion, timetables: Sequence[ScheduleEntry] = ()) -> None:
+    async def save_flow(
+        self, version: FlowVersion, timetables: Sequence[ScheduleEntry] = ()
+    ) -> None:
         check_timetables(version, timetables)
 
         async def save(database: Database, again: bool) -> None:
@@ -287,7 +329,7 @@ class MongoStore(Store):
     async def get_flow_version(self, uuid: str) -> FlowVersion:
         return await self._get(partial(flow.get_version, uuid=uuid))
 
-    # -------------------------------------------------------------------------------------------------------- datastore
+    # ------------------------------------------------------------------------------------ datastore
 
     async def save_item(self, item: DataItem) -> bool:
         async def save(database: Database) -> bool:
@@ -303,7 +345,9 @@ class MongoStore(Store):
             documents = await database.datastore.find({}).to_list()
             return sorted(documents, key=lambda document: str(document["_id"]))
 
-        return Rows.read(await self._client.read(look), lambda document: str(document["_id"]), item_of)
+        return Rows.read(
+            await self._client.read(look), lambda document: str(document["_id"]), item_of
+        )
 
     async def delete_item(self, key: str) -> None:
         async def delete(database: Database, again: bool) -> None:
@@ -314,7 +358,7 @@ class MongoStore(Store):
 
         await self._repeat(delete)
 
-    # ------------------------------------------------------------------------------------------------------------ notes
+    # ---------------------------------------------------------------------------------------- notes
 
     async def save_note(self, note_: Note, *, replaces: bool = True) -> None:
         async def save(database: Database, again: bool) -> None:
@@ -324,9 +368,16 @@ class MongoStore(Store):
         await self._repeat(save)
 
     async def list_notes(
-        self, kind: str, *, after: str | None = None, limit: int | None = None, backwards: bool = False
+        self,
+        kind: str,
+        *,
+        after: str | None = None,
+        limit: int | None = None,
+        backwards: bool = False,
     ) -> Sequence[Note]:
-        return await self._client.read(partial(note.list_notes, kind=kind, after=after, limit=limit, backwards=backwards))
+        return await self._client.read(
+            partial(note.list_notes, kind=kind, after=after, limit=limit, backwards=backwards)
+        )
 
     async def delete_note(self, kind: str, key: str) -> None:
         async def delete(database: Database, again: bool) -> None:
@@ -338,7 +389,7 @@ class MongoStore(Store):
     async def delete_notes(self, kind: str, *, until: str, limit: int) -> int:
         return await self._write(partial(note.delete_notes, kind=kind, until=until, limit=limit))
 
-    # --------------------------------------------------------------------------------------------- the life of an event
+    # ------------------------------------------------------------------------- the life of an event
 
     async def record(self, event: Event, outcome: Evaluation, *, key: str | None = None) -> str:
         async def write(database: Database, again: bool) -> str:
@@ -349,13 +400,23 @@ class MongoStore(Store):
         return event_id
 
     def _announce(self, outcome: Evaluation) -> None:
-        self._notifier.announce(action.routing_key for action in outcome.actions if action.not_before is None)
+        self._notifier.announce(
+            action.routing_key for action in outcome.actions if action.not_before is None
+        )
 
     async def claim(
-        self, pack: PackRef, at: datetime, *, action_name: str | None = None, limit: int = 1, seed: bytes = b""
+        self,
+        pack: PackRef,
+        at: datetime,
+        *,
+        action_name: str | None = None,
+        limit: int = 1,
+        seed: bytes = b"",
     ) -> Sequence[Claimed]:
         tokens = ClaimTokens(f"{self._name}-{next(self._claims)}")
-        claiming = asyncio.ensure_future(self._claim(ClaimRequest(pack, at, action_name, limit, seed, tokens)))
+        claiming = asyncio.ensure_future(
+            self._claim(ClaimRequest(pack, at, action_name, limit, seed, tokens))
+        )
         try:
             return await asyncio.shield(claiming)
         except asyncio.CancelledError:
@@ -396,7 +457,9 @@ class MongoStore(Store):
         self._tell([address])
         self._notifier.announce([address])
 
-    async def finish(self, action_id: str, result: Event, decide: Decide) -> Evaluation | LateResult | None:
+    async def finish(
+        self, action_id: str, result: Event, decide: Decide
+    ) -> Evaluation | LateResult | None:
         request = FinishRequest(action_id, result, decide)
 
         async def write(database: Database, again: bool) -> bool | None:
@@ -413,12 +476,16 @@ class MongoStore(Store):
 
         return (await self._until_done(write))[0]
 
-    async def release(self, action_id: str, at: datetime, check: Check, *, counts: bool) -> RoutingKey:
+    async def release(
+        self, action_id: str, at: datetime, check: Check, *, counts: bool
+    ) -> RoutingKey:
         address = await self._release(action_id, at, check, counts=counts)
         self._notifier.announce([address])
         return address
 
-    async def _release(self, action_id: str, at: datetime, check: Check, *, counts: bool) -> RoutingKey:
+    async def _release(
+        self, action_id: str, at: datetime, check: Check, *, counts: bool
+    ) -> RoutingKey:
         async def write(database: Database, _again: bool) -> RoutingKey | None:
             return await self._timer.release(database, action_id, at, check, counts=counts)
 
@@ -434,21 +501,27 @@ class MongoStore(Store):
         leave_out: Collection[TimerKey] = (),
     ) -> ProcessedTimers:
         async def work(database: Database) -> ProcessedTimers:
-            return await self._timer.advance(database, at, TimerBatch(rules, limit, leave_out, concerns_all), shift)
+            return await self._timer.advance(
+                database, at, TimerBatch(rules, limit, leave_out, concerns_all), shift
+            )
 
         advanced = await self._whole(self._client.run(work))
         self._notifier.announce(advanced.arrived)
         return advanced
 
-    async def renew_leases(self, at: datetime, *, if_unattended_for: timedelta | None = None) -> bool:
+    async def renew_leases(
+        self, at: datetime, *, if_unattended_for: timedelta | None = None
+    ) -> bool:
         async def work(database: Database) -> bool:
             return await renew(database, at, if_unattended_for)
 
         return await self._write(work)
 
-    # ------------------------------------------------------------------------------------------------------------ audit
+    # ---------------------------------------------------------------------------------------- audit
 
-    async def list_executions(self, which: ExecutionFilter, start: int, limit: int) -> Page[Execution]:
+    async def list_executions(
+        self, which: ExecutionFilter, start: int, limit: int
+    ) -> Page[Execution]:
         async def read(database: Database) -> Page[Execution]:
             await self._conversion.for_executions(database, which, start + limit)
             page = await queries.list_executions(database, which, start, limit)
@@ -473,21 +546,27 @@ class MongoStore(Store):
 
         return await self._get(read)
 
-    async def list_actions(self, which: ActionFilter, start: int, limit: int) -> Sequence[ActionStatus]:
+    async def list_actions(
+        self, which: ActionFilter, start: int, limit: int
+    ) -> Sequence[ActionStatus]:
         async def read(database: Database) -> Sequence[ActionStatus]:
             await self._conversion.for_actions(database, which, start + limit)
             has_foreign = self._conversion.has_foreign
-            return await queries.list_actions(database, which, start, limit, has_foreign=has_foreign)
+            return await queries.list_actions(
+                database, which, start, limit, has_foreign=has_foreign
+            )
 
         return await self._client.read(read)
 
     async def list_events(self, which: EventFilter, start: int, limit: int) -> Page[EventRecord]:
-        return await self._client.read(partial(queries.list_events, which=which, start=start, limit=limit))
+        return await self._client.read(
+            partial(queries.list_events, which=which, start=start, limit=limit)
+        )
 
     async def get_event(self, event_id: str) -> EventRecord:
         return await self._get(partial(queries.get_event, event_id=event_id))
 
-    # ---------------------------------------------------------------------------------------------------------- growth
+    # --------------------------------------------------------------------------------------- growth
 
     async def purge(self, what: Retention, *, limit: int = 1000) -> Purged:
         async def work(database: Database) -> Purged:
@@ -501,20 +580,23 @@ class MongoStore(Store):
 
     async def purge_versions(self, what: VersionBound, *, limit: int = 100) -> PurgedVersions:
         async def work(database: Database) -> PurgedVersions:
-            if not await self._conversion.is_complete(database):  # unconverted executions refer to versions, too
+            # Unconverted executions refer to versions, too.
+            if not await self._conversion.is_complete(database):
                 return PurgedVersions(0, 0)
             return await retention.purge_versions(database, what, limit)
 
         return await self._write(work)
 
-    # ------------------------------------------------------------------------------------------------- dump and backup
+    # ------------------------------------------------------------------------------ dump and backup
 
     async def export(self, *, partly: bool = False) -> AsyncGenerator[Sequence[Stored], None]:
         client = Client(self._url, self._shown, limit=1)  # the store need not be open
         await client.open()
         try:
             conversion = Conversion(client, Queues(), self._name, self._make_indexes)
-            async for part in client.stream(partial(dump.export, conversion=conversion, partly=partly)):
+            async for part in client.stream(
+                partial(dump.export, conversion=conversion, partly=partly)
+            ):
                 yield part
         finally:
             await client.close()
@@ -523,7 +605,9 @@ class MongoStore(Store):
         return await self._write(dump.begin)
 
     async def load(self, records: Sequence[Stored], checkpoint: Checkpoint) -> None:
-        await self._write(partial(dump.load, actions=self._actions, records=records, checkpoint=checkpoint))
+        await self._write(
+            partial(dump.load, actions=self._actions, records=records, checkpoint=checkpoint)
+        )
 
     async def end_load(self) -> None:
         async def end(database: Database) -> None:
@@ -541,5 +625,9 @@ async def _has_open_executions(database: Database) -> bool:
 async def _look_around(database: Database) -> ChangeCounters:
     numbers = {each["_id"]: each async for each in database.flyte_number.find({})}
     told = await ask_server(database)
-    known = {name: numbers[name]["value"] for name in ("flows", "items", "packs", "notes") if name in numbers}
+    known = {
+        name: numbers[name]["value"]
+        for name in ("flows", "items", "packs", "notes")
+        if name in numbers
+    }
     return ChangeCounters(**known, now=told.get("localTime"), is_loading="loading" in numbers)

@@ -19,7 +19,14 @@ from flyteops.storage.mongodb.execution import Change
 from flyteops.storage.mongodb.flow import set_next
 from flyteops.storage.mongodb.note import note_document
 from flyteops.storage.row import DELAYED, MICROSECOND, to_instant, to_microseconds
-from flyteops.storage.rules import ATTENDED, CLOCK_SLACK, TimerBatch, first_of, has_been_away, step_key
+from flyteops.storage.rules import (
+    ATTENDED,
+    CLOCK_SLACK,
+    TimerBatch,
+    first_of,
+    has_been_away,
+    step_key,
+)
 from flyteops.transition import DueSchedule, FailAction, NeedsOperator, RetryAction, ScheduledRun
 
 OWN_FAULTS = (DocumentTooLarge, DuplicateKeyError)
@@ -48,7 +55,9 @@ class Timer:
     def __init__(self, actions: ActionCollection) -> None:
         self._actions = actions
 
-    async def extend(self, database: Database, action_id: str, at: datetime, check: Check) -> tuple[datetime | None] | None:
+    async def extend(
+        self, database: Database, action_id: str, at: datetime, check: Check
+    ) -> tuple[datetime | None] | None:
         """See `Store.extend`; None when it must be retried."""
         found = await self._actions.find(database, action_id)
         check(found.progress)
@@ -56,10 +65,14 @@ class Timer:
         if found.progress.timeout is None:
             return (None,)
         due_at = to_microseconds(at) + found.progress.timeout // MICROSECOND
-        done = await self._actions.commit(database, found, Change(action_id, 0, {"$set": {"flyte.due": due_at}}))
+        done = await self._actions.commit(
+            database, found, Change(action_id, 0, {"$set": {"flyte.due": due_at}})
+        )
         return (to_instant(due_at),) if done else None
 
-    async def release(self, database: Database, action_id: str, at: datetime, check: Check, *, counts: bool) -> RoutingKey | None:
+    async def release(
+        self, database: Database, action_id: str, at: datetime, check: Check, *, counts: bool
+    ) -> RoutingKey | None:
         """See `Store.release`; None when it must be retried."""
         found = await self._actions.find(database, action_id)
         check(found.progress)
@@ -73,10 +86,16 @@ class Timer:
             update["$inc"] = {"flyte.attempt": -1}
         address = found.progress.routing_key
         return (
-            address if await self._actions.commit(database, found, Change(action_id, now, update, addresses=(address,))) else None
+            address
+            if await self._actions.commit(
+                database, found, Change(action_id, now, update, addresses=(address,))
+            )
+            else None
         )
 
-    async def advance(self, database: Database, at: datetime, batch: TimerBatch, shift: timedelta | None) -> ProcessedTimers:
+    async def advance(
+        self, database: Database, at: datetime, batch: TimerBatch, shift: timedelta | None
+    ) -> ProcessedTimers:
         """See `Store.advance`.
 
         All rulings come first, so that a rule that ends the verb leaves everything unchanged.
@@ -88,20 +107,28 @@ class Timer:
         fired = await _due(database, now, batch)
         arrived = await self._make_available(database, now, batch)
         done = len(arrived)
-        work = [(TimerKey(each.found.progress.action_id), partial(self._apply, database, each, now)) for each in lost]
+        work = [
+            (TimerKey(each.found.progress.action_id), partial(self._apply, database, each, now))
+            for each in lost
+        ]
         work += [(step_key(each.step), partial(self._fire, database, each)) for each in fired]
         for key, carry_out in work:
             try:
                 outcome = await carry_out()
-            except Exception as error:  # noqa: BLE001 - any error concerns this timer alone, or is raised again
+            # Any error concerns this timer alone, or is raised again.
+            except Exception as error:  # noqa: BLE001
                 batch.fail(key, error)
             else:
                 if outcome is not None:
                     arrived += outcome
                     done += 1
-        return ProcessedTimers(done, await _next_at(database, batch), tuple(arrived), tuple(batch.failed))
+        return ProcessedTimers(
+            done, await _next_at(database, batch), tuple(arrived), tuple(batch.failed)
+        )
 
-    async def _make_available(self, database: Database, now: int, batch: TimerBatch) -> list[RoutingKey]:
+    async def _make_available(
+        self, database: Database, now: int, batch: TimerBatch
+    ) -> list[RoutingKey]:
         """Make actions NEW that may be taken from now on; return their addresses."""
         arrived = []
         fields = {"trigger": 0, "input": 0, "context": 0, "result": 0}
@@ -119,7 +146,8 @@ class Timer:
                     {"_id": action["_id"], "flyte.state": DELAYED, "flyte.due": kept["due"]},
                     {"$set": {"flyte.state": "NEW", "flyte.due": kept.get("timeout", NEVER)}},
                 )
-            except Exception as error:  # noqa: BLE001 - any error concerns this timer alone, or is raised again
+            # Any error concerns this timer alone, or is raised again.
+            except Exception as error:  # noqa: BLE001
                 batch.fail(_action_key(action), error)
                 continue
             if changed.modified_count:
@@ -129,7 +157,11 @@ class Timer:
     async def _lost(self, database: Database, now: int, batch: TimerBatch) -> list[LostAction]:
         ruled = []
         which = {"flyte.state": "PENDING", "flyte.due": {"$lte": now}}
-        due = await database.action.find(which, {"_id": 1}).sort("flyte.due", 1).to_list(batch.read_limit)
+        due = (
+            await database.action.find(which, {"_id": 1})
+            .sort("flyte.due", 1)
+            .to_list(batch.read_limit)
+        )
         for action in batch.select(due, _action_key):
             try:
                 each = await self._actions.find(database, action["_id"])
@@ -137,18 +169,23 @@ class Timer:
                     ruled.append(LostAction(each, batch.on_timeout(each.progress)))
             except NotFoundError:
                 continue
-            except Exception as error:  # noqa: BLE001 - any error concerns this timer alone, or is raised again
+            # Any error concerns this timer alone, or is raised again.
+            except Exception as error:  # noqa: BLE001
                 batch.fail(_action_key(action), error)
         return ruled
 
-    async def _apply(self, database: Database, ruled: LostAction, now: int) -> list[RoutingKey] | None:
+    async def _apply(
+        self, database: Database, ruled: LostAction, now: int
+    ) -> list[RoutingKey] | None:
         """Apply the ruling on a lost action.
 
         Return None when it or its execution has changed, and must be ruled on again.
         """
         found, ruling = ruled
         if isinstance(ruling, FailAction):
-            if not await self._actions.end(database, found, ruling.event, ruling.outcome, is_lost=True):
+            if not await self._actions.end(
+                database, found, ruling.event, ruling.outcome, is_lost=True
+            ):
                 return None
             return rules.available_actions(ruling.outcome)
         state_change = rules.after_loss(ruling, now)
@@ -166,7 +203,9 @@ class Timer:
         is_first = True
         if firing.event is not None:
             key = f"timetable\n{flow['name']}\n{row['stepIndex']}\n{row['rule']}\n{row['nextAt']}"
-            event_id = await self._actions.record(database, firing.event, firing.outcome, key, is_again=False)
+            event_id = await self._actions.record(
+                database, firing.event, firing.outcome, key, is_again=False
+            )
             is_first = event_id == firing.event.event_id
         is_set = await set_next(database, flow["_id"], flow["uuid"], row, firing.next_at)
         if firing.event is None:
@@ -192,8 +231,12 @@ async def renew(database: Database, at: datetime, if_unattended_for: timedelta |
         for timeout in await database.action.distinct("flyte.timeout", leased):
             due = to_microseconds(at) + timeout
             other = [{"flyte.due": {"$lte": due}}, {"flyte.due": {"$gt": due + CLOCK_SLACK}}]
-            await database.action.update_many({**leased, "flyte.timeout": timeout, "$or": other}, {"$set": {"flyte.due": due}})
-    await database.flyte_note.replace_one(which, {**document, "value": str(now).encode()}, upsert=True)
+            await database.action.update_many(
+                {**leased, "flyte.timeout": timeout, "$or": other}, {"$set": {"flyte.due": due}}
+            )
+    await database.flyte_note.replace_one(
+        which, {**document, "value": str(now).encode()}, upsert=True
+    )
     return is_away
 
 
@@ -208,11 +251,17 @@ async def _shift(database: Database, now: int, by: int) -> None:
         await database.action.update_many(timed, {"$inc": {"flyte.due": by}})
     # Regardless of the clock when it was taken or began to wait, nothing may take longer than
     # intended from now on.
-    async for action in database.action.find({**timed, "flyte.due": {"$gt": now, "$lt": NEVER}}, {"flyte": 1}):
+    async for action in database.action.find(
+        {**timed, "flyte.due": {"$gt": now, "$lt": NEVER}}, {"flyte": 1}
+    ):
         kept = action["flyte"]
-        longest = now + (kept.get("wait", 0) if kept["state"] == DELAYED else kept.get("timeout", 0))
+        longest = now + (
+            kept.get("wait", 0) if kept["state"] == DELAYED else kept.get("timeout", 0)
+        )
         if kept["due"] > longest + CLOCK_SLACK:
-            await database.action.update_one({"_id": action["_id"], "flyte.due": kept["due"]}, {"$set": {"flyte.due": longest}})
+            await database.action.update_one(
+                {"_id": action["_id"], "flyte.due": kept["due"]}, {"$set": {"flyte.due": longest}}
+            )
 
 
 def concerns_all(error: Exception) -> bool:
@@ -231,17 +280,26 @@ def _action_key(action: Document) -> TimerKey:
 async def _due(database: Database, now: int, batch: TimerBatch) -> Sequence[DueRun]:
     found: list[tuple[Document, Document, DueSchedule]] = []
     which = {"flyte.timetables": {"$elemMatch": {"nextAt": {"$lte": now}}}}
-    async for flow in database.flow.find(which, {"name": 1, "uuid": 1, "flyte.timetables": 1}).limit(batch.read_limit):
+    async for flow in database.flow.find(
+        which, {"name": 1, "uuid": 1, "flyte.timetables": 1}
+    ).limit(batch.read_limit):
         for row in flow["flyte"]["timetables"]:
             if isinstance(row.get("nextAt"), int) and row["nextAt"] <= now:
-                step = DueSchedule(flow["name"], flow["uuid"], row["stepIndex"], row["rule"], to_instant(row["nextAt"]))
+                step = DueSchedule(
+                    flow["name"],
+                    flow["uuid"],
+                    row["stepIndex"],
+                    row["rule"],
+                    to_instant(row["nextAt"]),
+                )
                 found.append((flow, row, step))
     found.sort(key=lambda each: each[2].due_at)
     fired = []
     for flow, row, step in batch.select(found, lambda each: step_key(each[2])):
         try:
             fired.append(DueRun(flow, row, step, batch.on_due(step)))
-        except Exception as error:  # noqa: BLE001 - any error concerns this timer alone, or is raised again
+        # Any error concerns this timer alone, or is raised again.
+        except Exception as error:  # noqa: BLE001
             batch.fail(step_key(step), error)
     return fired
 
@@ -251,7 +309,11 @@ async def _next_at(database: Database, batch: TimerBatch) -> datetime | None:
     times = []
     for state in (DELAYED, "PENDING"):
         which = {"flyte.state": state, "flyte.due": {"$lt": NEVER}}
-        first = await database.action.find(which, {"flyte.due": 1}).sort("flyte.due", 1).to_list(len(aside) + 1)
+        first = (
+            await database.action.find(which, {"flyte.due": 1})
+            .sort("flyte.due", 1)
+            .to_list(len(aside) + 1)
+        )
         times += [action["flyte"]["due"] for action in first if _action_key(action) not in aside]
     fields = {"name": 1, "uuid": 1, "flyte.timetables": 1}
     async for flow in database.flow.find({"flyte.timetables.nextAt": {"$gt": -NEVER}}, fields):

@@ -59,7 +59,10 @@ def strings_of(value: Value, exact: str | None) -> dict[str, str]:
         return msgspec.json.decode(exact, type=dict[str, str])
     if not isinstance(value, dict):
         return {}
-    return {key: each if isinstance(each, str) else to_json(each).decode() for key, each in value.items()}
+    return {
+        key: each if isinstance(each, str) else to_json(each).decode()
+        for key, each in value.items()
+    }
 
 
 def to_json(value: Value) -> bytes:
@@ -112,7 +115,8 @@ def from_bson(value: Value) -> Value:
 
 
 def _number(value: float) -> int | float | None:
-    if value != value or value in (float("inf"), float("-inf")):  # noqa: PLR0124 - only NaN differs from itself
+    # Only NaN differs from itself.
+    if value != value or value in (float("inf"), float("-inf")):  # noqa: PLR0124
         return None
     return int(value) if value.is_integer() and abs(value) < WHOLE else value
 

@@ -79,7 +79,11 @@ class EventInsert(NamedTuple):
 
 
 async def record(
-    connection: Connection, entries: Sequence[EventInsert], *, store: int | None = None, is_again: bool = False
+    connection: Connection,
+    entries: Sequence[EventInsert],
+    *,
+    store: int | None = None,
+    is_again: bool = False,
 ) -> list[str | None]:
     """See `Store.record`; stores all entries or none.
 
@@ -96,7 +100,10 @@ async def record(
                 store,
                 KEPT_KEYS // MICROSECOND,
             )
-            done = {entries[place - 1].event.event_id for (place,) in await connection.fetch(SQL.record, *values)}
+            done = {
+                entries[place - 1].event.event_id
+                for (place,) in await connection.fetch(SQL.record, *values)
+            }
         except asyncpg.UniqueViolationError:
             # A statement begun on the lost connection may have been completed only now.
             done = await _stored(connection, entries) if is_again else set()
@@ -107,7 +114,10 @@ async def record(
     if known:
         rows = await connection.fetch(SQL.find_keys, known)
         earlier = dict(map(tuple, rows))
-    return [entry.event.event_id if entry.event.event_id in done else earlier.get(entry.key) for entry in entries]
+    return [
+        entry.event.event_id if entry.event.event_id in done else earlier.get(entry.key)
+        for entry in entries
+    ]
 
 
 async def _stored(connection: Connection, entries: Sequence[EventInsert]) -> set[str]:
@@ -120,7 +130,11 @@ def _event_columns(entries: Sequence[EventInsert]) -> tuple[Sequence[object], ..
     """Return the events by columns, and the flows with a decision about each."""
     events = [entry.event for entry in entries]
     decisions = [entry.outcome.decisions for entry in entries]
-    flows = [(name, place) for place, made in enumerate(decisions, 1) for name in sorted({each.flow_name for each in made})]
+    flows = [
+        (name, place)
+        for place, made in enumerate(decisions, 1)
+        for name in sorted({each.flow_name for each in made})
+    ]
     return (
         [event.event_id for event in events],
         [event.name for event in events],
@@ -138,11 +152,16 @@ def _event_columns(entries: Sequence[EventInsert]) -> tuple[Sequence[object], ..
     )
 
 
-def _action_columns(entries: Sequence[EventInsert], own: Sequence[str | None] | None = None) -> tuple[Sequence[object], ...]:
-    """Return actions by columns, and executions to begin or continue, but for each entry's `own`."""
+def _action_columns(
+    entries: Sequence[EventInsert], own: Sequence[str | None] | None = None
+) -> tuple[Sequence[object], ...]:
+    """Return actions by columns, and executions to begin or continue, without each `own`."""
     places = [place for place, entry in enumerate(entries, 1) for _ in entry.outcome.actions]
     actions = [action for entry in entries for action in entry.outcome.actions]
-    due = [None if action.not_before is None else to_microseconds(action.not_before) for action in actions]
+    due = [
+        None if action.not_before is None else to_microseconds(action.not_before)
+        for action in actions
+    ]
     begun = {
         (place, action.correlation_id): action
         for place, action in zip(places, actions, strict=True)
@@ -185,9 +204,13 @@ class ClaimRequest(NamedTuple):
         return self.pack.id, to_text(self.pack.labels), self.command
 
 
-async def claim(connection: Connection, requests: Sequence[ClaimRequest], *, is_again: bool) -> list[list[Claimed]]:
+async def claim(
+    connection: Connection, requests: Sequence[ClaimRequest], *, is_again: bool
+) -> list[list[Claimed]]:
     """See `Store.claim`; those of one kind at once, and the first caller gets the oldest."""
-    asked = requests[0]._replace(limit=sum(each.limit for each in requests), at=max(each.at for each in requests))
+    asked = requests[0]._replace(
+        limit=sum(each.limit for each in requests), at=max(each.at for each in requests)
+    )
     found = iter(await _claim(connection, asked, is_again=is_again))
     return [list(islice(found, each.limit)) for each in requests]
 
@@ -213,7 +236,9 @@ async def _claim(connection: Connection, asked: ClaimRequest, *, is_again: bool)
 async def _claim_readable(connection: Connection, asked: ClaimRequest, token: str) -> Sequence[Row]:
     """Claim for a pack with many labels, by comparing them with those of all waiting actions."""
     try:
-        return await _claim_from(connection, CLAIM_READABLE, asked, token, to_text(asked.pack.labels), asked.command)
+        return await _claim_from(
+            connection, CLAIM_READABLE, asked, token, to_text(asked.pack.labels), asked.command
+        )
     except asyncpg.DataError:
         # One queue that cannot be read must not keep a pack from all others.
         kinds = await _readable_kinds(connection, asked)
@@ -221,7 +246,9 @@ async def _claim_readable(connection: Connection, asked: ClaimRequest, token: st
         return await _claim_from(connection, CLAIM_LISTED, asked, token, labels, commands)
 
 
-async def _claim_from(connection: Connection, claims: Claims, asked: ClaimRequest, token: str, *own: object) -> Sequence[Row]:
+async def _claim_from(
+    connection: Connection, claims: Claims, asked: ClaimRequest, token: str, *own: object
+) -> Sequence[Row]:
     skipping, waiting = claims
     now = to_microseconds(asked.at)
     values = (asked.pack.name, *own, asked.limit, now, token, asked.seed, asked.pack.id)
@@ -259,7 +286,9 @@ class Completion(NamedTuple):
     outcome: Evaluation
 
 
-async def finish(connection: Connection, requests: Sequence[FinishRequest], *, is_again: bool) -> list[bool | Exception]:
+async def finish(
+    connection: Connection, requests: Sequence[FinishRequest], *, is_again: bool
+) -> list[bool | Exception]:
     """Apply results as `Store.finish` does; see their decisions.
 
     Return False for one where another server was faster, and which must be decided again.
@@ -270,7 +299,9 @@ async def finish(connection: Connection, requests: Sequence[FinishRequest], *, i
     completions: dict[int, Completion] = {}
     for place, request in enumerate(requests):
         try:
-            completion = await _decide(connection, request, found.get(request.action_id), is_again=is_again)
+            completion = await _decide(
+                connection, request, found.get(request.action_id), is_again=is_again
+            )
         except (*LOST, asyncpg.PostgresError):
             raise
         except Exception as error:  # noqa: BLE001 - any error of a decision goes to its caller
@@ -280,7 +311,9 @@ async def finish(connection: Connection, requests: Sequence[FinishRequest], *, i
             completions[place] = completion
         answers.append(True)
     if completions:
-        for place, is_done in zip(completions, await end(connection, list(completions.values())), strict=True):
+        for place, is_done in zip(
+            completions, await end(connection, list(completions.values())), strict=True
+        ):
             answers[place] = is_done
     return answers
 
@@ -298,7 +331,10 @@ async def _decide(
         return None
     if isinstance(decision, LateResult):
         await connection.execute(
-            SQL.late, *_event_columns([EventInsert(request.result, Evaluation())]), found.seq, decision.number
+            SQL.late,
+            *_event_columns([EventInsert(request.result, Evaluation())]),
+            found.seq,
+            decision.number,
         )
         return None
     rules.require_finishable(found.progress)
@@ -354,15 +390,27 @@ async def found_of(connection: Connection, row: Row) -> ActionRow:
         step_index=row["step_index"],
         context=decode_strings(row["context"]),
         state=STATES[row["state"]],
-        siblings=tuple([Sibling(step_id, index, STATES[state]) for step_id, index, state in siblings]),
+        siblings=tuple(
+            [Sibling(step_id, index, STATES[state]) for step_id, index, state in siblings]
+        ),
         result=await _result(connection, row["result_seq"]),
         attempt=row["attempt"],
-        leases=() if row["timeout"] is None else await _leases(connection, row["seq"], row["action_id"]),
+        leases=()
+        if row["timeout"] is None
+        else await _leases(connection, row["seq"], row["action_id"]),
         timeout=None if row["timeout"] is None else timedelta(microseconds=row["timeout"]),
         due_at=None if row["due_at"] is None else to_instant(row["due_at"]),
         revision=row["revision"],
     )
-    return ActionRow(row["seq"], row["execution_seq"], row["state"], row["attempt"], row["timeout"], row["version"], progress)
+    return ActionRow(
+        row["seq"],
+        row["execution_seq"],
+        row["state"],
+        row["attempt"],
+        row["timeout"],
+        row["version"],
+        progress,
+    )
 
 
 async def _result(connection: Connection, seq: int | None) -> Event | None:
@@ -374,7 +422,12 @@ async def _result(connection: Connection, seq: int | None) -> Event | None:
 
 async def _leases(connection: Connection, seq: int, action_id: str) -> tuple[Lease, ...]:
     rows = await connection.fetch(SQL.leases, seq)
-    return tuple([Lease(number, lease_of(seed, lease, action_id, number), is_lost) for number, seed, lease, is_lost in rows])
+    return tuple(
+        [
+            Lease(number, lease_of(seed, lease, action_id, number), is_lost)
+            for number, seed, lease, is_lost in rows
+        ]
+    )
 
 
 def lease_of(seed: bytes, lease: str | None, action_id: str, number: int) -> str:

@@ -27,7 +27,7 @@ class PendingRequest(NamedTuple, Generic[Q, A]):
 
 
 class Batcher(Generic[Q, A]):
-    """Answers requests, several with one `batch_key` together when they arrive faster than answered.
+    """Answers requests; several with one `batch_key` together when they arrive faster.
 
     `process` answers them all in order, with an exception for a request that has no answer; an
     exception that it raises holds for all. `limit` bounds the number of waiting requests.
@@ -53,7 +53,9 @@ class Batcher(Generic[Q, A]):
             batch_key = self._batch_key(request)
         except UnicodeError as error:
             raise InputError(f"The store cannot look for that: {error}.") from error
-        waiting: PendingRequest[Q, A] = PendingRequest(request, batch_key, asyncio.get_running_loop().create_future())
+        waiting: PendingRequest[Q, A] = PendingRequest(
+            request, batch_key, asyncio.get_running_loop().create_future()
+        )
         self._waiting.append(waiting)
         if len(self._tasks) < CONCURRENT_BATCHES:
             task = asyncio.ensure_future(self._run())
@@ -74,7 +76,7 @@ class Batcher(Generic[Q, A]):
                     each.future.set_result(answer)
 
     def _next(self) -> "Sequence[PendingRequest[Q, A]]":
-        """Remove and return the next batch: the requests with the first one's batch key, in order."""
+        """Remove and return the next batch: requests with the first one's batch key, in order."""
         batch_key = self._waiting[0].batch_key
         part: list[PendingRequest[Q, A]] = []
         others: list[PendingRequest[Q, A]] = []
@@ -94,5 +96,6 @@ class Batcher(Generic[Q, A]):
             return [(await self._answers([request]))[0] for request in requests]
         except FlyteError as error:
             return [type(error)(error.message) for _ in requests]
-        except Exception as error:  # noqa: BLE001 - the error goes to the callers, and the batches go on
+        # The error goes to the callers, and the batches go on.
+        except Exception as error:  # noqa: BLE001
             return [error for _ in requests]

@@ -66,19 +66,25 @@ class Connector:
                 return await self._connect_first(host, statement_cache_size)
         return await self._connect_first(last, statement_cache_size)
 
-    async def _connect_first(self, host: Host | None, statement_cache_size: int) -> "asyncpg.Connection[Row]":
+    async def _connect_first(
+        self, host: Host | None, statement_cache_size: int
+    ) -> "asyncpg.Connection[Row]":
         connection = await self._connect_to(host, statement_cache_size)
         self._hosts.sort(key=lambda each: each is not host)
         return connection
 
-    async def _connect_to(self, host: Host | None, statement_cache_size: int) -> "asyncpg.Connection[Row]":
+    async def _connect_to(
+        self, host: Host | None, statement_cache_size: int
+    ) -> "asyncpg.Connection[Row]":
         conninfo = self.conninfo
         options: dict[str, Any] = dict(conninfo.driver)
         if host is not None:
             options |= {"host": host.name, "port": host.port}
         if conninfo.uses_system_roots:
             options["ssl"] = system_context(conninfo)
-        startup = dict(conninfo.startup) | (dict(conninfo.settings) if self._pools_transactions else {})
+        startup = dict(conninfo.startup) | (
+            dict(conninfo.settings) if self._pools_transactions else {}
+        )
         connection: asyncpg.Connection[Row] = await asyncpg.connect(
             None if conninfo.uses_system_roots else conninfo.tls_uri or None,
             **options,
@@ -101,7 +107,10 @@ class Connector:
 
     def _settings(self) -> str:
         settings = {"jit": "off", **self.conninfo.settings}
-        calls = (f"set_config({literal(name)}, {literal(value)}, false)" for name, value in settings.items())
+        calls = (
+            f"set_config({literal(name)}, {literal(value)}, false)"
+            for name, value in settings.items()
+        )
         return "SELECT " + ", ".join(calls)
 
     @contextlib.asynccontextmanager
@@ -148,7 +157,9 @@ def system_context(conninfo: Conninfo) -> ssl.SSLContext:
     """Return a context that trusts the authorities of the operating system."""
     context = ssl.create_default_context()
     if "sslcert" in conninfo.tls:
-        context.load_cert_chain(conninfo.tls["sslcert"], conninfo.tls.get("sslkey"), conninfo.tls.get("sslpassword"))
+        context.load_cert_chain(
+            conninfo.tls["sslcert"], conninfo.tls.get("sslkey"), conninfo.tls.get("sslpassword")
+        )
     return context
 
 

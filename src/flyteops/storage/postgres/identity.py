@@ -17,9 +17,10 @@ TABLES = tuple(re.findall(r"CREATE TABLE (flyte_\w+)", " ".join((NUMBERS, *MIGRA
 NUMBER = "SELECT value FROM flyte_number WHERE name = 'store'"
 
 FAULT = (
-    "{name} holds another store than the one that this server was started on, or was emptied: it was dropped, made anew or"
-    " truncated while the server ran. All work is refused, so that nothing is accepted that would be lost. Restore a backup if"
-    " there is one, then restart the server."
+    "{name} holds another store than the one that this server was started on, or was emptied: it"
+    " was dropped, made anew or truncated while the server ran. All work is refused, so that"
+    " nothing is accepted that would be lost. Restore a backup if there is one, then restart the"
+    " server."
 )
 
 
@@ -31,10 +32,15 @@ async def read_identity(connection: Connection) -> int | None:
 
 async def check_tables(connection: Connection) -> None:
     """Raise `UnavailableError` if tables are missing."""
-    rows = await connection.fetch("SELECT t FROM unnest($1::text[]) t WHERE to_regclass(t) IS NULL", list(TABLES))
+    rows = await connection.fetch(
+        "SELECT t FROM unnest($1::text[]) t WHERE to_regclass(t) IS NULL", list(TABLES)
+    )
     if rows:
         missing = ", ".join(name for (name,) in rows)
-        raise UnavailableError(f"Tables were dropped from the database: {missing}. Restore a backup, and restart the server.")
+        raise UnavailableError(
+            f"Tables were dropped from the database: {missing}. Restore a backup, and restart the"
+            " server."
+        )
 
 
 def check_identity(found: int | None, known: int | None, name: str) -> None:

@@ -41,8 +41,8 @@ MAX_LENGTH = 7_000
 """The maximum size of a notification in bytes; the server accepts 8,000."""
 
 NOT_ARRIVING = (
-    "Notifications do not arrive: FLYTE_STORE_DIRECT_URL must lead to the same database as FLYTE_STORE, and not to a proxy that"
-    " pools transactions."
+    "Notifications do not arrive: FLYTE_STORE_DIRECT_URL must lead to the same database as"
+    " FLYTE_STORE, and not to a proxy that pools transactions."
 )
 
 MOST = 100
@@ -50,18 +50,21 @@ MOST = 100
 
 KINDS = f"""
 WITH RECURSIVE kinds AS (
-    (SELECT pack_name, labels, command FROM flyte_action WHERE state = 'NEW' ORDER BY pack_name, labels, command LIMIT 1)
+    (SELECT pack_name, labels, command FROM flyte_action WHERE state = 'NEW' ORDER BY pack_name,
+        labels, command LIMIT 1)
     UNION ALL
     SELECT following.* FROM kinds CROSS JOIN LATERAL (
       SELECT pack_name, labels, command FROM flyte_action
-      WHERE state = 'NEW' AND (pack_name, labels, command) > (kinds.pack_name, kinds.labels, kinds.command)
+      WHERE state = 'NEW' AND (pack_name, labels, command) > (kinds.pack_name, kinds.labels,
+          kinds.command)
       ORDER BY pack_name, labels, command LIMIT 1
     ) following
   )
 SELECT pack_name, labels, command, (
     SELECT count(*) FROM (
       SELECT FROM flyte_action a
-      WHERE state = 'NEW' AND a.pack_name = k.pack_name AND a.labels = k.labels AND a.command = k.command LIMIT {MOST}
+      WHERE state = 'NEW' AND a.pack_name = k.pack_name AND a.labels = k.labels AND a.command =
+          k.command LIMIT {MOST}
     ) waiting
   )
 FROM kinds k LIMIT 1000
@@ -106,7 +109,9 @@ class Notifier:
 
     def start(self) -> None:
         """Start listening and notifying."""
-        self._tasks = [asyncio.ensure_future(work()) for work in (self._listen, self._notify, self._look)]
+        self._tasks = [
+            asyncio.ensure_future(work()) for work in (self._listen, self._notify, self._look)
+        ]
 
     async def stop(self) -> None:
         """Stop listening and notifying."""
@@ -130,7 +135,8 @@ class Notifier:
                 for text in self._messages(arrived):
                     await self._pool.rows("SELECT pg_notify($1, $2)", CHANNEL, text)
                 self._loop(NOTIFYING).succeeded()
-            except Exception as error:  # noqa: BLE001 - the loop goes on after any error: servers that are not notified poll
+            # The loop goes on after any error: servers that are not notified poll.
+            except Exception as error:  # noqa: BLE001
                 self._loop(NOTIFYING).failed(error)
             await asyncio.sleep(GATHERING)
 
@@ -186,9 +192,14 @@ class Notifier:
             async with self._connector.opened() as connection:
                 await connection.add_listener(CHANNEL, self._receive)
                 await self._notify_itself()
-        except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
+        except (
+            asyncpg.InvalidAuthorizationSpecificationError,
+            asyncpg.InvalidCatalogNameError,
+        ) as error:
             reason = self._connector.conninfo.hide(str(error))
-            raise StoreError(f"The database of FLYTE_STORE_DIRECT_URL does not let this server work: {reason}.") from error
+            raise StoreError(
+                f"The database of FLYTE_STORE_DIRECT_URL does not let this server work: {reason}."
+            ) from error
         except (*LOST, asyncpg.PostgresError) as error:
             raise self._pool.refusal(error) from error
 
@@ -229,7 +240,9 @@ class Notifier:
         for pack_name, labels, command, count in await self._pool.rows(KINDS):
             # A claim looks for the labels of its pack and never meets a damaged queue: it is
             # reported here.
-            self._tell([RoutingKey(pack_name, read_queue(pack_name, labels, command), command)] * count)
+            self._tell(
+                [RoutingKey(pack_name, read_queue(pack_name, labels, command), command)] * count
+            )
 
     async def _pause(self) -> None:
         """Wait for the next search: for a while, or until notifications may have been missed."""

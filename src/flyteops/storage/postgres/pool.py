@@ -9,7 +9,14 @@ from typing import TypeVar
 
 import asyncpg
 
-from flyteops.errors import BusyError, FlyteError, InputError, OutcomeUnknownError, StoreError, UnavailableError
+from flyteops.errors import (
+    BusyError,
+    FlyteError,
+    InputError,
+    OutcomeUnknownError,
+    StoreError,
+    UnavailableError,
+)
 from flyteops.storage import rules
 from flyteops.storage.postgres.connector import Connector, is_proxied
 from flyteops.storage.postgres.driver import Connection, Row
@@ -57,20 +64,31 @@ WRONG = (
 """Errors that an operator must fix before the store can be opened."""
 
 
-FULL = ("no more connections allowed", "too many clients already", "too many connections", "remaining connection slots")
+FULL = (
+    "no more connections allowed",
+    "too many clients already",
+    "too many connections",
+    "remaining connection slots",
+)
 """Messages of PostgreSQL and PgBouncer about a limit on connections."""
 
 DIRECT_URL_IS_MISSING = (
-    "{name} is a proxy that pools transactions, such as PgBouncer with pool_mode = transaction. Notifications do not pass it,"
-    " so FLYTE_STORE_DIRECT_URL must name the database itself; or let the proxy pool sessions."
+    "{name} is a proxy that pools transactions, such as PgBouncer with pool_mode = transaction."
+    " Notifications do not pass it, so FLYTE_STORE_DIRECT_URL must name the database itself; or let"
+    " the proxy pool sessions."
 )
 
 HINTS = (
-    ("rejected SSL upgrade", " The server has TLS switched off: switch it on, or set sslmode=disable in the URL."),
+    (
+        "rejected SSL upgrade",
+        " The server has TLS switched off: switch it on, or set sslmode=disable in the URL.",
+    ),
     (
         "unsupported startup parameter",
-        " The proxy refuses options of the URL: leave them out and use ALTER ROLE ... SET, or add them to"
-        " ignore_startup_parameters or track_extra_parameters of PgBouncer.",
+        (
+            " The proxy refuses options of the URL: leave them out and use ALTER ROLE ... SET, or"
+            " add them to ignore_startup_parameters or track_extra_parameters of PgBouncer."
+        ),
     ),
     ("in statement pooling mode", " Let PgBouncer pool sessions or transactions."),
 )
@@ -91,7 +109,9 @@ class Pool:
     `limit` bounds the operations in progress or waiting, `size` those running.
     """
 
-    def __init__(self, connector: Connector, name: str, *, size: int, limit: int, prepares: bool) -> None:
+    def __init__(
+        self, connector: Connector, name: str, *, size: int, limit: int, prepares: bool
+    ) -> None:
         self._connector = connector
         self._name = name
         self._size = size
@@ -109,7 +129,8 @@ class Pool:
         """
         try:
             pool = await asyncpg.create_pool(
-                min_size=0,  # with more, the driver reports to every connection's log that it was lost
+                # With more, the driver reports to every connection's log that it was lost.
+                min_size=0,
                 max_size=self._size,
                 connect=self._connect,
                 reset=_leave,
@@ -174,7 +195,9 @@ class Pool:
             self._under_way -= 1
             self._idle.set()
 
-    async def _once(self, pool: "asyncpg.Pool[Row]", work: Callable[[Connection], Awaitable[T]]) -> T:
+    async def _once(
+        self, pool: "asyncpg.Pool[Row]", work: Callable[[Connection], Awaitable[T]]
+    ) -> T:
         has_begun = False
         try:
             async with self._connection(pool) as connection:
@@ -189,7 +212,9 @@ class Pool:
 
     @asynccontextmanager
     async def _connection(self, pool: "asyncpg.Pool[Row]") -> AsyncIterator[Connection]:
-        async with pool.acquire(timeout=max(CONNECT_SECONDS, self._connector.seconds)) as connection:
+        async with pool.acquire(
+            timeout=max(CONNECT_SECONDS, self._connector.seconds)
+        ) as connection:
             yield connection
 
     async def _done(self, work: Callable[[Connection], Awaitable[T]], connection: Connection) -> T:
@@ -204,7 +229,9 @@ class Pool:
                 await connection.execute("SELECT")
             raise
 
-    async def repeat(self, work: Callable[[Connection, bool], Awaitable[T]], *, changes: bool = True) -> T:
+    async def repeat(
+        self, work: Callable[[Connection, bool], Awaitable[T]], *, changes: bool = True
+    ) -> T:
         """Run work, and repeat it when its connection was lost, with True as its second argument.
 
         Work must detect whether it was done before. Raise `OutcomeUnknownError` when it `changes`
@@ -231,8 +258,9 @@ class Pool:
         if not changes:
             return refusal
         return OutcomeUnknownError(
-            f"It is unknown whether the change was made: {refusal.message.removesuffix('.')}. Repeat the request; an event that"
-            " comes with the same Idempotency-Key is stored once."
+            f"It is unknown whether the change was made: {refusal.message.removesuffix('.')}."
+            " Repeat the request; an event that comes with the same Idempotency-Key is stored"
+            " once."
         )
 
     async def read(self, work: Callable[[Connection], Awaitable[T]]) -> T:
@@ -290,13 +318,20 @@ class Pool:
             return rules.exists_already(error)
         if isinstance(error, UNSTORABLE):
             return InputError(f"The store cannot keep that: {error}.")
-        return UnavailableError(f"{self._name} cannot be used at the moment ({self._reason(error)}).")
+        return UnavailableError(
+            f"{self._name} cannot be used at the moment ({self._reason(error)})."
+        )
 
     def refusal_to_open(self, error: BaseException) -> FlyteError:
         """Translate the driver's error when opening."""
         hint = next((hint for text, hint in HINTS if text in str(error)), "")
-        if hint or (isinstance(error, WRONG) and (isinstance(error, ssl.SSLError) or not isinstance(error, OSError))):
-            return StoreError(f"{self._name} does not let this server work: {self._reason(error)}.{hint}")
+        if hint or (
+            isinstance(error, WRONG)
+            and (isinstance(error, ssl.SSLError) or not isinstance(error, OSError))
+        ):
+            return StoreError(
+                f"{self._name} does not let this server work: {self._reason(error)}.{hint}"
+            )
         return self.refusal(error)
 
     def _reason(self, error: BaseException) -> str:
@@ -308,15 +343,21 @@ class Pool:
         if isinstance(error, ssl.SSLCertVerificationError):
             return f"its certificate is refused ({error.verify_message}); {self._roots()}"
         reason = self._connector.conninfo.hide(str(error).strip()) or type(error).__name__
-        if isinstance(error, asyncpg.TooManyConnectionsError) or any(text in reason for text in FULL):
+        if isinstance(error, asyncpg.TooManyConnectionsError) or any(
+            text in reason for text in FULL
+        ):
             return (
-                f"it has no connection left: {reason.removesuffix('.')}; raise the limit there, or lower FLYTE_STORE_POOL_SIZE,"
-                f" which is {self._size} for each server process"
+                f"it has no connection left: {reason.removesuffix('.')}; raise the limit there, or"
+                f" lower FLYTE_STORE_POOL_SIZE, which is {self._size} for each server process"
             )
         return reason.removesuffix(".")
 
     def _roots(self) -> str:
-        roots = self._connector.conninfo.tls.get("sslrootcert") or os.environ.get("PGSSLROOTCERT") or "~/.postgresql/root.crt"
+        roots = (
+            self._connector.conninfo.tls.get("sslrootcert")
+            or os.environ.get("PGSSLROOTCERT")
+            or "~/.postgresql/root.crt"
+        )
         return (
             "the trusted certificates are those of the system"
             if roots == "system"

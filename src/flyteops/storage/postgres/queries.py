@@ -4,7 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from flyteops.model import Action, ActionState, Attempt, Event, EventRecord, Execution
 from flyteops.storage import rules
-from flyteops.storage.base import ActionFilter, ActionStatus, EventFilter, ExecutionFilter, Page, readable
+from flyteops.storage.base import (
+    ActionFilter,
+    ActionStatus,
+    EventFilter,
+    ExecutionFilter,
+    Page,
+    readable,
+)
 from flyteops.storage.postgres.driver import Connection
 from flyteops.storage.row import (
     DELAYED,
@@ -47,7 +54,9 @@ class Where:
         return " AND ".join(self._conditions) or "TRUE"
 
 
-async def list_events(connection: Connection, which: EventFilter, start: int, limit: int) -> Page[EventRecord]:
+async def list_events(
+    connection: Connection, which: EventFilter, start: int, limit: int
+) -> Page[EventRecord]:
     """See `Store.list_events`."""
     where = Where()
     page, order = SQL.event_page, "v.seq"
@@ -64,7 +73,9 @@ async def list_events(connection: Connection, which: EventFilter, start: int, li
     )
     sizes: dict[int, int] = dict(map(tuple, rows))
     kept = up_to_page(list(sizes), sizes)
-    return Page(await event_records(connection, kept, which.flow_name), is_cut=len(kept) < len(sizes))
+    return Page(
+        await event_records(connection, kept, which.flow_name), is_cut=len(kept) < len(sizes)
+    )
 
 
 async def get_event(connection: Connection, event_id: str) -> EventRecord:
@@ -74,7 +85,9 @@ async def get_event(connection: Connection, event_id: str) -> EventRecord:
     return (await event_records(connection, [seq], None))[0]
 
 
-async def event_records(connection: Connection, seqs: Sequence[int], flow_name: str | None) -> list[EventRecord]:
+async def event_records(
+    connection: Connection, seqs: Sequence[int], flow_name: str | None
+) -> list[EventRecord]:
     """Return these events in this order, with the decisions of the flow (None: of all flows)."""
     events = await read_events(connection, seqs)
     rows = await connection.fetch(
@@ -85,7 +98,9 @@ async def event_records(connection: Connection, seqs: Sequence[int], flow_name: 
     for seq, encoded, action_id in rows:
         decisions = readable_decisions(encoded)
         if flow_name is not None:
-            decisions = tuple([decision for decision in decisions if decision.flow_name == flow_name])
+            decisions = tuple(
+                [decision for decision in decisions if decision.flow_name == flow_name]
+            )
         records[seq] = EventRecord(events[seq], decisions, action_id)
     return [records[seq] for seq in seqs]
 
@@ -96,7 +111,9 @@ async def read_events(connection: Connection, seqs: Iterable[int]) -> dict[int, 
     return {row[0]: event_of(tuple(row)[1:]) for row in rows}
 
 
-async def list_executions(connection: Connection, which: ExecutionFilter, start: int, limit: int) -> Page[Execution]:
+async def list_executions(
+    connection: Connection, which: ExecutionFilter, start: int, limit: int
+) -> Page[Execution]:
     """See `Store.list_executions`."""
     where, action = Where(), Where()
     if which.flow_name is not None:
@@ -113,7 +130,8 @@ async def list_executions(connection: Connection, which: ExecutionFilter, start:
     if str(action) != "TRUE":
         where.add(f"EXISTS (SELECT FROM flyte_action a WHERE a.execution_seq = e.seq AND {action})")
     rows = await connection.fetch(
-        f"{SQL.execution_page} WHERE {where} ORDER BY e.changed_at DESC, e.seq DESC LIMIT {limit:d} OFFSET {start:d}",
+        f"{SQL.execution_page} WHERE {where} ORDER BY e.changed_at DESC, e.seq DESC LIMIT {limit:d}"
+        f" OFFSET {start:d}",
         *where.values,
     )
     seqs = [seq for (seq,) in rows]
@@ -147,13 +165,20 @@ async def get_action(connection: Connection, action_id: str) -> Action:
 
 async def executions(connection: Connection, seqs: Sequence[int]) -> list[Execution]:
     """Return these executions, in this order, all actions and events included."""
-    heads = {row[0]: (row[1], row[2], row[3]) for row in await connection.fetch(SQL.executions, list(seqs))}
+    heads = {
+        row[0]: (row[1], row[2], row[3])
+        for row in await connection.fetch(SQL.executions, list(seqs))
+    }
     rows = await connection.fetch(
         SQL.actions,
         list(seqs),
     )
-    events = await read_events(connection, {seq for row in rows for seq in tuple(row)[1:3] if seq is not None})
-    attempts = await _attempts(connection, [row["seq"] for row in rows if row["timeout"] is not None])
+    events = await read_events(
+        connection, {seq for row in rows for seq in tuple(row)[1:3] if seq is not None}
+    )
+    attempts = await _attempts(
+        connection, [row["seq"] for row in rows if row["timeout"] is not None]
+    )
     actions: dict[int, list[Action]] = {seq: [] for seq in seqs}
     for execution_seq, trigger_seq, result_seq, *columns, action_seq, _ in rows:
         known = heads[execution_seq], events[trigger_seq], events.get(result_seq)
@@ -161,26 +186,36 @@ async def executions(connection: Connection, seqs: Sequence[int]) -> list[Execut
     return [Execution(*heads[seq], tuple(actions[seq])) for seq in seqs]
 
 
-async def _attempts(connection: Connection, action_seqs: Sequence[int]) -> Mapping[int, Sequence[Attempt]]:
+async def _attempts(
+    connection: Connection, action_seqs: Sequence[int]
+) -> Mapping[int, Sequence[Attempt]]:
     if not action_seqs:
         return {}
     rows = await connection.fetch(
         SQL.attempts,
         action_seqs,
     )
-    late = await read_events(connection, [row["late_seq"] for row in rows if row["late_seq"] is not None])
+    late = await read_events(
+        connection, [row["late_seq"] for row in rows if row["late_seq"] is not None]
+    )
     found: dict[int, list[Attempt]] = {}
     for action_seq, number, pack_id, taken_at, lost_at, late_seq in rows:
         lost = None if lost_at is None else to_instant(lost_at)
-        found.setdefault(action_seq, []).append(Attempt(number, pack_id, to_instant(taken_at), lost, late.get(late_seq)))
+        found.setdefault(action_seq, []).append(
+            Attempt(number, pack_id, to_instant(taken_at), lost, late.get(late_seq))
+        )
     return found
 
 
-async def list_actions(connection: Connection, which: ActionFilter, start: int, limit: int) -> Sequence[ActionStatus]:
+async def list_actions(
+    connection: Connection, which: ActionFilter, start: int, limit: int
+) -> Sequence[ActionStatus]:
     """See `Store.list_actions`."""
     where = Where()
     if which.states is not None:
-        stored = [state.value for state in which.states] + ([DELAYED] if ActionState.NEW in which.states else [])
+        stored = [state.value for state in which.states] + (
+            [DELAYED] if ActionState.NEW in which.states else []
+        )
         where.add("a.state = ANY({}::text[])", stored)
     if which.flow_name is not None:
         where.add("e.flow_name = {}", which.flow_name)
@@ -189,7 +224,11 @@ async def list_actions(connection: Connection, which: ActionFilter, start: int, 
     if which.overdue_since is not None:
         now = 0 if which.now is None else to_microseconds(which.now)
         where.add("a.state IN ('PENDING', 'UNKNOWN')")
-        where.add("(a.state = 'UNKNOWN' OR a.due_at <= {} OR a.since < {})", now, to_microseconds(which.overdue_since))
+        where.add(
+            "(a.state = 'UNKNOWN' OR a.due_at <= {} OR a.since < {})",
+            now,
+            to_microseconds(which.overdue_since),
+        )
     rows = await connection.fetch(
         f"{SQL.action_page} WHERE {where} ORDER BY a.seq LIMIT {limit:d} OFFSET {start:d}",
         *where.values,

@@ -20,7 +20,9 @@ async def purge(connection: Connection, what: Retention, limit: int) -> Purged:
     """Remove at most `limit` executions, events and keys; `more` when there may be more."""
     before, finished_before = to_microseconds(what.before), rules.finished_limit(what)
     executions, _ = await _remove(connection, await _old(connection, before, limit))
-    executions += (await _remove(connection, await _finished(connection, finished_before, limit - executions)))[0]
+    executions += (
+        await _remove(connection, await _finished(connection, finished_before, limit - executions))
+    )[0]
     events, _ = await _remove_events(connection, finished_before, limit)
     keys = await connection.fetch(
         SQL.delete_keys,

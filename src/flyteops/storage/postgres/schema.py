@@ -101,10 +101,12 @@ CREATE TABLE flyte_action (
   claim text, -- the last claim that it was handed out by
   timeout bigint, -- microseconds
   due_at bigint, -- when it may be taken (state LATER) or is lost (PENDING)
-  wait bigint, -- how long it was to wait in state DELAYED: what a clock that was set back must not make longer
+  -- how long it was to wait in state DELAYED: what a clock that was set back must not make longer
+  wait bigint,
   UNIQUE (execution_seq, step_index)
 ) WITH (fillfactor = 85);
-CREATE INDEX flyte_action_waiting ON flyte_action (pack_name, labels, command, seq) WHERE state = 'NEW';
+CREATE INDEX flyte_action_waiting ON flyte_action (pack_name, labels, command, seq) WHERE state =
+    'NEW';
 CREATE INDEX flyte_action_due ON flyte_action (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX flyte_action_open ON flyte_action (seq) WHERE state IN ('PENDING', 'UNKNOWN');
 CREATE INDEX flyte_action_by_command ON flyte_action (pack_name, command, execution_seq);
@@ -127,7 +129,8 @@ CREATE TABLE flyte_timetable (
   PRIMARY KEY (flow_name, step_index)
 );
 CREATE INDEX flyte_timetable_due ON flyte_timetable (next_at) WHERE next_at IS NOT NULL;
-CREATE TABLE flyte_event_key (key text COLLATE "C" PRIMARY KEY, event_id text NOT NULL, kept_at bigint NOT NULL);
+CREATE TABLE flyte_event_key (key text COLLATE "C" PRIMARY KEY, event_id text NOT NULL, kept_at
+    bigint NOT NULL);
 CREATE INDEX flyte_event_key_by_age ON flyte_event_key (kept_at);
 INSERT INTO flyte_number VALUES ('flows', 0), ('items', 0), ('packs', 0);
 """
@@ -153,18 +156,24 @@ INSERT INTO flyte_number VALUES ('notes', 0);
 # over all of them. PostgreSQL's own thresholds grow with the table, and its vacuum leaves an index
 # alone while few pages of the table have dead rows.
 AUTOVACUUM = """
-ALTER TABLE flyte_action SET (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000,
-  autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0.05, vacuum_index_cleanup = on);
-ALTER TABLE flyte_execution SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000,
+ALTER TABLE flyte_action SET (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold =
+    1000,
+  autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0.05, vacuum_index_cleanup =
+      on);
+ALTER TABLE flyte_execution SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold
+    = 1000,
   autovacuum_vacuum_cost_delay = 0);
-ALTER TABLE flyte_event SET (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
-ALTER TABLE flyte_attempt SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+ALTER TABLE flyte_event SET (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay =
+    0);
+ALTER TABLE flyte_attempt SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay =
+    0);
 """
 
 # For packs that take any command waiting for them: one seek for each set of labels, for any number
 # of commands.
 WAITING_BY_LABELS = """
-CREATE INDEX flyte_action_waiting_by_labels ON flyte_action (pack_name, labels, seq) WHERE state = 'NEW';
+CREATE INDEX flyte_action_waiting_by_labels ON flyte_action (pack_name, labels, seq) WHERE state =
+    'NEW';
 """
 
 # Whether the command has failed, of which the event is the result; NULL for other events.
@@ -210,19 +219,22 @@ OURS = "SELECT to_regclass(quote_ident(current_schema()) || '.flyte_number')"
 FACTS = """
 WITH ours AS (SELECT relnamespace AS oid FROM pg_class WHERE oid = to_regclass('flyte_number'))
 SELECT 'index ' || c.relname,
-  regexp_replace(pg_get_indexdef(c.oid), ' ON .*? USING ', ' ON ' || i.indrelid::regclass || ' USING ')
+  regexp_replace(pg_get_indexdef(c.oid), ' ON .*? USING ', ' ON ' || i.indrelid::regclass ||
+      ' USING ')
     || CASE WHEN i.indisvalid THEN '' ELSE ' (not valid)' END
 FROM ours JOIN pg_class c ON c.relnamespace = ours.oid JOIN pg_index i ON i.indexrelid = c.oid
 WHERE starts_with(c.relname, 'flyte_')
 UNION ALL
-SELECT 'column ' || c.relname || '.' || a.attname, format_type(a.atttypid, a.atttypmod) || coalesce(' ' || l.collname, '')
+SELECT 'column ' || c.relname || '.' || a.attname, format_type(a.atttypid, a.atttypmod) ||
+    coalesce(' ' || l.collname, '')
 FROM ours JOIN pg_class c ON c.relnamespace = ours.oid AND c.relkind = 'r'
   JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
   LEFT JOIN pg_collation l ON l.oid = a.attcollation
 WHERE starts_with(c.relname, 'flyte_')
 UNION ALL
 SELECT 'constraint ' || k.conname, pg_get_constraintdef(k.oid)
-FROM ours JOIN pg_class c ON c.relnamespace = ours.oid JOIN pg_constraint k ON k.conrelid = c.oid AND k.contype = 'c'
+FROM ours JOIN pg_class c ON c.relnamespace = ours.oid JOIN pg_constraint k ON k.conrelid = c.oid
+    AND k.contype = 'c'
 WHERE starts_with(c.relname, 'flyte_')
 UNION ALL
 SELECT 'right to ' || what || ' in ' || c.relname, has_table_privilege(c.oid, what)::text
@@ -251,17 +263,24 @@ async def migrate(connection: Connection) -> None:
     if is_new:
         await connection.execute(NUMBERS)
         await connection.execute("INSERT INTO flyte_number VALUES ('schema', 0)")
-    found: int | None = await connection.fetchval("SELECT value FROM flyte_number WHERE name = 'schema'")
+    found: int | None = await connection.fetchval(
+        "SELECT value FROM flyte_number WHERE name = 'schema'"
+    )
     if found is None:
-        raise StoreError("Somebody has emptied the table flyte_number. Restore a backup, or drop all tables `flyte_...`.")
+        raise StoreError(
+            "Somebody has emptied the table flyte_number. Restore a backup, or drop all tables"
+            " `flyte_...`."
+        )
     if found > len(MIGRATIONS):
         raise StoreError(
-            f"The database was written by a newer Flyte (schema {found}, this one knows {len(MIGRATIONS)})."
-            " Install that version, or name another database."
+            f"The database was written by a newer Flyte (schema {found}, this one knows"
+            f" {len(MIGRATIONS)}). Install that version, or name another database."
         )
     if found < len(MIGRATIONS):
         await _bring_up_to_date(connection, found)
-    await connection.execute("UPDATE flyte_number SET value = $1 WHERE name = 'schema'", len(MIGRATIONS))
+    await connection.execute(
+        "UPDATE flyte_number SET value = $1 WHERE name = 'schema'", len(MIGRATIONS)
+    )
     await _check(connection)
 
 
@@ -272,13 +291,14 @@ async def _bring_up_to_date(connection: Connection, found: int) -> None:
                 await connection.execute(statements)
     except asyncpg.CheckViolationError as error:
         row = await connection.fetchrow(
-            "SELECT action_id, state FROM flyte_action WHERE state <> ALL($1) LIMIT 1", list(KNOWN_STATES)
+            "SELECT action_id, state FROM flyte_action WHERE state <> ALL($1) LIMIT 1",
+            list(KNOWN_STATES),
         )
         if row is None:
             raise
         raise StoreError(
-            f"The action {row['action_id']!r} has the unknown state {row['state']!r}; nothing was changed. Another program has"
-            " written it: correct it there, or restore a backup."
+            f"The action {row['action_id']!r} has the unknown state {row['state']!r}; nothing was"
+            " changed. Another program has written it: correct it there, or restore a backup."
         ) from error
 
 
@@ -289,10 +309,12 @@ async def _check_encoding(connection: Connection, *, is_new: bool) -> None:
         return
     advice = "Make another one: CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
     if is_new:
-        raise StoreError(f"The database has the encoding {encoding}, and Flyte needs UTF8. {advice}.")
+        raise StoreError(
+            f"The database has the encoding {encoding}, and Flyte needs UTF8. {advice}."
+        )
     LOGGER.warning(
-        "The database has the encoding %s: names with characters that it does not know are refused. %s, and let `flyte move`"
-        " take everything there.",
+        "The database has the encoding %s: names with characters that it does not know are refused."
+        " %s, and let `flyte move` take everything there.",
         encoding,
         advice,
     )
@@ -307,7 +329,10 @@ async def check_to_read(connection: Connection) -> None:
         raise StoreError("There is nothing of Flyte in the database.")
     if found != len(MIGRATIONS):
         age = "a newer" if found > len(MIGRATIONS) else "an older"
-        raise StoreError(f"The database was written by {age} Flyte (schema {found}, this one knows {len(MIGRATIONS)}).")
+        raise StoreError(
+            f"The database was written by {age} Flyte (schema {found}, this one knows"
+            f" {len(MIGRATIONS)})."
+        )
 
 
 async def _check(connection: Connection) -> None:
@@ -326,9 +351,13 @@ async def _check(connection: Connection) -> None:
     except asyncpg.InsufficientPrivilegeError:
         return  # where temporary tables are not allowed, the check is skipped
     faults = [
-        f"{what} is now: {found[what]}, and was: {made}" if what in found else f"{what} is missing, which was: {made}"
+        f"{what} is now: {found[what]}, and was: {made}"
+        if what in found
+        else f"{what} is missing, which was: {made}"
         for what, made in sorted(expected.items())
         if found.get(what) != made
     ]
     if faults:
-        raise StoreError(f"Somebody has changed Flyte's tables; put back what was there. {'; '.join(faults)}.")
+        raise StoreError(
+            f"Somebody has changed Flyte's tables; put back what was there. {'; '.join(faults)}."
+        )

@@ -7,7 +7,15 @@ import asyncio
 import itertools
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Mapping,
+    Sequence,
+)
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
@@ -72,7 +80,15 @@ from flyteops.storage.row import (
     to_microseconds,
     version_row,
 )
-from flyteops.storage.rules import TimerBatch, available_actions, check_timetables, closed, missing, next_time, taken
+from flyteops.storage.rules import (
+    TimerBatch,
+    available_actions,
+    check_timetables,
+    closed,
+    missing,
+    next_time,
+    taken,
+)
 from flyteops.storage.undelivered import ClaimTokens, Undelivered, still_claimed
 from flyteops.transition import LateResult, ScheduleEntry
 
@@ -81,8 +97,8 @@ LOGGER = logging.getLogger("flyte.store")
 T = TypeVar("T")
 
 CHANNEL_BINDING = (
-    "The URL of the database says channel_binding=require, which the driver cannot do; use sslmode=verify-full as well, so that"
-    " nobody can pose as the database."
+    "The URL of the database says channel_binding=require, which the driver cannot do; use"
+    " sslmode=verify-full as well, so that nobody can pose as the database."
 )
 
 GIVING_BACK = 1.0
@@ -110,7 +126,13 @@ class PostgresStore(Store):
     is_shared = True
 
     def __init__(
-        self, url: str, *, direct_url: str | None = None, name: str = "The database", size: int = 10, limit: int = 5000
+        self,
+        url: str,
+        *,
+        direct_url: str | None = None,
+        name: str = "The database",
+        size: int = 10,
+        limit: int = 5000,
     ) -> None:
         self._direct_url = direct_url
         self._conninfo = _conninfo(url)
@@ -126,11 +148,15 @@ class PostgresStore(Store):
         self._notifier = Notifier(self._pool, connector, self._name, self._pass_on, self._loop)
         self._claims = itertools.count(1)
         self._undelivered = Undelivered(self._find_claimed, self._return, self._loop)
-        self._records: Batcher[actions.EventInsert, str] = Batcher(self._together(self._record), limit=limit)
+        self._records: Batcher[actions.EventInsert, str] = Batcher(
+            self._together(self._record), limit=limit
+        )
         self._claiming: Batcher[actions.ClaimRequest, list[Claimed]] = Batcher(
             self._together(actions.claim), limit=limit, batch_key=lambda request: request.batch_key
         )
-        self._results: Batcher[FinishRequest, bool] = Batcher(self._together(actions.finish), limit=limit)
+        self._results: Batcher[FinishRequest, bool] = Batcher(
+            self._together(actions.finish), limit=limit
+        )
 
     async def open(self) -> None:
         if self._is_open:
@@ -185,8 +211,8 @@ class PostgresStore(Store):
 
     async def read_change_counters(self) -> ChangeCounters:
         rows = await self._pool.rows(
-            "SELECT name, value, clock_timestamp(), EXISTS (SELECT FROM flyte_loading) FROM flyte_number"
-            " WHERE name IN ('flows', 'items', 'packs', 'notes', 'store')"
+            "SELECT name, value, clock_timestamp(), EXISTS (SELECT FROM flyte_loading) FROM"
+            " flyte_number WHERE name IN ('flows', 'items', 'packs', 'notes', 'store')"
         )
         numbers = {name: value for name, value, *_ in rows}
         check_identity(numbers.pop("store", None), self._identity, self._shown)
@@ -242,14 +268,15 @@ class PostgresStore(Store):
         if not task.cancelled():
             task.exception()  # retrieved, as the caller may be gone
 
-    # ------------------------------------------------------------------------------------------------------------ packs
+    # ---------------------------------------------------------------------------------------- packs
 
     async def save_pack(self, pack: Pack) -> None:
 
         async def save(connection: Connection) -> None:
             await connection.execute(
-                "INSERT INTO flyte_pack VALUES ($1, $2, $3, $4) ON CONFLICT (pack_id) DO UPDATE"
-                " SET name = excluded.name, declaration = excluded.declaration, last_seen_at = excluded.last_seen_at",
+                "INSERT INTO flyte_pack VALUES ($1, $2, $3, $4) ON CONFLICT (pack_id) DO UPDATE SET"
+                " name = excluded.name, declaration = excluded.declaration, last_seen_at ="
+                " excluded.last_seen_at",
                 *pack_row(pack),
             )
             await _changed(connection, "packs")
@@ -257,16 +284,24 @@ class PostgresStore(Store):
         await self._whole(self._pool.transaction(save))
 
     async def find_pack(self, pack_id: str) -> Pack | None:
-        rows = await self._pool.rows("SELECT declaration, last_seen_at FROM flyte_pack WHERE pack_id = $1", pack_id)
-        return next((decode_declaration(declaration).seen(to_instant(at)) for declaration, at in rows), None)
+        rows = await self._pool.rows(
+            "SELECT declaration, last_seen_at FROM flyte_pack WHERE pack_id = $1", pack_id
+        )
+        return next(
+            (decode_declaration(declaration).seen(to_instant(at)) for declaration, at in rows), None
+        )
 
     async def list_packs(self) -> Rows[Pack]:
-        rows = await self._pool.rows("SELECT pack_id, declaration, last_seen_at FROM flyte_pack ORDER BY name, pack_id")
+        rows = await self._pool.rows(
+            "SELECT pack_id, declaration, last_seen_at FROM flyte_pack ORDER BY name, pack_id"
+        )
         return Rows.read(rows, name_of, pack_of)
 
     async def delete_pack(self, pack_id: str, *, unless_seen_since: datetime | None = None) -> None:
         async def delete(connection: Connection, again: bool) -> None:
-            seen_at = await connection.fetchval("SELECT last_seen_at FROM flyte_pack WHERE pack_id = $1 FOR UPDATE", pack_id)
+            seen_at = await connection.fetchval(
+                "SELECT last_seen_at FROM flyte_pack WHERE pack_id = $1 FOR UPDATE", pack_id
+            )
             if seen_at is None:
                 _miss("pack", pack_id, again)
             elif unless_seen_since is None or seen_at < to_microseconds(unless_seen_since):
@@ -278,23 +313,28 @@ class PostgresStore(Store):
     async def touch_packs(self, seen: Mapping[str, datetime]) -> None:
         # In one order, so that servers that do this at the same time do not deadlock.
         await self._write(
-            "UPDATE flyte_pack p SET last_seen_at = s.at FROM (SELECT p.pack_id, s.at FROM flyte_pack p"
-            " JOIN unnest($1::text[], $2::bigint[]) AS s (pack_id, at) ON s.pack_id = p.pack_id AND p.last_seen_at < s.at"
-            " ORDER BY 1 FOR UPDATE OF p) s WHERE p.pack_id = s.pack_id",
+            "UPDATE flyte_pack p SET last_seen_at = s.at FROM (SELECT p.pack_id, s.at FROM"
+            " flyte_pack p JOIN unnest($1::text[], $2::bigint[]) AS s (pack_id, at) ON s.pack_id ="
+            " p.pack_id AND p.last_seen_at < s.at ORDER BY 1 FOR UPDATE OF p) s WHERE p.pack_id ="
+            " s.pack_id",
             list(seen),
             [to_microseconds(at) for at in seen.values()],
         )
 
-    # ------------------------------------------------------------------------------------------------------------ flows
+    # ---------------------------------------------------------------------------------------- flows
 
-    async def save_flow(self, version: FlowVersion, timetables: Sequence[ScheduleEntry] = ()) -> None:
+    async def save_flow(
+        self, version: FlowVersion, timetables: Sequence[ScheduleEntry] = ()
+    ) -> None:
         check_timetables(version, timetables)
-        await self._whole(self._pool.transaction_once(partial(_save_flow, version=version, timetables=timetables)))
+        await self._whole(
+            self._pool.transaction_once(partial(_save_flow, version=version, timetables=timetables))
+        )
 
     async def list_flows(self) -> Rows[FlowVersion]:
         rows = await self._pool.rows(
-            "SELECT f.name, f.uuid, v.flow, v.saved_at FROM flyte_flow f LEFT JOIN flyte_flow_version v ON v.uuid = f.uuid"
-            " ORDER BY f.name"
+            "SELECT f.name, f.uuid, v.flow, v.saved_at FROM flyte_flow f LEFT JOIN"
+            " flyte_flow_version v ON v.uuid = f.uuid ORDER BY f.name"
         )
         return Rows.read(rows, name_of, current_of)
 
@@ -303,7 +343,12 @@ class PostgresStore(Store):
 
     async def delete_flow(self, name: str) -> None:
         async def delete(connection: Connection, again: bool) -> None:
-            if await connection.fetchval("DELETE FROM flyte_flow WHERE name = $1 RETURNING name", name) is None:
+            if (
+                await connection.fetchval(
+                    "DELETE FROM flyte_flow WHERE name = $1 RETURNING name", name
+                )
+                is None
+            ):
                 _miss("flow", name, again)
             await connection.execute("DELETE FROM flyte_timetable WHERE flow_name = $1", name)
             await _changed(connection, "flows")
@@ -311,21 +356,25 @@ class PostgresStore(Store):
         await self._whole(self._pool.transaction_once(delete))
 
     async def get_flow_version(self, uuid: str) -> FlowVersion:
-        rows = await self._pool.rows("SELECT flow, saved_at FROM flyte_flow_version WHERE uuid = $1", uuid)
+        rows = await self._pool.rows(
+            "SELECT flow, saved_at FROM flyte_flow_version WHERE uuid = $1", uuid
+        )
         for flow, at in rows:
             with readable(f"The flow version {uuid!r}"):
                 return FlowVersion(uuid, decode_flow(flow), to_instant(at))
         await self._check_identity()
         raise missing("flow version", uuid)
 
-    # -------------------------------------------------------------------------------------------------------- datastore
+    # ------------------------------------------------------------------------------------ datastore
 
     async def save_item(self, item: DataItem) -> bool:
         async def save(connection: Connection) -> bool:
             is_new: bool = await connection.fetchval(
-                "INSERT INTO flyte_data_item VALUES ($1, $2, $3, $4) ON CONFLICT (key) DO UPDATE SET"
-                " content_type = excluded.content_type, description = excluded.description, value = excluded.value"
-                " RETURNING xmax = 0",  # zero in a row that was inserted, the lock's owner in one that existed
+                "INSERT INTO flyte_data_item VALUES ($1, $2, $3, $4) ON CONFLICT (key) DO UPDATE"
+                " SET content_type = excluded.content_type, description = excluded.description,"
+                " value = excluded.value"
+                # Zero in a row that was inserted, the lock's owner in one that existed.
+                " RETURNING xmax = 0",
                 item.key,
                 item.content_type,
                 item.description,
@@ -337,40 +386,60 @@ class PostgresStore(Store):
         return await self._whole(self._pool.transaction(save))
 
     async def list_items(self) -> Rows[DataItem]:
-        rows = await self._pool.rows("SELECT key, content_type, value, description FROM flyte_data_item ORDER BY key")
+        rows = await self._pool.rows(
+            "SELECT key, content_type, value, description FROM flyte_data_item ORDER BY key"
+        )
         return Rows.read(rows, name_of, item_of)
 
     async def delete_item(self, key: str) -> None:
         async def delete(connection: Connection, again: bool) -> None:
-            if await connection.fetchval("DELETE FROM flyte_data_item WHERE key = $1 RETURNING key", key) is None:
+            if (
+                await connection.fetchval(
+                    "DELETE FROM flyte_data_item WHERE key = $1 RETURNING key", key
+                )
+                is None
+            ):
                 _miss("datastore item", key, again)
             await _changed(connection, "items")
 
         await self._whole(self._pool.transaction_once(delete))
 
-    # ------------------------------------------------------------------------------------------------------------ notes
+    # ---------------------------------------------------------------------------------------- notes
 
     async def save_note(self, note: Note, *, replaces: bool = True) -> None:
         conflict = "DO UPDATE SET value = excluded.value" if replaces else "DO NOTHING"
-        statement = f"INSERT INTO flyte_note VALUES ($1, $2, $3) ON CONFLICT (kind, key) {conflict} RETURNING key"  # noqa: S608 - constant SQL, bound values
+        statement = (
+            f"INSERT INTO flyte_note VALUES ($1, $2, $3) ON CONFLICT (kind, key) {conflict}"  # noqa: S608 - constant SQL, bound values
+            " RETURNING key"
+        )
 
         async def save(connection: Connection, again: bool) -> None:
             await _changed(connection, "notes")
             if await connection.fetchval(statement, note.kind, note.key, note.value) is None:
-                kept = await connection.fetchval("SELECT value FROM flyte_note WHERE kind = $1 AND key = $2", note.kind, note.key)
+                kept = await connection.fetchval(
+                    "SELECT value FROM flyte_note WHERE kind = $1 AND key = $2", note.kind, note.key
+                )
                 if not again or kept != note.value:
                     raise taken(note.kind, note.key)
 
         await self._whole(self._pool.transaction_once(save))
 
     async def list_notes(
-        self, kind: str, *, after: str | None = None, limit: int | None = None, backwards: bool = False
+        self,
+        kind: str,
+        *,
+        after: str | None = None,
+        limit: int | None = None,
+        backwards: bool = False,
     ) -> Sequence[Note]:
         sign, direction = ("<", "DESC") if backwards else (">", "ASC")
         # With "$3 IS NULL OR" in it, the search would begin at the first key each time.
-        behind, values = ("", (kind, limit)) if after is None else (f"AND key {sign} $3", (kind, limit, after))
+        behind, values = (
+            ("", (kind, limit)) if after is None else (f"AND key {sign} $3", (kind, limit, after))
+        )
         rows = await self._pool.rows(
-            f"SELECT key, value FROM flyte_note WHERE kind = $1 {behind} ORDER BY key {direction} LIMIT $2",  # noqa: S608 - constant SQL, bound values
+            f"SELECT key, value FROM flyte_note WHERE kind = $1 {behind} ORDER BY key {direction}"  # noqa: S608 - constant SQL, bound values
+            " LIMIT $2",
             *values,
         )
         return [Note(kind, *row) for row in rows]
@@ -394,22 +463,28 @@ class PostgresStore(Store):
         )
         return int(status.rpartition(" ")[2])
 
-    # --------------------------------------------------------------------------------------------- the life of an event
+    # ------------------------------------------------------------------------- the life of an event
 
     async def record(self, event: Event, outcome: Evaluation, *, key: str | None = None) -> str:
         event_id = await self._whole(self._records.submit(actions.EventInsert(event, outcome, key)))
         self._announce(outcome)
         return event_id
 
-    async def _record(self, connection: Connection, entries: Sequence[actions.EventInsert], *, is_again: bool) -> Sequence[str]:
-        event_ids = await actions.record(connection, entries, store=self._identity, is_again=is_again)
+    async def _record(
+        self, connection: Connection, entries: Sequence[actions.EventInsert], *, is_again: bool
+    ) -> Sequence[str]:
+        event_ids = await actions.record(
+            connection, entries, store=self._identity, is_again=is_again
+        )
         stored = [event_id for event_id in event_ids if event_id is not None]
         if len(stored) < len(entries):
             check_identity(await read_identity(connection), self._identity, self._shown)
             raise BusyError  # the key that an event came with was removed just now
         return stored
 
-    def _together(self, verb: Callable[..., Awaitable[Sequence[T]]]) -> Callable[[Sequence[Any]], Awaitable[Sequence[T]]]:
+    def _together(
+        self, verb: Callable[..., Awaitable[Sequence[T]]]
+    ) -> Callable[[Sequence[Any]], Awaitable[Sequence[T]]]:
         """Return a function that runs a ledger verb for many, and detects if it was done before."""
 
         async def work(questions: Sequence[Any]) -> Sequence[T]:
@@ -424,7 +499,13 @@ class PostgresStore(Store):
         self._notifier.announce(available_actions(outcome))
 
     async def claim(
-        self, pack: PackRef, at: datetime, *, action_name: str | None = None, limit: int = 1, seed: bytes = b""
+        self,
+        pack: PackRef,
+        at: datetime,
+        *,
+        action_name: str | None = None,
+        limit: int = 1,
+        seed: bytes = b"",
     ) -> Sequence[Claimed]:
         tokens = ClaimTokens(f"{self._name}-{next(self._claims)}")
         asked = actions.ClaimRequest(pack, at, action_name, limit, seed, tokens)
@@ -459,12 +540,16 @@ class PostgresStore(Store):
 
     async def _return(self, action_id: str, revision: int, at: datetime) -> None:
         """Make an undelivered action available again."""
-        release = partial(timer.release, action_id=action_id, at=at, check=still_claimed(revision), counts=False)
+        release = partial(
+            timer.release, action_id=action_id, at=at, check=still_claimed(revision), counts=False
+        )
         address = await self._pool.transaction(release)
         self._tell([address])
         self._notifier.announce([address])
 
-    async def finish(self, action_id: str, result: Event, decide: Decide) -> Evaluation | LateResult | None:
+    async def finish(
+        self, action_id: str, result: Event, decide: Decide
+    ) -> Evaluation | LateResult | None:
         decision = await self._whole(self._finish(FinishRequest(action_id, result, decide)))
         if isinstance(decision, Evaluation):
             self._announce(decision)
@@ -478,9 +563,13 @@ class PostgresStore(Store):
         raise BusyError
 
     async def extend(self, action_id: str, at: datetime, check: Check) -> datetime | None:
-        return await self._whole(self._pool.transaction(partial(timer.extend, action_id=action_id, at=at, check=check)))
+        return await self._whole(
+            self._pool.transaction(partial(timer.extend, action_id=action_id, at=at, check=check))
+        )
 
-    async def release(self, action_id: str, at: datetime, check: Check, *, counts: bool) -> RoutingKey:
+    async def release(
+        self, action_id: str, at: datetime, check: Check, *, counts: bool
+    ) -> RoutingKey:
         release = partial(timer.release, action_id=action_id, at=at, check=check, counts=counts)
         address = await self._whole(self._pool.transaction(release))
         self._notifier.announce([address])
@@ -496,20 +585,28 @@ class PostgresStore(Store):
         leave_out: Collection[TimerKey] = (),
     ) -> ProcessedTimers:
         async def advance(connection: Connection) -> ProcessedTimers:
-            return await timer.advance(connection, at, TimerBatch(rules, limit, leave_out, timer.concerns_all), shift)
+            return await timer.advance(
+                connection, at, TimerBatch(rules, limit, leave_out, timer.concerns_all), shift
+            )
 
         advanced = await self._whole(self._pool.transaction(advance))
         self._notifier.announce(advanced.arrived)
         return advanced
 
-    async def renew_leases(self, at: datetime, *, if_unattended_for: timedelta | None = None) -> bool:
+    async def renew_leases(
+        self, at: datetime, *, if_unattended_for: timedelta | None = None
+    ) -> bool:
         renew = partial(timer.renew, at=at, if_unattended_for=if_unattended_for)
         return await self._whole(self._pool.transaction(renew))
 
-    # ------------------------------------------------------------------------------------------------------------ audit
+    # ---------------------------------------------------------------------------------------- audit
 
-    async def list_executions(self, which: ExecutionFilter, start: int, limit: int) -> Page[Execution]:
-        return await self._pool.read(partial(queries.list_executions, which=which, start=start, limit=limit))
+    async def list_executions(
+        self, which: ExecutionFilter, start: int, limit: int
+    ) -> Page[Execution]:
+        return await self._pool.read(
+            partial(queries.list_executions, which=which, start=start, limit=limit)
+        )
 
     async def get_execution(self, correlation_id: str) -> Execution:
         return await self._get(partial(queries.get_execution, correlation_id=correlation_id))
@@ -517,24 +614,34 @@ class PostgresStore(Store):
     async def get_action(self, action_id: str) -> Action:
         return await self._get(partial(queries.get_action, action_id=action_id))
 
-    async def list_actions(self, which: ActionFilter, start: int, limit: int) -> Sequence[ActionStatus]:
-        return await self._pool.read(partial(queries.list_actions, which=which, start=start, limit=limit))
+    async def list_actions(
+        self, which: ActionFilter, start: int, limit: int
+    ) -> Sequence[ActionStatus]:
+        return await self._pool.read(
+            partial(queries.list_actions, which=which, start=start, limit=limit)
+        )
 
     async def list_events(self, which: EventFilter, start: int, limit: int) -> Page[EventRecord]:
-        return await self._pool.read(partial(queries.list_events, which=which, start=start, limit=limit))
+        return await self._pool.read(
+            partial(queries.list_events, which=which, start=start, limit=limit)
+        )
 
     async def get_event(self, event_id: str) -> EventRecord:
         return await self._get(partial(queries.get_event, event_id=event_id))
 
-    # ---------------------------------------------------------------------------------------------------------- growth
+    # --------------------------------------------------------------------------------------- growth
 
     async def purge(self, what: Retention, *, limit: int = 1000) -> Purged:
-        return await self._whole(self._pool.transaction(partial(retention.purge, what=what, limit=limit)))
+        return await self._whole(
+            self._pool.transaction(partial(retention.purge, what=what, limit=limit))
+        )
 
     async def purge_versions(self, what: VersionBound, *, limit: int = 100) -> PurgedVersions:
-        return await self._whole(self._pool.transaction(partial(retention.purge_versions, what=what, limit=limit)))
+        return await self._whole(
+            self._pool.transaction(partial(retention.purge_versions, what=what, limit=limit))
+        )
 
-    # ------------------------------------------------------------------------------------------------- moving and backup
+    # ---------------------------------------------------------------------------- moving and backup
 
     async def export(self, *, partly: bool = False) -> AsyncGenerator[Sequence[Stored], None]:
         async with self._pool.snapshot() as connection:
@@ -545,7 +652,9 @@ class PostgresStore(Store):
         return await self._whole(self._pool.transaction(dump.begin))
 
     async def load(self, records: Sequence[Stored], checkpoint: Checkpoint) -> None:
-        await self._whole(self._pool.transaction(partial(dump.load, records=records, checkpoint=checkpoint)))
+        await self._whole(
+            self._pool.transaction(partial(dump.load, records=records, checkpoint=checkpoint))
+        )
 
     async def end_load(self) -> None:
         async def end(connection: Connection) -> None:
@@ -567,16 +676,33 @@ def _miss(noun: str, key: str, again: bool) -> None:
         raise missing(noun, key)
 
 
-async def _save_flow(connection: Connection, again: bool, *, version: FlowVersion, timetables: Sequence[ScheduleEntry]) -> None:
+async def _save_flow(
+    connection: Connection,
+    again: bool,
+    *,
+    version: FlowVersion,
+    timetables: Sequence[ScheduleEntry],
+) -> None:
     flow = version.flow
-    await _changed(connection, "flows")  # first, as concurrent servers that save flows wait for its row
-    if again and await connection.fetchval("SELECT 1 FROM flyte_flow_version WHERE uuid = $1", version.uuid):
+    # First, as concurrent servers that save flows wait for its row.
+    await _changed(connection, "flows")
+    if again and await connection.fetchval(
+        "SELECT 1 FROM flyte_flow_version WHERE uuid = $1", version.uuid
+    ):
         return
-    await connection.execute("INSERT INTO flyte_flow_version VALUES ($1, $2, $3, $4)", *version_row(version))
     await connection.execute(
-        "INSERT INTO flyte_flow VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET uuid = excluded.uuid", flow.name, version.uuid
+        "INSERT INTO flyte_flow_version VALUES ($1, $2, $3, $4)", *version_row(version)
     )
-    rows = await connection.fetch("DELETE FROM flyte_timetable WHERE flow_name = $1 RETURNING step_id, rule, next_at", flow.name)
+    await connection.execute(
+        "INSERT INTO flyte_flow VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET uuid ="
+        " excluded.uuid",
+        flow.name,
+        version.uuid,
+    )
+    rows = await connection.fetch(
+        "DELETE FROM flyte_timetable WHERE flow_name = $1 RETURNING step_id, rule, next_at",
+        flow.name,
+    )
     kept = {(step_id, rule): next_at for step_id, rule, next_at in rows}
     for entry in timetables:
         await connection.execute(

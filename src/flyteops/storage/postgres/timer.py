@@ -12,24 +12,45 @@ import asyncpg
 from flyteops.model import Evaluation, RoutingKey
 from flyteops.storage import rules
 from flyteops.storage.base import Check, ProcessedTimers, TimerKey
-from flyteops.storage.postgres.actions import ActionRow, Completion, EventInsert, end, find, find_seq, record
+from flyteops.storage.postgres.actions import (
+    ActionRow,
+    Completion,
+    EventInsert,
+    end,
+    find,
+    find_seq,
+    record,
+)
 from flyteops.storage.postgres.driver import Connection, Row
 from flyteops.storage.postgres.pool import LOST
 from flyteops.storage.row import MICROSECOND, decode_labels, to_instant, to_microseconds
-from flyteops.storage.rules import ATTENDED, CLOCK_SLACK, StateChange, TimerBatch, first_of, has_been_away
+from flyteops.storage.rules import (
+    ATTENDED,
+    CLOCK_SLACK,
+    StateChange,
+    TimerBatch,
+    first_of,
+    has_been_away,
+)
 from flyteops.storage.statements import load_statements
 from flyteops.transition import DueSchedule, FailAction, NeedsOperator, RetryAction
 
 SQL = load_statements("flyteops.storage.postgres", "timer")
 
-OWN_FAULTS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
+OWN_FAULTS = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+)
 """The server's errors about a statement and its values.
 
 All other errors concern the whole transaction.
 """
 
 
-async def extend(connection: Connection, action_id: str, at: datetime, check: Check) -> datetime | None:
+async def extend(
+    connection: Connection, action_id: str, at: datetime, check: Check
+) -> datetime | None:
     """See `Store.extend`."""
     found = await find(connection, action_id, locks=True)
     check(found.progress)
@@ -41,7 +62,9 @@ async def extend(connection: Connection, action_id: str, at: datetime, check: Ch
     return to_instant(due_at)
 
 
-async def release(connection: Connection, action_id: str, at: datetime, check: Check, *, counts: bool) -> RoutingKey:
+async def release(
+    connection: Connection, action_id: str, at: datetime, check: Check, *, counts: bool
+) -> RoutingKey:
     """See `Store.release`."""
     found = await find(connection, action_id, locks=True)
     check(found.progress)
@@ -71,17 +94,24 @@ async def renew(connection: Connection, at: datetime, if_unattended_for: timedel
     return is_away
 
 
-async def advance(connection: Connection, at: datetime, batch: TimerBatch, shift: timedelta | None) -> ProcessedTimers:
+async def advance(
+    connection: Connection, at: datetime, batch: TimerBatch, shift: timedelta | None
+) -> ProcessedTimers:
     """See `Store.advance`."""
     now = to_microseconds(at)
     if shift is not None:
         await _shift(connection, now, shift // MICROSECOND)
     arrived = await _make_available(connection, now, batch)
     done = len(arrived)
-    for outcome in (*await _rule_on_lost(connection, now, batch), *await _fire(connection, now, batch)):
+    for outcome in (
+        *await _rule_on_lost(connection, now, batch),
+        *await _fire(connection, now, batch),
+    ):
         arrived += rules.available_actions(outcome)
         done += 1
-    return ProcessedTimers(done, await _next_at(connection, batch), tuple(arrived), tuple(batch.failed))
+    return ProcessedTimers(
+        done, await _next_at(connection, batch), tuple(arrived), tuple(batch.failed)
+    )
 
 
 def concerns_all(error: Exception) -> bool:
@@ -97,7 +127,8 @@ async def _alone(connection: Connection, batch: TimerBatch, key: TimerKey) -> As
     try:
         async with connection.transaction():
             yield
-    except Exception as error:  # noqa: BLE001 - any error concerns this timer alone, or is raised again
+    # Any error concerns this timer alone, or is raised again.
+    except Exception as error:  # noqa: BLE001
         batch.fail(key, error)
 
 
@@ -133,13 +164,20 @@ async def _rule_on_lost(connection: Connection, now: int, batch: TimerBatch) -> 
     for seq, action_id in batch.select(rows, lambda row: TimerKey(row[1])):
         async with _alone(connection, batch, TimerKey(action_id)):
             found = await find_seq(connection, seq)
-            outcome = None if found is None else await _apply(connection, found, batch.on_timeout(found.progress), now)
+            outcome = (
+                None
+                if found is None
+                else await _apply(connection, found, batch.on_timeout(found.progress), now)
+            )
             outcomes += [] if outcome is None else [outcome]
     return outcomes
 
 
 async def _apply(
-    connection: Connection, found: ActionRow, ruling: RetryAction | NeedsOperator | FailAction, now: int
+    connection: Connection,
+    found: ActionRow,
+    ruling: RetryAction | NeedsOperator | FailAction,
+    now: int,
 ) -> Evaluation | None:
     """Apply the ruling on a lost action.
 
@@ -164,7 +202,9 @@ async def _fire(connection: Connection, now: int, batch: TimerBatch) -> list[Eva
     outcomes = []
     for flow_name, flow_uuid, step_index, rule, next_at in batch.select(rows, _step_key):
         async with _alone(connection, batch, TimerKey(flow_name, flow_uuid, step_index)):
-            firing = batch.on_due(DueSchedule(flow_name, flow_uuid, step_index, rule, to_instant(next_at)))
+            firing = batch.on_due(
+                DueSchedule(flow_name, flow_uuid, step_index, rule, to_instant(next_at))
+            )
             if firing.event is not None:
                 await record(connection, [EventInsert(firing.event, firing.outcome)])
             await connection.execute(

@@ -60,7 +60,7 @@ class ActionTable:
         self.finished_from = 0
         self._read_numbers()
 
-    # ------------------------------------------------------------------------------------ the transaction
+    # ------------------------------------------------------------------------------ the transaction
 
     @property
     def mark(self) -> tuple[int, int]:
@@ -72,7 +72,7 @@ class ActionTable:
         self._begun.clear()
 
     def on_rollback(self) -> None:
-        """Drop the buffer and the caches, because the transaction or a part of it was rolled back."""
+        """Drop the buffer and the caches, as the transaction or a part of it was rolled back."""
         self.buffer.clear()
         self.reload()
 
@@ -90,7 +90,7 @@ class ActionTable:
         self._last_execution: int = self._execute(SQL.last_execution).fetchone()[0]
         self._last_action: int = self._execute(SQL.last_action).fetchone()[0]
 
-    # ------------------------------------------------------------------------------------------ events
+    # --------------------------------------------------------------------------------------- events
 
     def record(self, event: Event, outcome: Evaluation, key: str | None = None) -> str:
         """See `Store.record`."""
@@ -111,10 +111,16 @@ class ActionTable:
         return event_id
 
     def add(self, event: Event, outcome: Evaluation, action: ActionRow | None) -> int:
-        """Buffer an event, the result of an action or not, and its consequences; return its number."""
+        """Buffer an event, the result of an action or not, and its consequences.
+
+        Return its number.
+        """
         now = to_microseconds(event.received_at)
         # All that can fail comes first, so that a job that failed has buffered nothing.
-        actions = [(each, encode_json(each.context), self.queues.queue_id(each)) for each in outcome.actions]
+        actions = [
+            (each, encode_json(each.context), self.queues.queue_id(each))
+            for each in outcome.actions
+        ]
         decisions = encode_decisions(outcome.decisions) if outcome.decisions else None
         source_id = self.sources.source_id(event)
         last = self._last_execution
@@ -123,12 +129,16 @@ class ActionTable:
         if executions and (continued := [seq for seq in executions if seq <= last and seq != own]):
             self._continue(continued, now)
         self._last_event += 1
-        row = EventRow(self._last_event, source_id, now, action_seq, len(actions) + (action_seq is not None))
+        row = EventRow(
+            self._last_event, source_id, now, action_seq, len(actions) + (action_seq is not None)
+        )
         self.buffer.add_event(event, row, outcome.decisions, decisions)
         for (each, context, queue_id), execution_seq in zip(actions, executions, strict=True):
             is_only = execution_seq > last and executions.count(execution_seq) == 1
             self._last_action += 1
-            self._add_action(each, Placement(self._last_action, execution_seq, queue_id, context, is_only), row)
+            self._add_action(
+                each, Placement(self._last_action, execution_seq, queue_id, context, is_only), row
+            )
         return row.seq
 
     def _continue(self, executions: Sequence[int], now: int) -> None:
@@ -160,9 +170,11 @@ class ActionTable:
         row = self._execute(SQL.find_execution, (correlation_id,)).fetchone()
         return None if row is None else row[0]
 
-    # ------------------------------------------------------------------------------------------ claims
+    # --------------------------------------------------------------------------------------- claims
 
-    def claim(self, pack: PackRef, at: datetime, command: str | None, limit: int = 1, seed: bytes = b"") -> list[Claimed]:
+    def claim(
+        self, pack: PackRef, at: datetime, command: str | None, limit: int = 1, seed: bytes = b""
+    ) -> list[Claimed]:
         """See `Store.claim`."""
         claimed: list[Claimed] = []
         while len(claimed) < limit and (queue := self.queues.oldest(pack, command)) is not None:
@@ -177,7 +189,9 @@ class ActionTable:
         if given is None:
             self.flush()
             given = self._execute(SQL.input, (action.seq,)).fetchone()[0]
-        claimed = Claimed(action.action_id, queue.command, given, action.attempt, revision=action.revision)
+        claimed = Claimed(
+            action.action_id, queue.command, given, action.attempt, revision=action.revision
+        )
         if action.timeout is None:
             self.in_flight.add(action)
             return claimed
@@ -185,9 +199,11 @@ class ActionTable:
         self.buffer.begin_attempt(action, str(claimed.lease), pack.id, now, now + action.timeout)
         return claimed
 
-    # ----------------------------------------------------------------------------------------- results
+    # -------------------------------------------------------------------------------------- results
 
-    def finish(self, action_id: str, result: Event, decide: Decide) -> Evaluation | LateResult | None:
+    def finish(
+        self, action_id: str, result: Event, decide: Decide
+    ) -> Evaluation | LateResult | None:
         """See `Store.finish`."""
         row = self.find(action_id)
         action = self.progress_of(row)
@@ -206,7 +222,9 @@ class ActionTable:
         self.in_flight.discard(action.action_id)
         self._begun[action.correlation_id] = action.execution_seq
         result_seq = self.add(result, outcome, action)
-        self.buffer.finish(action, rules.final_state(result), result_seq, to_microseconds(result.received_at))
+        self.buffer.finish(
+            action, rules.final_state(result), result_seq, to_microseconds(result.received_at)
+        )
 
     def _keep_late(self, action: ActionRow, result: Event, number: int) -> None:
         attempt = self._execute(SQL.late_result, (action.seq, number)).fetchone()
@@ -216,7 +234,7 @@ class ActionTable:
         self.flush()
         self._execute(SQL.set_late_result, (seq, action.seq, number))
 
-    # ------------------------------------------------------------------------------------------- reads
+    # ---------------------------------------------------------------------------------------- reads
 
     def find(self, action_id: str) -> ActionRow:
         """Return the current state of an action; raise `NotFoundError`."""
@@ -267,7 +285,9 @@ class ActionTable:
         if self.buffer.is_dirty(action.execution_seq):
             self.flush()
         rows = self._execute(SQL.siblings, (action.execution_seq,))
-        return tuple([Sibling(step_id, step_index, STATES[state]) for step_id, step_index, state in rows])
+        return tuple(
+            [Sibling(step_id, step_index, STATES[state]) for step_id, step_index, state in rows]
+        )
 
     def _result_of(self, action: ActionRow) -> Event | None:
         if action.result_seq is None:

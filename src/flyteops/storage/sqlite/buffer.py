@@ -87,10 +87,14 @@ class WriteBuffer:
 
     def add_execution(self, seq: int, action: NewAction, now: int) -> None:
         """Begin the execution of an action."""
-        self._executions.append((seq, action.correlation_id, action.flow_name, action.flow_uuid, now))
+        self._executions.append(
+            (seq, action.correlation_id, action.flow_name, action.flow_uuid, now)
+        )
         self.count += 1
 
-    def add_event(self, event: Event, row: EventRow, decisions: Sequence[Decision], encoded: bytes | None) -> None:
+    def add_event(
+        self, event: Event, row: EventRow, decisions: Sequence[Decision], encoded: bytes | None
+    ) -> None:
         """Add an event and the decisions about it, which are also given as JSON."""
         created_at = None if event.created_at is None else event.created_at.isoformat()
         self._events.append(
@@ -108,10 +112,14 @@ class WriteBuffer:
             )
         )
         if decisions:
-            self._flow_events.extend([(name, row.seq) for name in {each.flow_name for each in decisions}])
+            self._flow_events.extend(
+                [(name, row.seq) for name in {each.flow_name for each in decisions}]
+            )
         self.count += 1
 
-    def add_action(self, action: NewAction, place: Placement, trigger: EventRow, timeout: int | None) -> int | None:
+    def add_action(
+        self, action: NewAction, place: Placement, trigger: EventRow, timeout: int | None
+    ) -> int | None:
         """Add an action that an event creates; return its due time."""
         now = trigger.received_at
         state, due_at, wait = "NEW", None, None
@@ -145,7 +153,9 @@ class WriteBuffer:
         self._claims.append((f",PENDING {now}", action.attempt, action.seq))
         self.touch(action.execution_seq, now)
 
-    def begin_attempt(self, action: ActionRow, lease: str, pack_id: str, now: int, due_at: int) -> None:
+    def begin_attempt(
+        self, action: ActionRow, lease: str, pack_id: str, now: int, due_at: int
+    ) -> None:
         """Begin an attempt with a lease, which ends at `due_at`."""
         self.count += 1
         self._attempts.append((action.seq, action.attempt, lease, pack_id, now))

@@ -25,27 +25,46 @@ class Catalog:
         self._connection.execute("INSERT OR REPLACE INTO pack VALUES (?,?,?,?)", pack_row(pack))
 
     def delete_pack(self, pack_id: str, unless_seen_since: datetime | None) -> None:
-        row = self._connection.execute("SELECT last_seen_at FROM pack WHERE pack_id = ?", (pack_id,)).fetchone()
+        row = self._connection.execute(
+            "SELECT last_seen_at FROM pack WHERE pack_id = ?", (pack_id,)
+        ).fetchone()
         (seen_at,) = rules.found(row, "pack", pack_id)
         if unless_seen_since is None or seen_at < to_microseconds(unless_seen_since):
             self._connection.execute("DELETE FROM pack WHERE pack_id = ?", (pack_id,))
 
     def touch_packs(self, seen: Mapping[str, datetime]) -> None:
-        rows = [(at, pack_id, at) for pack_id, at in ((key, to_microseconds(value)) for key, value in seen.items())]
-        self._connection.executemany("UPDATE pack SET last_seen_at = ? WHERE pack_id = ? AND last_seen_at < ?", rows)
+        rows = [
+            (at, pack_id, at)
+            for pack_id, at in ((key, to_microseconds(value)) for key, value in seen.items())
+        ]
+        self._connection.executemany(
+            "UPDATE pack SET last_seen_at = ? WHERE pack_id = ? AND last_seen_at < ?", rows
+        )
 
     def save_flow(self, version: FlowVersion, timetables: Sequence[ScheduleEntry]) -> None:
         flow = version.flow
-        self._connection.execute("INSERT INTO flow_version (uuid, name, flow, saved_at) VALUES (?,?,?,?)", version_row(version))
-        self._connection.execute("INSERT OR REPLACE INTO flow VALUES (?,?)", (flow.name, version.uuid))
+        self._connection.execute(
+            "INSERT INTO flow_version (uuid, name, flow, saved_at) VALUES (?,?,?,?)",
+            version_row(version),
+        )
+        self._connection.execute(
+            "INSERT OR REPLACE INTO flow VALUES (?,?)", (flow.name, version.uuid)
+        )
         kept = {
             (step_id, rule): next_at
             for step_id, rule, next_at in self._connection.execute(
-                "DELETE FROM timetable WHERE flow_name = ? RETURNING step_id, rule, next_at", (flow.name,)
+                "DELETE FROM timetable WHERE flow_name = ? RETURNING step_id, rule, next_at",
+                (flow.name,),
             ).fetchall()
         }
         for entry in timetables:
-            row = (flow.name, entry.step_index, entry.step_id, entry.rule, rules.next_time(entry, kept))
+            row = (
+                flow.name,
+                entry.step_index,
+                entry.step_id,
+                entry.rule,
+                rules.next_time(entry, kept),
+            )
             self._connection.execute("INSERT INTO timetable VALUES (?,?,?,?,?)", row)
 
     def delete_flow(self, name: str) -> None:
@@ -54,10 +73,15 @@ class Catalog:
         self._connection.execute("DELETE FROM timetable WHERE flow_name = ?", (name,))
 
     def save_item(self, item: DataItem) -> bool:
-        is_new = self._connection.execute("SELECT 1 FROM data_item WHERE key = ?", (item.key,)).fetchone() is None
+        is_new = (
+            self._connection.execute(
+                "SELECT 1 FROM data_item WHERE key = ?", (item.key,)
+            ).fetchone()
+            is None
+        )
         self._connection.execute(
-            "INSERT INTO data_item VALUES (?,?,?,?) ON CONFLICT (key) DO UPDATE SET"
-            " content_type = excluded.content_type, description = excluded.description, value = excluded.value",
+            "INSERT INTO data_item VALUES (?,?,?,?) ON CONFLICT (key) DO UPDATE SET content_type ="
+            " excluded.content_type, description = excluded.description, value = excluded.value",
             (item.key, item.content_type, item.description, item.value),
         )
         return is_new
@@ -75,7 +99,9 @@ class Catalog:
             raise rules.taken(note.kind, note.key)
 
     def delete_note(self, kind: str, key: str) -> None:
-        if not self._connection.execute("DELETE FROM note WHERE kind = ? AND key = ?", (kind, key)).rowcount:
+        if not self._connection.execute(
+            "DELETE FROM note WHERE kind = ? AND key = ?", (kind, key)
+        ).rowcount:
             raise rules.missing(kind, key)
 
     def delete_notes(self, kind: str, until: str, limit: int) -> int:

@@ -22,5 +22,6 @@ def check_free_space(folder: Path) -> None:
         return  # no new files, but those of the database are open
     except OSError as error:
         raise UnavailableError(
-            f"The disk of the database, at {str(folder)!r}, cannot be written: {error.strerror}. Make room, or put it right."
+            f"The disk of the database, at {str(folder)!r}, cannot be written: {error.strerror}."
+            " Make room, or put it right."
         ) from error

@@ -3,7 +3,10 @@
 import sqlite3
 from collections.abc import Mapping, Sequence
 
-OBJECTS = "SELECT type || ' ' || name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+OBJECTS = (
+    "SELECT type || ' ' || name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_%' ESCAPE"
+    " '\\'"
+)
 
 
 class ForeignWrites:

@@ -91,12 +91,16 @@ class Guard:
     def watch(self, connection: sqlite3.Connection) -> None:
         """Remember the files' state; on the writing connection, between two transactions."""
         self._page_size = connection.execute("PRAGMA page_size").fetchone()[0]
-        (self._root,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'generation'").fetchone()
+        (self._root,) = connection.execute(
+            "SELECT rootpage FROM sqlite_schema WHERE name = 'generation'"
+        ).fetchone()
         row = connection.execute("SELECT token FROM generation").fetchone()
         self._tokens = frozenset((self._token_in_file(), None if row is None else row[0]))
         self.renew(connection)
         connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-        self._identities = {path: _signature(path)[:2] for path in (self._named, self.log, self.index)}
+        self._identities = {
+            path: _signature(path)[:2] for path in (self._named, self.log, self.index)
+        }
         self.confirm(connection)
 
     def renew(self, connection: sqlite3.Connection) -> None:
@@ -109,7 +113,10 @@ class Guard:
         (mode,) = connection.execute("PRAGMA synchronous").fetchone()
         connection.execute("PRAGMA synchronous = NORMAL")
         try:
-            connection.execute("INSERT OR REPLACE INTO generation VALUES (1, ?, ?)", (self._token, former or bytes(TOKEN_LENGTH)))
+            connection.execute(
+                "INSERT OR REPLACE INTO generation VALUES (1, ?, ?)",
+                (self._token, former or bytes(TOKEN_LENGTH)),
+            )
         finally:
             connection.execute(f"PRAGMA synchronous = {mode}")
 
@@ -141,19 +148,19 @@ class Guard:
         """Refuse all work from now on, since SQLite has found the file damaged."""
         self._note(
             Fault(
-                f"The database {str(self._named)!r} is damaged ({error}). Stop the server, and restore a backup"
-                " or try `sqlite3 FILE .recover`.",
+                f"The database {str(self._named)!r} is damaged ({error}). Stop the server, and"
+                " restore a backup or try `sqlite3 FILE .recover`.",
                 is_final=True,
             )
         )
 
     def note_missing(self, names: Sequence[str]) -> None:
-        """Refuse all work from now on, as another program has removed or changed tables or indexes."""
+        """Refuse all work from now on, as another program has changed tables or indexes."""
         self._note(
             Fault(
-                f"Another program has changed the tables of the database {str(self._named)!r} while the server ran:"
-                f" {', '.join(names)} {'is' if len(names) == 1 else 'are'} missing or not as before. Stop the server, and"
-                " restore a backup.",
+                f"Another program has changed the tables of the database {str(self._named)!r} while"
+                f" the server ran: {', '.join(names)} {'is' if len(names) == 1 else 'are'} missing"
+                " or not as before. Stop the server, and restore a backup.",
                 is_final=True,
             )
         )
@@ -165,7 +172,10 @@ class Guard:
                 return
             self._fault = fault
             if fault is None:
-                LOGGER.warning("The files of the database %r are back; the server works with them again", str(self._named))
+                LOGGER.warning(
+                    "The files of the database %r are back; the server works with them again",
+                    str(self._named),
+                )
                 return
             LOGGER.error("%s All work is refused.", fault.message)
             if not fault.has_own_file:
@@ -232,23 +242,39 @@ class Guard:
 
     def _gone(self, path: Path, error: OSError) -> Fault:
         if isinstance(error, (FileNotFoundError, NotADirectoryError)):
-            what = f"{str(path)!r} is gone: it was removed or renamed, or its disk was unmounted, while the server ran."
+            what = (
+                f"{str(path)!r} is gone: it was removed or renamed, or its disk was unmounted,"
+                " while the server ran."
+            )
         else:
             what = f"{str(path)!r} cannot be reached ({error.strerror})."
         if path == self._named:
-            return Fault(f"The database {what} Put it back, or stop the server and restore a backup.")
-        return Fault(f"The file {what} It belongs to the database {str(self._named)!r}; restart the server.")
+            return Fault(
+                f"The database {what} Put it back, or stop the server and restore a backup."
+            )
+        return Fault(
+            f"The file {what} It belongs to the database {str(self._named)!r}; restart the server."
+        )
 
     def _replaced(self, path: Path) -> Fault:
-        what = f"{str(path)!r} is another file than the one that the server opened: it was replaced while the server ran."
+        what = (
+            f"{str(path)!r} is another file than the one that the server opened: it was replaced"
+            " while the server ran."
+        )
         if path == self._named:
-            return Fault(f"The database {what} Restart the server to work with the new file, or put the former one back.")
-        return Fault(f"The file {what} It belongs to the database {str(self._named)!r}; restart the server.")
+            return Fault(
+                f"The database {what} Restart the server to work with the new file, or put the"
+                " former one back."
+            )
+        return Fault(
+            f"The file {what} It belongs to the database {str(self._named)!r}; restart the server."
+        )
 
     def _overwritten(self) -> Fault:
         return Fault(
-            f"The content of the database {str(self._named)!r} was overwritten while the server ran. Stop the server, remove"
-            f" {self.log.name!r} and {self.index.name!r}, put a whole database or a restored backup in place, and start again.",
+            f"The content of the database {str(self._named)!r} was overwritten while the server"
+            f" ran. Stop the server, remove {self.log.name!r} and {self.index.name!r}, put a whole"
+            " database or a restored backup in place, and start again.",
             is_final=True,
             has_own_file=False,
         )

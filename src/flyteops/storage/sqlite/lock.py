@@ -77,7 +77,8 @@ class Lock:
 
     def keep_log(self) -> None:
         """Keep SQLite from copying its log into the file when the last connection is closed."""
-        if not hasattr(fcntl, "F_OFD_SETLK"):  # a lock of the process would not keep off its own connections
+        # A lock of the process would not keep off its own connections.
+        if not hasattr(fcntl, "F_OFD_SETLK"):
             return
         record = struct.pack(RECORD, fcntl.F_RDLCK, os.SEEK_SET, SHARED_FIRST, SHARED_SIZE, 0)
         with suppress(OSError):
@@ -88,7 +89,9 @@ class Lock:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
         except OSError as error:
-            raise StoreError(f"Cannot write {str(path)!r}: {error.strerror}. The server needs to write there.") from error
+            raise StoreError(
+                f"Cannot write {str(path)!r}: {error.strerror}. The server needs to write there."
+            ) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.truncate(descriptor, 0)
@@ -99,7 +102,8 @@ class Lock:
             if error.errno in TAKEN:
                 raise self._in_use(f"process {owner or '(unknown)'}") from error
             raise StoreError(
-                f"Cannot lock {str(path)!r}: {error.strerror}. Local disks can be locked, some network disks not."
+                f"Cannot lock {str(path)!r}: {error.strerror}. Local disks can be locked, some"
+                " network disks not."
             ) from error
         _make_private(path)
         return descriptor
@@ -120,8 +124,12 @@ class Lock:
             lock_server_byte(descriptor)
         except OSError as error:
             if error.errno not in TAKEN:
-                raise StoreError(f"Cannot lock {str(self._database)!r}: {error.strerror}. Use a local disk.") from error
-            raise self._in_use(reader_of(descriptor, SHARED_FIRST, SHARED_SIZE) or "another process") from error
+                raise StoreError(
+                    f"Cannot lock {str(self._database)!r}: {error.strerror}. Use a local disk."
+                ) from error
+            raise self._in_use(
+                reader_of(descriptor, SHARED_FIRST, SHARED_SIZE) or "another process"
+            ) from error
         return descriptor
 
     def make_private(self) -> None:
@@ -129,7 +137,10 @@ class Lock:
         _make_private(self.file)
 
     def _in_use(self, owner: str) -> StoreError:
-        return StoreError(f"The database {str(self._database)!r} is in use by {owner}; only one server may use it.")
+        return StoreError(
+            f"The database {str(self._database)!r} is in use by {owner}; only one server may use"
+            " it."
+        )
 
 
 def lock_server_byte(descriptor: int) -> None:
@@ -141,7 +152,11 @@ def lock_server_byte(descriptor: int) -> None:
     command = getattr(fcntl, "F_OFD_SETLK", None)
     if command is not None:
         try:
-            fcntl.fcntl(descriptor, command, struct.pack(RECORD, fcntl.F_WRLCK, os.SEEK_SET, SERVER_BYTE, 1, 0))
+            fcntl.fcntl(
+                descriptor,
+                command,
+                struct.pack(RECORD, fcntl.F_WRLCK, os.SEEK_SET, SERVER_BYTE, 1, 0),
+            )
         except OSError as error:
             if error.errno not in UNSUPPORTED:
                 raise
@@ -159,7 +174,9 @@ def reader_of(descriptor: int, start: int, length: int) -> str:
         return ""
     record = struct.pack(RECORD, fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)
     try:
-        kind, _, _, _, process_id = struct.unpack(RECORD, fcntl.fcntl(descriptor, fcntl.F_GETLK, record))
+        kind, _, _, _, process_id = struct.unpack(
+            RECORD, fcntl.fcntl(descriptor, fcntl.F_GETLK, record)
+        )
     except OSError:
         return ""
     if kind == fcntl.F_UNLCK or process_id <= 0:
@@ -183,10 +200,17 @@ def _make_private(path: Path) -> None:
             return
         if mode & 0o007:
             path.chmod(mode & 0o700)
-            LOGGER.info("%r was open to all users of this computer; now only its owner has access", str(path))
+            LOGGER.info(
+                "%r was open to all users of this computer; now only its owner has access",
+                str(path),
+            )
         else:
-            LOGGER.warning("The group of %r has access to it; unless that is intended: chmod 600", str(path))
+            LOGGER.warning(
+                "The group of %r has access to it; unless that is intended: chmod 600", str(path)
+            )
     except FileNotFoundError:
         return
     except OSError as error:
-        LOGGER.warning("Other users have access to %r, which cannot be changed: %s", str(path), error.strerror)
+        LOGGER.warning(
+            "Other users have access to %r, which cannot be changed: %s", str(path), error.strerror
+        )

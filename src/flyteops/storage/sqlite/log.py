@@ -70,7 +70,8 @@ READ_LOCKS = range(123, 128)
 class Index:
     """The shared index of the log, read as SQLite's documented file format.
 
-    The descriptors stay open until all connections are closed: closing one would drop SQLite's locks on the file.
+    The descriptors stay open until all connections are closed: closing one would drop SQLite's
+    locks on the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -108,7 +109,9 @@ class Log:
     All but `problem` and `warning` is for the writer's thread.
     """
 
-    def __init__(self, connection: sqlite3.Connection, guard: Guard, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, guard: Guard, max_bytes: int = MAX_BYTES
+    ) -> None:
         self._connection = connection
         self._guard = guard
         self._max_bytes = max_bytes
@@ -134,7 +137,7 @@ class Log:
         return None if self._again_at is None else max(0.0, self._again_at - time.monotonic())
 
     def bound(self) -> None:
-        """Make a checkpoint if there is enough to copy, and restart a long log; between transactions.
+        """Make a checkpoint if there is enough to copy, and restart a long log.
 
         Raise `sqlite3.Error` on failure; it is retried some time later.
         """
@@ -221,15 +224,21 @@ class Log:
             return
         name = str(self._guard.log)
         said = (
-            f"{name!r} has grown to {length // MEBIBYTE} MiB, since an old state of the database is being read by"
-            f" {self._index.readers()}"
+            f"{name!r} has grown to {length // MEBIBYTE} MiB, since an old state of the database is"
+            f" being read by {self._index.readers()}"
         )
         if length >= self._max_bytes:
             if not self.problem:
                 LOGGER.error("%s; all writes are refused until that read ends", said)
-            self.warning, self.problem = "", f"{said}; all writes are refused until that read ends. End that program."
+            self.warning, self.problem = (
+                "",
+                f"{said}; all writes are refused until that read ends. End that program.",
+            )
             return
-        self.warning = f"{said}. At {self._max_bytes // MEBIBYTE} MiB all writes are refused until that read ends."
+        self.warning = (
+            f"{said}. At {self._max_bytes // MEBIBYTE} MiB all writes are refused until that read"
+            " ends."
+        )
         if length >= self._reported:
             LOGGER.warning("%s", self.warning)
             self._reported = 2 * length

@@ -25,7 +25,15 @@ from flyteops.model import (
     has_labels,
 )
 from flyteops.storage import rules
-from flyteops.storage.base import ActionFilter, ActionStatus, EventFilter, ExecutionFilter, Page, Rows, readable
+from flyteops.storage.base import (
+    ActionFilter,
+    ActionStatus,
+    EventFilter,
+    ExecutionFilter,
+    Page,
+    Rows,
+    readable,
+)
 from flyteops.storage.row import (
     DELAYED,
     action_of,
@@ -76,7 +84,12 @@ def _conditions(which: ActionFilter) -> tuple[list[str], list[object]]:
         values.append(which.pack_name)
     if which.overdue_since is not None:
         conditions.append(SQL.is_overdue)
-        values.extend([0 if which.now is None else to_microseconds(which.now), to_microseconds(which.overdue_since)])
+        values.extend(
+            [
+                0 if which.now is None else to_microseconds(which.now),
+                to_microseconds(which.overdue_since),
+            ]
+        )
     return conditions, values
 
 
@@ -93,7 +106,7 @@ class Queries:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
-    # ---------------------------------------------------------------------------------------------------------- events
+    # --------------------------------------------------------------------------------------- events
 
     def get_event(self, event_id: str) -> EventRecord:
         row = self._connection.execute(SQL.event_seq, (event_id,)).fetchone()
@@ -125,11 +138,15 @@ class Queries:
     def _newest_of(self, sources: Sequence[int], start: int, limit: int) -> list[int]:
         """Merge the newest events of each source."""
         newest = (
-            row[0] for source_id in sources for row in self._connection.execute(SQL.newest_events, (source_id, start + limit))
+            row[0]
+            for source_id in sources
+            for row in self._connection.execute(SQL.newest_events, (source_id, start + limit))
         )
         return heapq.nlargest(start + limit, newest)[start:]
 
-    def _walk_events(self, flow_name: str | None, sources: Sequence[int] | None, start: int, limit: int) -> list[int]:
+    def _walk_events(
+        self, flow_name: str | None, sources: Sequence[int] | None, start: int, limit: int
+    ) -> list[int]:
         conditions = []
         values: list[object] = []
         page, order, source = SQL.event_page, "v.seq", "+v.source_id"
@@ -156,11 +173,13 @@ class Queries:
         for seq, encoded, action_id in rows:
             decisions = readable_decisions(encoded)
             if flow_name is not None:
-                decisions = tuple(decision for decision in decisions if decision.flow_name == flow_name)
+                decisions = tuple(
+                    decision for decision in decisions if decision.flow_name == flow_name
+                )
             records[seq] = EventRecord(events[seq], decisions, action_id)
         return [records[seq] for seq in seqs]
 
-    # ---------------------------------------------------------------------------------------------------------- executions
+    # ----------------------------------------------------------------------------------- executions
 
     def get_execution(self, correlation_id: str) -> Execution:
         row = self._connection.execute(SQL.execution_seq, (correlation_id,)).fetchone()
@@ -192,23 +211,34 @@ class Queries:
             conditions.append(condition)
             values.extend(more)
         rows = self._connection.execute(
-            f"{SQL.execution_page} {_where(conditions)} ORDER BY e.changed_at DESC, e.seq DESC LIMIT ? OFFSET ?",
+            f"{SQL.execution_page} {_where(conditions)} ORDER BY e.changed_at DESC, e.seq DESC"
+            " LIMIT ? OFFSET ?",
             (*values, limit, start),
         )
         return [row[0] for row in rows]
 
     def _queues(self, which: ExecutionFilter) -> list[int] | None:
-        """Return the queues that match the filter's command and pack, None without such conditions."""
-        if which.action_name is None and which.action_pack_name is None and not which.action_pack_labels:
+        """Return the queues that match the filter's command and pack, or None without these."""
+        if (
+            which.action_name is None
+            and which.action_pack_name is None
+            and not which.action_pack_labels
+        ):
             return None
         wanted = which.action_pack_labels or {}
         rows = self._connection.execute(
             SQL.queues,
             (which.action_name, which.action_pack_name),
         )
-        return [queue_id for queue_id, labels in rows if not wanted or has_labels(decode_labels(labels), wanted)]
+        return [
+            queue_id
+            for queue_id, labels in rows
+            if not wanted or has_labels(decode_labels(labels), wanted)
+        ]
 
-    def _step_condition(self, step_id: str | None, queues: Sequence[int] | None) -> tuple[str | None, Sequence[object]]:
+    def _step_condition(
+        self, step_id: str | None, queues: Sequence[int] | None
+    ) -> tuple[str | None, Sequence[object]]:
         """Return the condition for the step and queue of one action, and its values."""
         if queues is None:
             return (None, ()) if step_id is None else (SQL.has_step, (step_id,))
@@ -238,7 +268,9 @@ class Queries:
             SQL.actions,
             (_json(seqs),),
         ).fetchall()
-        events = read_events(self._connection, {seq for row in rows for seq in row[1:3] if seq is not None})
+        events = read_events(
+            self._connection, {seq for row in rows for seq in row[1:3] if seq is not None}
+        )
         attempts = self._attempts([row[-2] for row in rows if row[-1] is not None])
         actions: dict[int, list[Action]] = {seq: [] for seq in seqs}
         for execution_seq, trigger_seq, result_seq, *columns, action_seq, _ in rows:
@@ -257,10 +289,12 @@ class Queries:
         found: dict[int, list[Attempt]] = {}
         for action_seq, number, pack_id, taken_at, lost_at, late_seq in rows:
             lost = None if lost_at is None else to_instant(lost_at)
-            found.setdefault(action_seq, []).append(Attempt(number, pack_id, to_instant(taken_at), lost, late.get(late_seq)))
+            found.setdefault(action_seq, []).append(
+                Attempt(number, pack_id, to_instant(taken_at), lost, late.get(late_seq))
+            )
         return found
 
-    # --------------------------------------------------------------------------------------------------------- actions
+    # -------------------------------------------------------------------------------------- actions
 
     def list_actions(self, which: ActionFilter, start: int, limit: int) -> list[ActionStatus]:
         conditions, values = _conditions(which)
@@ -270,7 +304,7 @@ class Queries:
         )
         return [status_of(row) for row in rows]
 
-    # ------------------------------------------------------------------------------------------ packs, flows and datastore
+    # ------------------------------------------------------------------- packs, flows and datastore
 
     def find_pack(self, pack_id: str) -> Pack | None:
         row = self._connection.execute(SQL.pack, (pack_id,)).fetchone()
@@ -300,7 +334,9 @@ class Queries:
     def is_loading(self) -> bool:
         return self._connection.execute(SQL.loading).fetchone() is not None
 
-    def list_notes(self, kind: str, after: str | None, limit: int | None, *, backwards: bool) -> list[Note]:
+    def list_notes(
+        self, kind: str, after: str | None, limit: int | None, *, backwards: bool
+    ) -> list[Note]:
         if after is None:
             statement = SQL.notes_backwards if backwards else SQL.notes
         else:

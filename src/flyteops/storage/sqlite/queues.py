@@ -30,12 +30,21 @@ Refill = Callable[["Queue"], bool]
 class Queue:
     """Actions with the same command and packs.
 
-    `heads` are its oldest NEW actions, all of them when it `is_complete`. `is_waiting` may be True of
-    a queue without NEW actions, never False of one that has some. `bound` is not greater than the
-    number of its oldest NEW action.
+    `heads` are its oldest NEW actions, all of them when it `is_complete`. `is_waiting` may be True
+    of a queue without NEW actions, never False of one that has some. `bound` is not greater than
+    the number of its oldest NEW action.
     """
 
-    __slots__ = ("bound", "command", "heads", "is_complete", "is_waiting", "labels", "pack_name", "queue_id")
+    __slots__ = (
+        "bound",
+        "command",
+        "heads",
+        "is_complete",
+        "is_waiting",
+        "labels",
+        "pack_name",
+        "queue_id",
+    )
 
     def __init__(self, queue_id: int, pack_name: str, command: str, labels: dict[str, str]) -> None:
         self.queue_id = queue_id
@@ -101,7 +110,9 @@ class Group:
         queue.is_waiting = True
         queue.bound = bound
         if len(self._order) > 2 * len(self._by_id) + SPARE:
-            order = [(each.bound, each.queue_id) for each in self._by_id.values() if each.is_waiting]
+            order = [
+                (each.bound, each.queue_id) for each in self._by_id.values() if each.is_waiting
+            ]
             heapify(order)
             self._order = order
         else:
@@ -177,7 +188,9 @@ class PackQueues:
         if 2 ** len(key) <= len(self._groups):
             asked = (tuple(subset.items()) for subset in subsets(labels))
             return [group for each in asked if (group := self._groups.get(each)) is not None]
-        return [group for each, group in tuple(self._groups.items()) if has_labels(labels, dict(each))]
+        return [
+            group for each, group in tuple(self._groups.items()) if has_labels(labels, dict(each))
+        ]
 
 
 def labels_key(labels: Mapping[str, str]) -> Key:
@@ -197,7 +210,9 @@ class QueueCache:
     may be answered with nothing, without the database, only if no group has an entry.
     """
 
-    def __init__(self, connection: sqlite3.Connection, flush: Callable[[], None], prefetch: int) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, flush: Callable[[], None], prefetch: int
+    ) -> None:
         self._prefetch = prefetch
         self._execute = connection.execute
         self._flush = flush
@@ -210,7 +225,9 @@ class QueueCache:
         self._queue_ids = {queue.key: queue.queue_id for queue in queues}
         by_pack: dict[str, PackQueues] = {}
         for queue in queues:
-            by_pack.setdefault(queue.pack_name, PackQueues()).group(labels_key(queue.labels)).add(queue)
+            by_pack.setdefault(queue.pack_name, PackQueues()).group(labels_key(queue.labels)).add(
+                queue
+            )
         self._by_pack = by_pack  # as a whole, as the event loop reads it
 
     def _read_queues(self) -> list[Queue]:
@@ -228,7 +245,11 @@ class QueueCache:
 
     def oldest(self, pack: PackRef, command: str | None) -> Queue | None:
         """Return the queue with the oldest action for a pack, with its heads read."""
-        candidates = [queue for group in self._serving(pack) if (queue := group.oldest(command, self._refill)) is not None]
+        candidates = [
+            queue
+            for group in self._serving(pack)
+            if (queue := group.oldest(command, self._refill)) is not None
+        ]
         return min(candidates, key=lambda queue: queue.heads[0].action.seq, default=None)
 
     def get(self, queue_id: int) -> Queue:
@@ -297,7 +318,9 @@ class QueueCache:
         return [] if queues is None else queues.serving(pack.labels)
 
     def _group(self, queue: Queue) -> Group:
-        return self._by_pack.setdefault(queue.pack_name, PackQueues()).group(labels_key(queue.labels))
+        return self._by_pack.setdefault(queue.pack_name, PackQueues()).group(
+            labels_key(queue.labels)
+        )
 
     def _refill(self, queue: Queue) -> bool:
         if queue.is_complete:

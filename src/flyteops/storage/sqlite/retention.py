@@ -47,7 +47,10 @@ def purge_versions(table: ActionTable, what: VersionBound, limit: int) -> Purged
 
 def used_bytes(table: ActionTable) -> int:
     """Return the number of bytes of the file in use."""
-    pages, free, size = (table.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size"))
+    pages, free, size = (
+        table.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("page_count", "freelist_count", "page_size")
+    )
     return int((pages - free) * size)
 
 
@@ -106,7 +109,11 @@ def _remove(table: ActionTable, seqs: Sequence[int]) -> int:
         for queue_id, trigger_seq, result_seq, action_seq, timeout in actions:
             queue_ids.add(queue_id)
             late = () if timeout is None else _remove_attempts(table, action_seq)
-            referred += [(event_seq,) for event_seq in (trigger_seq, result_seq, *late) if event_seq is not None]
+            referred += [
+                (event_seq,)
+                for event_seq in (trigger_seq, result_seq, *late)
+                if event_seq is not None
+            ]
     table.connection.executemany(SQL.release_event, referred)
     table.connection.executemany(SQL.delete_execution, [(seq,) for seq in seqs])
     table.in_flight.clear()

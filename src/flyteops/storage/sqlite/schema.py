@@ -28,9 +28,21 @@ BUSY_TIMEOUT = 5.0
 DAMAGE_ADVICE = "Stop the server, then restore a backup, or try `sqlite3 FILE .recover`."
 
 REASONS = (
-    ("SQLITE_FULL", "database or disk is full: make room, or let FLYTE_MAX_DISK bound what is kept"),
-    ("SQLITE_READONLY", "it cannot be written: its disk is read-only, or the file's permissions have changed"),
-    ("SQLITE_CANTOPEN", "it cannot be opened: see the permissions of file and directory, and the limit of open files"),
+    (
+        "SQLITE_FULL",
+        "database or disk is full: make room, or let FLYTE_MAX_DISK bound what is kept",
+    ),
+    (
+        "SQLITE_READONLY",
+        "it cannot be written: its disk is read-only, or the file's permissions have changed",
+    ),
+    (
+        "SQLITE_CANTOPEN",
+        (
+            "it cannot be opened: see the permissions of file and directory, and the limit of open"
+            " files"
+        ),
+    ),
 )
 """Messages for users instead of SQLite's own, by the beginning of the error's name."""
 
@@ -167,7 +179,10 @@ TIME = (
     ) STRICT, WITHOUT ROWID
     """,
     "CREATE INDEX timetable_due ON timetable (next_at) WHERE next_at IS NOT NULL",
-    "CREATE TABLE event_key (key TEXT PRIMARY KEY, event_id TEXT NOT NULL, kept_at INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+    (
+        "CREATE TABLE event_key (key TEXT PRIMARY KEY, event_id TEXT NOT NULL, kept_at INTEGER NOT"
+        " NULL) STRICT, WITHOUT ROWID"
+    ),
     "CREATE INDEX event_key_by_age ON event_key (kept_at)",
 )
 
@@ -211,12 +226,13 @@ UNUSED_VERSIONS = (
 )
 
 # The known states of an action. SQLite adds a constraint to an existing table only with a column,
-# which stays NULL, and then checks all rows. With IN instead of OR, or with a generated column, each
-# write of a row would take longer.
+# which stays NULL, and then checks all rows. With IN instead of OR, or with a generated column,
+# each write of a row would take longer.
 STATES = (
     """
     ALTER TABLE action ADD COLUMN state_check INTEGER CONSTRAINT known_state CHECK (
-      state = 'SUCCESS' OR state = 'PENDING' OR state = 'NEW' OR state = 'LATER' OR state = 'FATAL' OR state = 'UNKNOWN'
+      state = 'SUCCESS' OR state = 'PENDING' OR state = 'NEW' OR state = 'LATER' OR state = 'FATAL'
+          OR state = 'UNKNOWN'
     )
     """,
 )
@@ -245,7 +261,9 @@ def prepare(path: Path) -> sqlite3.Connection:
     """
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         wanted = ".".join(map(str, OLDEST_SQLITE))
-        raise StoreError(f"This Python comes with SQLite {sqlite3.sqlite_version}; at least {wanted} is needed.")
+        raise StoreError(
+            f"This Python comes with SQLite {sqlite3.sqlite_version}; at least {wanted} is needed."
+        )
     connection = None
     try:
         connection = connect(path)
@@ -265,7 +283,13 @@ def prepare(path: Path) -> sqlite3.Connection:
 
 def connect(path: Path, *, query_only: bool = False) -> sqlite3.Connection:
     """Return a connection in autocommit mode that any thread may use, one at a time."""
-    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False, cached_statements=256)
+    connection = sqlite3.connect(
+        path,
+        timeout=BUSY_TIMEOUT,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=256,
+    )
     connection.execute("PRAGMA temp_store = MEMORY")
     if query_only:
         connection.execute("PRAGMA query_only = ON")
@@ -283,7 +307,11 @@ def prepare_to_read(path: Path) -> sqlite3.Connection:
     try:
         _check(connection, path)
         if _pragma(connection, "user_version") != len(MIGRATIONS):
-            raise StoreError(f"{str(path)!r} is empty or was written by an older Flyte. Start this one's server on it once.")  # noqa: TRY301 - the file is released on any error
+            # The file is released on any error.
+            raise StoreError(  # noqa: TRY301
+                f"{str(path)!r} is empty or was written by an older Flyte. Start this one's server"
+                " on it once."
+            )
     except BaseException:  # on any error, release the file
         connection.close()
         raise
@@ -299,7 +327,10 @@ def refusal(error: sqlite3.Error, path: Path) -> StoreError | UnavailableError:
     """Translate SQLite's error when a transaction fails as a whole."""
     name = getattr(error, "sqlite_errorname", "")
     if name.startswith("SQLITE_NOTADB"):
-        return StoreError(f"{str(path)!r} is not a Flyte database, or it is encrypted. Name another file, or restore a backup.")
+        return StoreError(
+            f"{str(path)!r} is not a Flyte database, or it is encrypted. Name another file, or"
+            " restore a backup."
+        )
     if name.startswith("SQLITE_CORRUPT"):
         return StoreError(f"{str(path)!r} is damaged ({error}). {DAMAGE_ADVICE}")
     return unavailable(error, path)
@@ -311,18 +342,27 @@ def unavailable(error: sqlite3.Error, path: Path) -> UnavailableError:
     if name.startswith(("SQLITE_IOERR_FSYNC", "SQLITE_IOERR_DIR_FSYNC")):
         # All of it was written, commit included; it may be found by the next start after a crash.
         return UnavailableError(
-            f"The disk of the database {str(path)!r} did not confirm a write ({error}). Whether anything was changed is not"
-            " known; repeat it with the same Idempotency-Key."
+            f"The disk of the database {str(path)!r} did not confirm a write ({error}). Whether"
+            " anything was changed is not known; repeat it with the same Idempotency-Key."
         )
     if is_damage(error):
-        return UnavailableError(f"The database {str(path)!r} is damaged ({error}); nothing was changed. {DAMAGE_ADVICE}")
+        return UnavailableError(
+            f"The database {str(path)!r} is damaged ({error}); nothing was changed. {DAMAGE_ADVICE}"
+        )
     reason = next((text for prefix, text in REASONS if name.startswith(prefix)), str(error))
-    return UnavailableError(f"The database {str(path)!r} cannot be used at the moment ({reason}); nothing was changed.")
+    return UnavailableError(
+        f"The database {str(path)!r} cannot be used at the moment ({reason}); nothing was changed."
+    )
 
 
 def _refusal_to_open(error: sqlite3.Error, path: Path) -> StoreError | UnavailableError:
-    if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH")):
-        return StoreError(f"Cannot open {str(path)!r} for writing ({error}). Check that the server may write file and directory.")
+    if getattr(error, "sqlite_errorname", "").startswith(
+        ("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH")
+    ):
+        return StoreError(
+            f"Cannot open {str(path)!r} for writing ({error}). Check that the server may write file"
+            " and directory."
+        )
     return refusal(error, path)
 
 
@@ -335,8 +375,8 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         raise StoreError(f"{str(path)!r} is the database of another program. Name another file.")
     if version > len(MIGRATIONS):
         raise StoreError(
-            f"{str(path)!r} was written by a newer Flyte (schema {version}, this one knows {len(MIGRATIONS)})."
-            " Install that version, or name another file."
+            f"{str(path)!r} was written by a newer Flyte (schema {version}, this one knows"
+            f" {len(MIGRATIONS)}). Install that version, or name another file."
         )
 
 
@@ -344,9 +384,13 @@ def _configure(connection: sqlite3.Connection, path: Path) -> None:
     # The order matters: auto_vacuum takes effect only before the file has its first page.
     connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
-        raise StoreError(f"The file system of {str(path)!r} does not support SQLite's WAL mode. Use a local disk.")
+        raise StoreError(
+            f"The file system of {str(path)!r} does not support SQLite's WAL mode. Use a local"
+            " disk."
+        )
     connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA wal_autocheckpoint = 0")  # the writer does it, between two batches: see `log`
+    # The writer does it, between two batches: see `log`.
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
     connection.execute("PRAGMA journal_size_limit = 67108864")
     connection.execute("PRAGMA cache_size = -16384")
 
@@ -371,11 +415,13 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
 def _unknown_state(connection: sqlite3.Connection, path: Path) -> StoreError:
     known = msgspec.json.encode(list(KNOWN_STATES)).decode()
     action_id, state = connection.execute(
-        "SELECT action_id, state FROM action WHERE state NOT IN (SELECT value FROM json_each(?)) LIMIT 1", (known,)
+        "SELECT action_id, state FROM action WHERE state NOT IN (SELECT value FROM json_each(?))"
+        " LIMIT 1",
+        (known,),
     ).fetchone()
     return StoreError(
-        f"The action {action_id!r} in {str(path)!r} has the unknown state {state!r}; nothing was changed. Another program has"
-        " written it: correct it there, or restore a backup."
+        f"The action {action_id!r} in {str(path)!r} has the unknown state {state!r}; nothing was"
+        " changed. Another program has written it: correct it there, or restore a backup."
     )
 
 

@@ -38,9 +38,9 @@ class LogGrowth:
         """Raise `StoreError` when it is so large that the read has to be given up."""
         if self._length() - self._before > MAX_GROWTH:
             raise StoreError(
-                f"Reading {str(self._database)!r} was given up: it took so long that {self._log.name!r} grew by more than"
-                f" {MAX_GROWTH // 1024**2} MiB. Do it on a faster disk, with room for a copy of the database,"
-                " or when less is written."
+                f"Reading {str(self._database)!r} was given up: it took so long that"
+                f" {self._log.name!r} grew by more than {MAX_GROWTH // 1024**2} MiB. Do it on a"
+                " faster disk, with room for a copy of the database, or when less is written."
             )
 
     def _length(self) -> int:
@@ -51,7 +51,9 @@ class LogGrowth:
 
 
 @contextmanager
-def reading(path: Path, scratch: Path | None) -> Iterator[tuple[sqlite3.Connection, Callable[[], None]]]:
+def reading(
+    path: Path, scratch: Path | None
+) -> Iterator[tuple[sqlite3.Connection, Callable[[], None]]]:
     """Yield a connection to a snapshot: a copy in `scratch` if it has room, else the database.
 
     The second value is to be called from time to time, and raises `StoreError` when the read has to
@@ -74,13 +76,15 @@ def _go_on() -> None:
 
 
 def _has_room(connection: sqlite3.Connection, scratch: Path) -> bool:
-    pages, size = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+    pages, size = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size")
+    )
     free = shutil.disk_usage(scratch).free
     if pages * size < free / 2:  # a server may need room on the same disk meanwhile
         return True
     LOGGER.warning(
-        "%r has no room for a copy of the database (%d MB; %d MB are free): it is read in place, which takes longer,"
-        " and the server's log grows meanwhile",
+        "%r has no room for a copy of the database (%d MB; %d MB are free): it is read in place,"
+        " which takes longer, and the server's log grows meanwhile",
         str(scratch),
         pages * size // 10**6,
         free // 10**6,
@@ -98,7 +102,12 @@ def _copy(connection: sqlite3.Connection, scratch: Path, growth: LogGrowth) -> s
             connection.backup(target, pages=STEP, progress=lambda *_: growth.check())
         # Immutable: without a log, which the header requires, and whose file cannot be created next
         # to a nameless file.
-        copy = sqlite3.connect(f"{file.resolve().as_uri()}?immutable=1", uri=True, isolation_level=None, check_same_thread=False)
+        copy = sqlite3.connect(
+            f"{file.resolve().as_uri()}?immutable=1",
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+        )
         try:
             copy.execute("PRAGMA temp_store = MEMORY")
             copy.execute("PRAGMA user_version").fetchone()

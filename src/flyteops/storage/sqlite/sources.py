@@ -46,10 +46,14 @@ class SourceCache:
 
     def _find(self, event: Event) -> int | None:
         pack = event.pack
-        row = self._execute(SQL.find_source, (event.name, pack.name, pack.id, to_text(pack.labels))).fetchone()
+        row = self._execute(
+            SQL.find_source, (event.name, pack.name, pack.id, to_text(pack.labels))
+        ).fetchone()
         return None if row is None else row[0]
 
     def _create(self, event: Event) -> int:
         pack = event.pack
-        row = self._execute(SQL.insert_source, (event.name, pack.name, pack.id, to_text(pack.labels))).fetchone()
+        row = self._execute(
+            SQL.insert_source, (event.name, pack.name, pack.id, to_text(pack.labels))
+        ).fetchone()
         return int(row[0])

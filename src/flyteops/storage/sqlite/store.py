@@ -62,7 +62,14 @@ from flyteops.storage.sqlite.lock import Lock
 from flyteops.storage.sqlite.log import MAX_BYTES
 from flyteops.storage.sqlite.queries import Queries
 from flyteops.storage.sqlite.queues import PREFETCH
-from flyteops.storage.sqlite.schema import UNSTORABLE, connect, is_damage, prepare, refusal, unavailable
+from flyteops.storage.sqlite.schema import (
+    UNSTORABLE,
+    connect,
+    is_damage,
+    prepare,
+    refusal,
+    unavailable,
+)
 from flyteops.storage.sqlite.writer import Writer, concerns_all
 from flyteops.storage.undelivered import PAUSE, RETURNING, still_claimed
 from flyteops.transition import LateResult, ScheduleEntry
@@ -126,7 +133,8 @@ class SqliteStore(Store):
 
     async def close(self) -> None:
         with suppress(FlyteError):
-            await self._write(OTHER, lambda _: None)  # abandoned claims before it are then on their way back
+            # Abandoned claims before it are then on their way back.
+            await self._write(OTHER, lambda _: None)
         writer, self._writer = self._writer, None
         if writer is None:
             return
@@ -144,7 +152,9 @@ class SqliteStore(Store):
                 self.path.parent.mkdir(exist_ok=True)
                 sync_directory(self.path.parent.parent)
         except OSError as error:
-            raise StoreError(f"Cannot create the directory {str(self.path.parent)!r}: {error.strerror}.") from error
+            raise StoreError(
+                f"Cannot create the directory {str(self.path.parent)!r}: {error.strerror}."
+            ) from error
         self._lock.acquire()
         connection = None
         try:
@@ -163,7 +173,9 @@ class SqliteStore(Store):
                 raise refusal(error, self.path) from error
             raise
 
-    def _write(self, rank: int, run: Callable[[ActionTable], T], undo: Callable[[T], None] | None = None) -> "asyncio.Future[T]":
+    def _write(
+        self, rank: int, run: Callable[[ActionTable], T], undo: Callable[[T], None] | None = None
+    ) -> "asyncio.Future[T]":
         return require_open(self._writer).submit(rank, run, undo)
 
     async def _change(self, run: Callable[[Catalog], T]) -> T:
@@ -177,7 +189,8 @@ class SqliteStore(Store):
         self._tell = tell
 
     async def read_change_counters(self) -> ChangeCounters:
-        return ChangeCounters(is_loading=await self._read(Queries.is_loading))  # no other server uses it
+        # No other server uses it.
+        return ChangeCounters(is_loading=await self._read(Queries.is_loading))
 
     async def ping(self) -> None:
         await self._change(Catalog.ping)
@@ -189,9 +202,13 @@ class SqliteStore(Store):
         await self._read(Queries.find_nothing)
 
     def warnings(self) -> Sequence[str]:
-        return [] if self._writer is None or not self._writer.log.warning else [self._writer.log.warning]
+        return (
+            []
+            if self._writer is None or not self._writer.log.warning
+            else [self._writer.log.warning]
+        )
 
-    # ------------------------------------------------------------------------------------------------------------ packs
+    # ---------------------------------------------------------------------------------------- packs
 
     async def save_pack(self, pack: Pack) -> None:
         await self._change(lambda catalog: catalog.save_pack(pack))
@@ -208,9 +225,11 @@ class SqliteStore(Store):
     async def touch_packs(self, seen: Mapping[str, datetime]) -> None:
         await self._change(lambda catalog: catalog.touch_packs(seen))
 
-    # ------------------------------------------------------------------------------------------------------------ flows
+    # ---------------------------------------------------------------------------------------- flows
 
-    async def save_flow(self, version: FlowVersion, timetables: Sequence[ScheduleEntry] = ()) -> None:
+    async def save_flow(
+        self, version: FlowVersion, timetables: Sequence[ScheduleEntry] = ()
+    ) -> None:
         check_timetables(version, timetables)
         await self._change(lambda catalog: catalog.save_flow(version, timetables))
 
@@ -226,7 +245,7 @@ class SqliteStore(Store):
     async def get_flow_version(self, uuid: str) -> FlowVersion:
         return await self._read(lambda queries: queries.get_flow_version(uuid))
 
-    # -------------------------------------------------------------------------------------------------------- datastore
+    # ------------------------------------------------------------------------------------ datastore
 
     async def save_item(self, item: DataItem) -> bool:
         return await self._change(lambda catalog: catalog.save_item(item))
@@ -237,15 +256,22 @@ class SqliteStore(Store):
     async def delete_item(self, key: str) -> None:
         await self._change(lambda catalog: catalog.delete_item(key))
 
-    # ------------------------------------------------------------------------------------------------------------ notes
+    # ---------------------------------------------------------------------------------------- notes
 
     async def save_note(self, note: Note, *, replaces: bool = True) -> None:
         await self._change(lambda catalog: catalog.save_note(note, replaces=replaces))
 
     async def list_notes(
-        self, kind: str, *, after: str | None = None, limit: int | None = None, backwards: bool = False
+        self,
+        kind: str,
+        *,
+        after: str | None = None,
+        limit: int | None = None,
+        backwards: bool = False,
     ) -> Sequence[Note]:
-        return await self._read(lambda queries: queries.list_notes(kind, after, limit, backwards=backwards))
+        return await self._read(
+            lambda queries: queries.list_notes(kind, after, limit, backwards=backwards)
+        )
 
     async def delete_note(self, kind: str, key: str) -> None:
         await self._change(lambda catalog: catalog.delete_note(kind, key))
@@ -253,18 +279,26 @@ class SqliteStore(Store):
     async def delete_notes(self, kind: str, *, until: str, limit: int) -> int:
         return await self._change(lambda catalog: catalog.delete_notes(kind, until, limit))
 
-    # --------------------------------------------------------------------------------------------- the life of an event
+    # ------------------------------------------------------------------------- the life of an event
 
     async def record(self, event: Event, outcome: Evaluation, *, key: str | None = None) -> str:
         return await self._write(RECORD, lambda table: table.record(event, outcome, key))
 
     async def claim(
-        self, pack: PackRef, at: datetime, *, action_name: str | None = None, limit: int = 1, seed: bytes = b""
+        self,
+        pack: PackRef,
+        at: datetime,
+        *,
+        action_name: str | None = None,
+        limit: int = 1,
+        seed: bytes = b"",
     ) -> Sequence[Claimed]:
         # A poll that finds nothing, by far the most frequent, must cost neither a transaction nor a
         # thread.
         self._guard.check(max_age=LOOK_EVERY)
-        if self._writer is not None and not self._writer.table.queues.may_have_actions(pack, action_name):
+        if self._writer is not None and not self._writer.table.queues.may_have_actions(
+            pack, action_name
+        ):
             return ()
         # A claim without a caller is returned as soon as it is made, or at once if it was on its
         # way already.
@@ -286,7 +320,9 @@ class SqliteStore(Store):
 
     def _return(self, action_id: str, revision: int, at: datetime) -> None:
         """Make an undelivered action available again; retry until done or the store is closed."""
-        release = partial(timer.release, action_id=action_id, at=at, check=still_claimed(revision), counts=False)
+        release = partial(
+            timer.release, action_id=action_id, at=at, check=still_claimed(revision), counts=False
+        )
 
         def end(released: "asyncio.Future[RoutingKey]") -> None:
             if not isinstance(released.exception(), UnavailableError):
@@ -309,14 +345,20 @@ class SqliteStore(Store):
         if released.exception() is None:
             self._tell([released.result()])
 
-    async def finish(self, action_id: str, result: Event, decide: Decide) -> Evaluation | LateResult | None:
+    async def finish(
+        self, action_id: str, result: Event, decide: Decide
+    ) -> Evaluation | LateResult | None:
         return await self._write(FINISH, lambda table: table.finish(action_id, result, decide))
 
     async def extend(self, action_id: str, at: datetime, check: Check) -> datetime | None:
         return await self._write(OTHER, lambda table: timer.extend(table, action_id, at, check))
 
-    async def release(self, action_id: str, at: datetime, check: Check, *, counts: bool) -> RoutingKey:
-        return await self._write(OTHER, lambda table: timer.release(table, action_id, at, check, counts=counts))
+    async def release(
+        self, action_id: str, at: datetime, check: Check, *, counts: bool
+    ) -> RoutingKey:
+        return await self._write(
+            OTHER, lambda table: timer.release(table, action_id, at, check, counts=counts)
+        )
 
     async def process_due(
         self,
@@ -328,14 +370,22 @@ class SqliteStore(Store):
         leave_out: Collection[TimerKey] = (),
     ) -> ProcessedTimers:
         def run(table: ActionTable) -> ProcessedTimers:
-            return timer.advance(table, at, TimerBatch(rules, limit, leave_out, concerns_all), shift)
+            return timer.advance(
+                table, at, TimerBatch(rules, limit, leave_out, concerns_all), shift
+            )
 
         return await self._write(OTHER, run)
 
-    async def renew_leases(self, at: datetime, *, if_unattended_for: timedelta | None = None) -> bool:
+    async def renew_leases(
+        self, at: datetime, *, if_unattended_for: timedelta | None = None
+    ) -> bool:
         now = time.monotonic()
         before, self._attended_at = self._attended_at, now
-        if if_unattended_for is not None and before is not None and now - before <= if_unattended_for.total_seconds():
+        if (
+            if_unattended_for is not None
+            and before is not None
+            and now - before <= if_unattended_for.total_seconds()
+        ):
             return False
         try:
             await self._write(OTHER, partial(timer.renew, at=at))
@@ -344,9 +394,11 @@ class SqliteStore(Store):
             raise
         return True
 
-    # ------------------------------------------------------------------------------------------------------------ audit
+    # ---------------------------------------------------------------------------------------- audit
 
-    async def list_executions(self, which: ExecutionFilter, start: int, limit: int) -> Page[Execution]:
+    async def list_executions(
+        self, which: ExecutionFilter, start: int, limit: int
+    ) -> Page[Execution]:
         return await self._read(lambda queries: queries.list_executions(which, start, limit))
 
     async def get_execution(self, correlation_id: str) -> Execution:
@@ -355,7 +407,9 @@ class SqliteStore(Store):
     async def get_action(self, action_id: str) -> Action:
         return await self._read(lambda queries: queries.get_action(action_id))
 
-    async def list_actions(self, which: ActionFilter, start: int, limit: int) -> Sequence[ActionStatus]:
+    async def list_actions(
+        self, which: ActionFilter, start: int, limit: int
+    ) -> Sequence[ActionStatus]:
         return await self._read(lambda queries: queries.list_actions(which, start, limit))
 
     async def list_events(self, which: EventFilter, start: int, limit: int) -> Page[EventRecord]:
@@ -364,7 +418,7 @@ class SqliteStore(Store):
     async def get_event(self, event_id: str) -> EventRecord:
         return await self._read(lambda queries: queries.get_event(event_id))
 
-    # ---------------------------------------------------------------------------------------------------------- growth
+    # --------------------------------------------------------------------------------------- growth
 
     async def purge(self, what: Retention, *, limit: int = 1000) -> Purged:
         # One step at a time, each in a transaction of its own, so that other requests get their
@@ -391,7 +445,7 @@ class SqliteStore(Store):
             if left >= before_step:
                 break
 
-    # ------------------------------------------------------------------------------------------------- moving and backup
+    # ---------------------------------------------------------------------------- moving and backup
 
     async def export(self, *, partly: bool = False) -> AsyncGenerator[Sequence[Stored], None]:
         # A snapshot of its own, for any duration: it occupies no thread that answers requests.

@@ -31,7 +31,9 @@ def extend(table: ActionTable, action_id: str, at: datetime, check: Check) -> da
     return to_instant(due_at)
 
 
-def release(table: ActionTable, action_id: str, at: datetime, check: Check, *, counts: bool) -> RoutingKey:
+def release(
+    table: ActionTable, action_id: str, at: datetime, check: Check, *, counts: bool
+) -> RoutingKey:
     """See `Store.release`."""
     table.flush()
     found = table.find(action_id)
@@ -56,7 +58,9 @@ def renew(table: ActionTable, at: datetime) -> None:
     table.execute(SQL.renew_leases, {"at": to_microseconds(at), "slack": CLOCK_SLACK})
 
 
-def advance(table: ActionTable, at: datetime, batch: TimerBatch, shift: timedelta | None) -> ProcessedTimers:
+def advance(
+    table: ActionTable, at: datetime, batch: TimerBatch, shift: timedelta | None
+) -> ProcessedTimers:
     """See `Store.advance`."""
     table.flush()
     now = to_microseconds(at)
@@ -79,7 +83,8 @@ def _alone(table: ActionTable, batch: TimerBatch, key: TimerKey) -> Iterator[Non
         yield
         # The next one may be of the same execution.
         table.flush()
-    except Exception as error:  # noqa: BLE001 - any error concerns this timer alone, or is raised again
+    # Any error concerns this timer alone, or is raised again.
+    except Exception as error:  # noqa: BLE001
         batch.fail(key, error)
         table.execute("ROLLBACK TO timer")
         table.on_rollback()
@@ -125,7 +130,9 @@ def _rule_on_lost(table: ActionTable, now: int, batch: TimerBatch) -> Iterator[E
     yield from outcomes
 
 
-def _apply(table: ActionTable, found: ActionRow, ruling: RetryAction | NeedsOperator | FailAction, now: int) -> Evaluation:
+def _apply(
+    table: ActionTable, found: ActionRow, ruling: RetryAction | NeedsOperator | FailAction, now: int
+) -> Evaluation:
     if isinstance(ruling, FailAction):
         table.end(found, ruling.event, ruling.outcome)
         return ruling.outcome
@@ -139,9 +146,13 @@ def _fire(table: ActionTable, now: int, batch: TimerBatch) -> Iterator[Evaluatio
         (now, batch.read_limit),
     ).fetchall()
     outcomes = []
-    for flow_name, flow_uuid, step_index, rule, next_at in batch.select(rows, lambda row: TimerKey(*row[:3])):
+    for flow_name, flow_uuid, step_index, rule, next_at in batch.select(
+        rows, lambda row: TimerKey(*row[:3])
+    ):
         with _alone(table, batch, TimerKey(flow_name, flow_uuid, step_index)):
-            firing = batch.on_due(DueSchedule(flow_name, flow_uuid, step_index, rule, to_instant(next_at)))
+            firing = batch.on_due(
+                DueSchedule(flow_name, flow_uuid, step_index, rule, to_instant(next_at))
+            )
             if firing.event is not None:
                 table.record(firing.event, firing.outcome)
             due_at = None if firing.next_at is None else to_microseconds(firing.next_at)

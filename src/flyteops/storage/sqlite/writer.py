@@ -40,14 +40,24 @@ IDLE = 1.0
 """Seconds between two checks of the files while there is nothing to write."""
 
 GLANCE = 0.005
-"""The maximum age in seconds of the file check before a batch: under load, the last one is enough."""
+"""The maximum age in seconds of the file check before a batch: under load, the last one is
+enough.
+"""
 
-UNKNOWN = "Whether it was stored is not known; repeat it with the same Idempotency-Key once the store can be used."
+UNKNOWN = (
+    "Whether it was stored is not known; repeat it with the same Idempotency-Key once the store can"
+    " be used."
+)
 
 UNCONFIRMED = ("SQLITE_IOERR_FSYNC", "SQLITE_IOERR_DIR_FSYNC")
 """Errors of a commit that was written as a whole, but not confirmed to be on the disk."""
 
-OWN_FAULTS = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError)
+OWN_FAULTS = (
+    sqlite3.IntegrityError,
+    sqlite3.ProgrammingError,
+    sqlite3.InterfaceError,
+    sqlite3.DataError,
+)
 """SQLite's errors about a statement and its values.
 
 All other errors concern the whole transaction.
@@ -127,9 +137,12 @@ class Writer:
         self._thread.start()
 
     def submit(
-        self, rank: int, run: "Callable[[ActionTable], T]", undo: "Callable[[T], None] | None" = None
+        self,
+        rank: int,
+        run: "Callable[[ActionTable], T]",
+        undo: "Callable[[T], None] | None" = None,
     ) -> "asyncio.Future[T]":
-        """Submit a job; the future is resolved once it is durable, or has failed and changed nothing.
+        """Submit a job; its future is resolved once it is durable, or has failed without a change.
 
         If the future was cancelled in the meantime, the result is passed to `undo`.
         """
@@ -153,7 +166,8 @@ class Writer:
             batch.sort(key=attrgetter("rank"))
             try:
                 self._do_guarded(batch)
-            except BaseException as error:  # noqa: BLE001 - the worker loop: the thread survives any error of a job
+            # The worker loop: the thread survives any error of a job.
+            except BaseException as error:  # noqa: BLE001
                 fail(batch, error, self._path)
             try:
                 self._loop.call_soon_threadsafe(answer, batch)
@@ -167,7 +181,8 @@ class Writer:
             raise UnavailableError(f"{self.log.problem} Nothing was changed.")
         self._do(batch)
         try:
-            self._guard.check()  # commits count only if they are in the file that the next server opens
+            # Commits count only if they are in the file that the next server opens.
+            self._guard.check()
         except UnavailableError as error:
             unknown = OutcomeUnknownError(f"{error.message} {UNKNOWN}")
             fail([job for job in batch if job.error is None], unknown, self._path)
@@ -193,7 +208,7 @@ class Writer:
         self._look_after_files()
 
     def _save_log(self) -> None:
-        """Copy acknowledged commits into the open file, even if it was moved; once for each fault."""
+        """Copy acknowledged commits into the open file, even a moved one; once for each fault."""
         fault = self._guard.fault
         if fault is None or fault == self._saved_for or not fault.has_own_file:
             return
@@ -319,7 +334,8 @@ class Writer:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
         finally:
-            if self._guard.fault is None or not self._guard.fault.is_final:  # else no more work is done
+            # Else no more work is done.
+            if self._guard.fault is None or not self._guard.fault.is_final:
                 self.table.on_rollback()
 
 
@@ -339,12 +355,14 @@ def fail(batch: Sequence[Job], error: BaseException, path: Path) -> None:
 def _fault(error: BaseException, path: Path) -> FlyteError:
     if isinstance(error, UncertainCommitError):
         return OutcomeUnknownError(
-            f"It is unknown whether the change was made: the disk of {str(path)!r} has failed ({error}). Repeat the request; an"
-            " event that comes with the same Idempotency-Key is stored once."
+            f"It is unknown whether the change was made: the disk of {str(path)!r} has failed"
+            f" ({error}). Repeat the request; an event that comes with the same Idempotency-Key is"
+            " stored once."
         )
     if isinstance(error, sqlite3.Error):
         return unavailable(error, path)
-    if isinstance(error, UnavailableError):  # one of its own for each job, as each is raised in another task
+    # One of its own for each job, as each is raised in another task.
+    if isinstance(error, UnavailableError):
         return type(error)(error.message)
     return FlyteError(f"{type(error).__name__}: {error}")
 

@@ -4,7 +4,16 @@ import math
 
 from flyteops.errors import TemplateRenderError
 from flyteops.template.state import RenderState
-from flyteops.template.value import NUMBERS, float_text, length, text, to_bytes, to_float, to_int, truncate
+from flyteops.template.value import (
+    NUMBERS,
+    float_text,
+    length,
+    text,
+    to_bytes,
+    to_float,
+    to_int,
+    truncate,
+)
 
 
 def as_float(value: object, _argument: object, _state: RenderState) -> float:

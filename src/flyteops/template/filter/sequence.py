@@ -5,7 +5,18 @@ from typing import Any
 from flyteops.errors import TemplateAbort, TemplateRenderError
 from flyteops.template.casing import SPACES
 from flyteops.template.state import RenderState
-from flyteops.template.value import LISTS, MAPS, TEXTS, Strings, Value, element, joined, length, text, to_int
+from flyteops.template.value import (
+    LISTS,
+    MAPS,
+    TEXTS,
+    Strings,
+    Value,
+    element,
+    joined,
+    length,
+    text,
+    to_int,
+)
 
 
 def _sliceable(value: object) -> bool:
@@ -55,7 +66,10 @@ def cut_out(value: Value, argument: Value, _state: RenderState) -> Value:
     """Return the items or characters from one position to before another."""
     bounds = text(argument).split(":")
     if len(bounds) != 2:
-        raise TemplateRenderError("Slice string must have the format 'from:to' [from/to can be omitted, but the ':' is required]")
+        raise TemplateRenderError(
+            "Slice string must have the format 'from:to' [from/to can be omitted, but the ':' is"
+            " required]"
+        )
     if not _sliceable(value):
         return value
     size = len(value)

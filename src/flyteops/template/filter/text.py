@@ -6,9 +6,21 @@ from flyteops.template.casing import lower, title, upper, words
 from flyteops.template.goformat import sprintf
 from flyteops.template.gotime import Time
 from flyteops.template.state import RenderState
-from flyteops.template.value import NUMBERS, TEXTS, Strings, Value, joined, length, text, to_int, truth
+from flyteops.template.value import (
+    NUMBERS,
+    TEXTS,
+    Strings,
+    Value,
+    joined,
+    length,
+    text,
+    to_int,
+    truth,
+)
 
-_PHONE = str.maketrans("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", "22233344455566677778889999" * 2)
+_PHONE = str.maketrans(
+    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", "22233344455566677778889999" * 2
+)
 _WIDEST = 1_000_000
 
 
@@ -189,9 +201,14 @@ def yesno(value: object, argument: object, _state: RenderState) -> str:
     given = text(argument)
     choices = given.split(",") if given else ["yes", "no", "maybe"]
     if len(choices) > 3:
-        raise TemplateRenderError(f"You cannot pass more than 3 options to the 'yesno'-filter (got: '{given}').")
+        raise TemplateRenderError(
+            f"You cannot pass more than 3 options to the 'yesno'-filter (got: '{given}')."
+        )
     if len(choices) < 2:
-        raise TemplateRenderError(f"You must pass either no or at least 2 arguments to the 'yesno'-filter (got: '{given}').")
+        raise TemplateRenderError(
+            "You must pass either no or at least 2 arguments to the 'yesno'-filter (got:"
+            f" '{given}')."
+        )
     if value is None:
         return choices[2] if len(choices) == 3 else "maybe"
     return choices[0] if truth(value) else choices[1]

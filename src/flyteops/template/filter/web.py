@@ -13,7 +13,10 @@ from flyteops.template.value import SafeText, clean, from_bytes, length, text, t
 
 _PLAIN = re.compile(r"\\([rn])|[^A-Za-z /]", re.DOTALL)
 _IRI = "/#%[]=:;$&()+,!?*@'~"
-_URL = r"((((http|https)://)|www\.|((^|[ ]+)[0-9A-Za-z_\-]+(\.com|\.net|\.org|\.info|\.biz|\.de))))(?U:.*)([ ]+|$)"
+_URL = (
+    r"((((http|https)://)|www\.|((^|["
+    r" ]+)[0-9A-Za-z_\-]+(\.com|\.net|\.org|\.info|\.biz|\.de))))(?U:.*)([ ]+|$)"
+)
 _MAIL = r"(\w+@\w+\.\w{2,4})"
 _WORD = re.compile(r"[^<]*?[ .,;]|[^<]+", re.DOTALL)
 

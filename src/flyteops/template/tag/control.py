@@ -92,7 +92,9 @@ def _comparison(parser: Parser, opening: Token, *, wanted: bool) -> Node:
     return run
 
 
-def _body_and_else(parser: Parser, opening: Token, end: str, other: str = "else") -> tuple[Node, Node | None]:
+def _body_and_else(
+    parser: Parser, opening: Token, end: str, other: str = "else"
+) -> tuple[Node, Node | None]:
     body, name = parser.body(opening, other, end)
     parser.close()
     if name == end:
@@ -109,10 +111,16 @@ def ifchanged_tag(parser: Parser, opening: Token) -> Node:
         watched.append(parser.expression())
     parser.close()
     body, otherwise = _body_and_else(parser, opening, "endifchanged")
-    return _changed_values(parser, opening, watched, body, otherwise) if watched else _changed_output(body, otherwise)
+    return (
+        _changed_values(parser, opening, watched, body, otherwise)
+        if watched
+        else _changed_output(body, otherwise)
+    )
 
 
-def _changed_values(parser: Parser, opening: Token, watched: list[Evaluate], body: Node, otherwise: Node | None) -> Node:
+def _changed_values(
+    parser: Parser, opening: Token, watched: list[Evaluate], body: Node, otherwise: Node | None
+) -> Node:
     source, offset, node = parser.source, opening[2], object()
 
     def run(state: RenderState) -> None:
@@ -121,7 +129,9 @@ def _changed_values(parser: Parser, opening: Token, watched: list[Evaluate], bod
         try:
             same = bool(last) and all(equal(old, new) for old, new in zip(last, now, strict=True))
             if same and otherwise is None:
-                raise TemplateAbort("ifchanged with arguments needs an else for values that have not changed")
+                raise TemplateAbort(
+                    "ifchanged with arguments needs an else for values that have not changed"
+                )
         except TemplateError as error:
             raise located(error, source, offset) from None
         if not same:
@@ -190,7 +200,9 @@ _UNTOUCHED = object()
 """The placeholder for the second name's value: only maps have one."""
 
 
-def _passes(found: Value, state: RenderState, *, backwards: bool, ordered: bool) -> tuple[Iterable[Pass], int]:
+def _passes(
+    found: Value, state: RenderState, *, backwards: bool, ordered: bool
+) -> tuple[Iterable[Pass], int]:
     kind = type(found)
     if kind in TEXTS:
         return _passes_of_text(found, state, backwards=backwards, ordered=ordered)
@@ -207,13 +219,18 @@ def _passes(found: Value, state: RenderState, *, backwards: bool, ordered: bool)
     return ((index, element(item), _UNTOUCHED) for index, item in enumerate(items)), len(items)
 
 
-def _passes_of_text(found: str, state: RenderState, *, backwards: bool, ordered: bool) -> tuple[Iterable[Pass], int]:
+def _passes_of_text(
+    found: str, state: RenderState, *, backwards: bool, ordered: bool
+) -> tuple[Iterable[Pass], int]:
     if ordered:
         raise TemplateAbort("sorting the characters of a string is not supported")
     data = to_bytes(found)
     state.charge(len(data))
     indexes = range(len(data))
-    passes = ((index, from_bytes(data[index : index + 1]), _UNTOUCHED) for index in (indexes[::-1] if backwards else indexes))
+    passes = (
+        (index, from_bytes(data[index : index + 1]), _UNTOUCHED)
+        for index in (indexes[::-1] if backwards else indexes)
+    )
     return passes, len(data)
 
 
@@ -231,7 +248,11 @@ class _Loop:
         scope = state.scope
         # First and Last change once at most, as in the original: they follow the index, which
         # counts down in a reversed text.
-        counters: dict[str, Any] = {"Parentloop": scope.get("forloop"), "First": True, "Last": False}
+        counters: dict[str, Any] = {
+            "Parentloop": scope.get("forloop"),
+            "First": True,
+            "Last": False,
+        }
         scope["forloop"] = Struct("pongo2.tagForLoopInformation", counters, comparable=True)
         for index, first, second in passes:
             state.charge(self.cost)

@@ -85,7 +85,10 @@ def spaceless_tag(parser: Parser, opening: Token) -> Node:
             pattern, before = state.pattern(_BETWEEN_TAGS), b""
             while data != before:
                 state.charge(1 + (len(data) >> 3))
-                before, data = data, state.replaced(pattern, lambda match: _closed_up(match, state), data)
+                before, data = (
+                    data,
+                    state.replaced(pattern, lambda match: _closed_up(match, state), data),
+                )
         except TemplateError as error:
             raise located(error, source, offset) from None
         state.write(from_bytes(data))
@@ -166,7 +169,10 @@ def widthratio_tag(parser: Parser, _opening: Token) -> Node:
     parser.close("Malformed widthratio-tag arguments.")
 
     def run(state: RenderState) -> None:
-        ratio = divide_floats(to_float(value(state)), to_float(largest(state))) * to_float(width(state)) + 0.5
+        ratio = (
+            divide_floats(to_float(value(state)), to_float(largest(state))) * to_float(width(state))
+            + 0.5
+        )
         result = truncate(float(math.ceil(ratio)) if math.isfinite(ratio) else ratio)
         if name is not None:
             state.scope[name] = result
@@ -200,5 +206,7 @@ def lorem_tag(parser: Parser, opening: Token) -> Node:
 def refused_tag(parser: Parser, opening: Token) -> Node:
     """Refuse a tag that would read files."""
     raise parser.error(
-        f"Tag '{opening[1]}' is refused: it reads files of the server. Use template() or a macro instead.", opening
+        f"Tag '{opening[1]}' is refused: it reads files of the server. Use template() or a macro"
+        " instead.",
+        opening,
     )

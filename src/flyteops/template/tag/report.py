@@ -5,7 +5,9 @@ import re
 from flyteops.errors import TemplateRenderError
 
 _TOKEN = re.compile(
-    r"\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'|[0-9]*[A-Za-z_][A-Za-z0-9_]*|[0-9]+|==|>=|<=|&&|\|\||!=|<>|.", re.DOTALL
+    r"\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'|[0-9]*[A-Za-z_][A-Za-z0-9_]*|[0-9]+|==|>=|<=|&&|\|\||"
+    r"!=|<>|.",
+    re.DOTALL,
 )
 _FILTER = re.compile(r"\|[ \t\r]*$")
 _SENDERS = {"time": "filter:date", "matchesCron": None}

@@ -90,7 +90,10 @@ def block_tag(parser: Parser, opening: Token) -> Node:
     body, _ = parser.body(opening, "endblock")
     end = parser.accept(NAME)
     if end is not None and end[1] != name[1]:
-        raise parser.error(f"Name for 'endblock' must equal to 'block'-tag's name ('{name[1]}' != '{end[1]}').", end)
+        raise parser.error(
+            f"Name for 'endblock' must equal to 'block'-tag's name ('{name[1]}' != '{end[1]}').",
+            end,
+        )
     parser.close("Either no or only one argument (identifier) allowed for 'endblock'.")
 
     def run(state: RenderState) -> None:
@@ -146,9 +149,15 @@ class _Macro:
     def function(self, state: RenderState) -> Function:
         """Return the function that the name stands for from here on."""
         scope, autoescape = state.scope, state.autoescape
-        return Function(self.name, None, lambda state, arguments: self._call(state, arguments, scope, autoescape=autoescape))
+        return Function(
+            self.name,
+            None,
+            lambda state, arguments: self._call(state, arguments, scope, autoescape=autoescape),
+        )
 
-    def _call(self, state: RenderState, arguments: list[Any], scope: dict[str, Any], *, autoescape: bool) -> SafeText:
+    def _call(
+        self, state: RenderState, arguments: list[Any], scope: dict[str, Any], *, autoescape: bool
+    ) -> SafeText:
         """Print the body.
 
         An error in it, or in a default, becomes its text, as flows may rely on that.
@@ -175,7 +184,8 @@ class _Macro:
             inner[name] = default(state) if default is not None else None
         if len(arguments) > len(self.parameters):
             raise TemplateRenderError(
-                f"Macro '{self.name}' called with too many arguments ({len(arguments)} instead of {len(self.parameters)})."
+                f"Macro '{self.name}' called with too many arguments ({len(arguments)} instead of"
+                f" {len(self.parameters)})."
             )
         for (name, _), argument in zip(self.parameters, arguments, strict=False):
             inner[name] = argument

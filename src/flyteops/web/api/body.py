@@ -60,10 +60,18 @@ def decode_event(body: bytes) -> NewEvent | None:
     if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
         return None
     try:
-        _decode_any(body)  # the event decoder checks a payload left as raw text only roughly: not its numbers or its UTF-8
+        # The event decoder checks a payload left as raw text only roughly: not its numbers or its
+        # UTF-8.
+        _decode_any(body)
         text = _decode_text(body)
         created_at = parse_timestamp(text.created_at, "createdAt")
-        return NewEvent(text.event, bytes(text.payload), created_at, parse_nanosecond(text.created_at), text.failure)
+        return NewEvent(
+            text.event,
+            bytes(text.payload),
+            created_at,
+            parse_nanosecond(text.created_at),
+            text.failure,
+        )
     except (msgspec.MsgspecError, ValueError, RecursionError, InputError):
         return None
 
@@ -81,16 +89,22 @@ def _event(document: Document, payload: Callable[[EventBody], bytes]) -> NewEven
         given = given if isinstance(given, str) else None
         created_at, nanosecond = parse_timestamp(given, "createdAt"), parse_nanosecond(given)
     except InputError as error:
-        problems.extend(document.problem(("createdAt",), problem.message) for problem in error.problems)
+        problems.extend(
+            document.problem(("createdAt",), problem.message) for problem in error.problems
+        )
     if problems:
-        raise InputError(f"The body does not have the expected form: {problems[0]}.", problems=problems)
+        raise InputError(
+            f"The body does not have the expected form: {problems[0]}.", problems=problems
+        )
     return NewEvent(event.event, payload(event), created_at, nanosecond, event.failure)
 
 
 def _given(value: JsonValue, name: str) -> JsonValue:
     if not isinstance(value, dict):
         return None
-    return value.get(name, next((value[key] for key in value if key.casefold() == name.casefold()), None))
+    return value.get(
+        name, next((value[key] for key in value if key.casefold() == name.casefold()), None)
+    )
 
 
 def _payload_text(body: bytes) -> bytes:
@@ -109,7 +123,9 @@ def _yaml(body: bytes) -> Document:
         msgspec.json.encode(document.value)
     except (ValueError, OverflowError, RecursionError) as error:
         problem = Problem("", "it holds text or numbers that JSON cannot express")
-        raise InputError(f"The body is not valid: {problem.message}.", problems=[problem]) from error
+        raise InputError(
+            f"The body is not valid: {problem.message}.", problems=[problem]
+        ) from error
     return document
 
 
@@ -129,7 +145,9 @@ def idempotency_key(key: bytes | None) -> str | None:
         return None
     if not key.strip() or len(key) > MAX_KEY_LENGTH or not key.isascii():
         message = f"must be 1 to {MAX_KEY_LENGTH} ASCII characters"
-        raise InputError(f"Idempotency-Key {message}.", problems=[Problem("Idempotency-Key", message)])
+        raise InputError(
+            f"Idempotency-Key {message}.", problems=[Problem("Idempotency-Key", message)]
+        )
     return key.decode()
 
 
@@ -145,11 +163,17 @@ def resolution(document: Document) -> ResolveRequest:
     parsed = read(document, ResolveRequest)
     problems = []
     if parsed.resolution == "retry" and (parsed.event is not None or parsed.payload is not UNSET):
-        problems.append(document.problem((), "an action to be retried takes no event and no payload"))
+        problems.append(
+            document.problem((), "an action to be retried takes no event and no payload")
+        )
     if parsed.resolution == "failed" and parsed.event not in (None, FATAL):
-        problems.append(document.problem(("event",), f"must be {FATAL} or left out: a failure has that name"))
+        problems.append(
+            document.problem(("event",), f"must be {FATAL} or left out: a failure has that name")
+        )
     if parsed.resolution == "succeeded" and parsed.event in ("", FATAL):
-        problems.append(document.problem(("event",), "must be the name of an event that means success"))
+        problems.append(
+            document.problem(("event",), "must be the name of an event that means success")
+        )
     if problems:
         raise InputError(f"The resolution is not valid: {problems[0].message}.", problems=problems)
     return parsed
@@ -167,12 +191,17 @@ def declaration(document: Document) -> PackDeclaration:
     """
     pack = read(document, PackDeclaration)
     problems = [
-        document.problem(("links", index, "rel"), f"{link.rel!r} is a relation reserved for the server's own links")
+        document.problem(
+            ("links", index, "rel"),
+            f"{link.rel!r} is a relation reserved for the server's own links",
+        )
         for index, link in enumerate(pack.links)
         if collides(link.rel)
     ]
     if problems:
-        raise InputError("A link of the pack has a relation reserved for the server.", problems=problems)
+        raise InputError(
+            "A link of the pack has a relation reserved for the server.", problems=problems
+        )
     return pack
 
 
@@ -190,7 +219,10 @@ def data_item(request: Request) -> ItemUpload:
     if value is None:
         raise InputError("The form has no part 'value'.", problems=[Problem("value", "is missing")])
     if len(value.value) > request.options.max_body_bytes:
-        raise TooLargeError(f"The value is larger than the {size_text(request.options.max_body_bytes)} that this server accepts.")
+        raise TooLargeError(
+            f"The value is larger than the {size_text(request.options.max_body_bytes)} that this"
+            " server accepts."
+        )
     description = form.get("description")
     item = DataItem(
         key=request.params["key"],
@@ -224,4 +256,7 @@ def _text(value: bytes) -> str:
     try:
         return value.decode()
     except UnicodeDecodeError as error:
-        raise InputError("The description is not UTF-8 text.", problems=[Problem("description", "must be UTF-8 text")]) from error
+        raise InputError(
+            "The description is not UTF-8 text.",
+            problems=[Problem("description", "must be UTF-8 text")],
+        ) from error

@@ -24,7 +24,10 @@ class ChangeList(ResponseBody, kw_only=True):
 
     @classmethod
     def of(cls, changes: Iterable[AuditEntry], site: Links, following: str | None) -> Self:
-        return cls(changes=list(changes), links=site.page("/v1/audit/changes", "/v1", "/changeAudit", following))
+        return cls(
+            changes=list(changes),
+            links=site.page("/v1/audit/changes", "/v1", "/changeAudit", following),
+        )
 
 
 async def list_changes(request: Request) -> Response:

@@ -17,7 +17,10 @@ from flyteops.web.api.link import Headers
 from flyteops.web.api.request import Request
 from flyteops.web.api.response import Response
 
-VARYING = b"Origin, Access-Control-Request-Method, Access-Control-Request-Headers, Access-Control-Request-Private-Network"
+VARYING = (
+    b"Origin, Access-Control-Request-Method, Access-Control-Request-Headers,"
+    b" Access-Control-Request-Private-Network"
+)
 
 ALLOWED_METHODS = (b"GET", b"POST", b"PUT", b"DELETE")
 
@@ -31,11 +34,15 @@ class Guard:
     origins.
     """
 
-    def __init__(self, allowed_origins: Iterable[str], pages: Container[str], *, local_names: bool = False) -> None:
+    def __init__(
+        self, allowed_origins: Iterable[str], pages: Container[str], *, local_names: bool = False
+    ) -> None:
         self._allowed_origins = frozenset(origin.lower().rstrip("/") for origin in allowed_origins)
         self._pages = pages
         self._local_names = local_names
-        self._allowed_names = frozenset(urlsplit(origin).hostname for origin in self._allowed_origins)
+        self._allowed_names = frozenset(
+            urlsplit(origin).hostname for origin in self._allowed_origins
+        )
         self._known_host = b""
 
     def is_wrong_host(self, headers: Headers) -> bool:
@@ -51,7 +58,9 @@ class Guard:
 
     def is_cross_site(self, method: str, path: str, headers: Headers) -> bool:
         """Return whether a request comes from a foreign page and does more than follow a link."""
-        return is_foreign(headers, self._allowed_origins) and not leads_to_page(method, path, headers, self._pages)
+        return is_foreign(headers, self._allowed_origins) and not leads_to_page(
+            method, path, headers, self._pages
+        )
 
 
 class CrossOrigin:
@@ -73,7 +82,11 @@ class CrossOrigin:
     def is_preflight(self, request: Request) -> bool:
         """Return whether a browser asks before it sends the request of a page."""
         headers = request.headers
-        return request.method == "OPTIONS" and b"origin" in headers and b"access-control-request-method" in headers
+        return (
+            request.method == "OPTIONS"
+            and b"origin" in headers
+            and b"access-control-request-method" in headers
+        )
 
     def preflight(self, request: Request) -> Response:
         """Return the response to a preflight request."""
@@ -91,11 +104,15 @@ class CrossOrigin:
         if asked[b"access-control-request-method"] not in ALLOWED_METHODS:
             failures.append("method")
         if b"access-control-request-headers" in asked:
-            headers.append((b"access-control-allow-headers", asked[b"access-control-request-headers"]))
+            headers.append(
+                (b"access-control-allow-headers", asked[b"access-control-request-headers"])
+            )
         if b"access-control-request-private-network" in asked:
             failures.append("private-network")
         text = f"Disallowed CORS {', '.join(failures)}" if failures else "OK"
-        return Response(400 if failures else 200, text.encode(), b"text/plain; charset=utf-8", tuple(headers))
+        return Response(
+            400 if failures else 200, text.encode(), b"text/plain; charset=utf-8", tuple(headers)
+        )
 
 
 def is_foreign(headers: Headers, allowed_origins: Container[str]) -> bool:
@@ -103,7 +120,9 @@ def is_foreign(headers: Headers, allowed_origins: Container[str]) -> bool:
     origin = headers.get(b"origin")
     if origin is not None:
         text = origin.decode("latin-1").lower()
-        return text not in allowed_origins and not is_own(text, headers.get(b"host", b"").decode("latin-1").lower())
+        return text not in allowed_origins and not is_own(
+            text, headers.get(b"host", b"").decode("latin-1").lower()
+        )
     return headers.get(b"sec-fetch-site") == b"cross-site"
 
 

@@ -11,7 +11,13 @@ from typing import Any
 from msgspec import UNSET
 
 from flyteops.document import MAX_PROBLEMS, Document
-from flyteops.errors import ForbiddenError, NotFoundError, Problem, UnauthorizedError, UnavailableError
+from flyteops.errors import (
+    ForbiddenError,
+    NotFoundError,
+    Problem,
+    UnauthorizedError,
+    UnavailableError,
+)
 from flyteops.flow.file import lint, read_flow, template_faults
 from flyteops.model import DataItem, Execution, Flow, Step
 from flyteops.service import Service, Token
@@ -54,7 +60,7 @@ DONE = Response(204)
 STORED_AS_IT_IS: HeaderList = ((b"content-security-policy", b"sandbox; default-src 'none'"),)
 
 
-# ----------------------------------------------------------------------------------------------------------------- info
+# --------------------------------------------------------------------------------------------- info
 
 
 async def get_root(request: Request) -> Response:
@@ -77,9 +83,14 @@ async def get_readiness(request: Request) -> Response:
     reasons = await request.service.health.list_readiness_problems(details=not request.has_auth)
     # An empty tuple is left out of the answer. With auth, this path needs no token: names are left
     # to the callers with a token, and to the log.
-    warnings = (*request.service.health.warnings(details=not request.has_auth), *request.traffic.warnings())
+    warnings = (
+        *request.service.health.warnings(details=not request.has_auth),
+        *request.traffic.warnings(),
+    )
     if reasons:
-        return Response(503, wire.HealthStatus(status="not ready", reasons=reasons, warnings=warnings))
+        return Response(
+            503, wire.HealthStatus(status="not ready", reasons=reasons, warnings=warnings)
+        )
     return Response(200, wire.HealthStatus(status="ready", warnings=warnings))
 
 
@@ -101,7 +112,7 @@ async def get_health(request: Request) -> Response:
     return Response(200)
 
 
-# ---------------------------------------------------------------------------------------------------------------- packs
+# -------------------------------------------------------------------------------------------- packs
 
 
 async def register_pack(request: Request) -> Response:
@@ -115,7 +126,9 @@ async def register_pack(request: Request) -> Response:
         request.bearer.check_may_register(declared)
     elif isinstance(request.bearer, TrustedSender):
         request.bearer.check_may_register(declared)
-        LOGGER.info("The pack %s registers from %s without a token", declared.name, request.bearer.address)
+        LOGGER.info(
+            "The pack %s registers from %s without a token", declared.name, request.bearer.address
+        )
     takes_over = not isinstance(request.bearer, TrustedSender)
     pack = await request.service.packs.register(declared, request.author, takes_over=takes_over)
     site = request.site
@@ -135,14 +148,28 @@ async def list_packs(request: Request) -> Response:
     link `next`.
     """
     site, now = request.site, request.service.now()
-    part = list_page_of(request, await request.service.packs.list(), lambda pack: wire.PackSummary.of(pack, site, now))
-    return Response(200, wire.PackList(links=site.page("/v1/packs", "/v1", "/pack", part.following), packs=part.views))
+    part = list_page_of(
+        request,
+        await request.service.packs.list(),
+        lambda pack: wire.PackSummary.of(pack, site, now),
+    )
+    return Response(
+        200,
+        wire.PackList(
+            links=site.page("/v1/packs", "/v1", "/pack", part.following), packs=part.views
+        ),
+    )
 
 
 async def get_pack(request: Request) -> Response:
     """Show a pack."""
     return Response(
-        200, wire.PackView.of(await request.service.packs.get(request.params["packId"]), request.site, request.service.now())
+        200,
+        wire.PackView.of(
+            await request.service.packs.get(request.params["packId"]),
+            request.site,
+            request.service.now(),
+        ),
     )
 
 
@@ -154,7 +181,9 @@ async def report_presence(request: Request) -> Response:
     """
     report = await parse_document_body(request, presence)
     stops = report.status == "stopped"
-    others = await request.service.packs.report_presence(request.params["packId"], report.instance, stops=stops)
+    others = await request.service.packs.report_presence(
+        request.params["packId"], report.instance, stops=stops
+    )
     return Response(200, wire.PresenceResponse(others=others))
 
 
@@ -175,7 +204,9 @@ async def send_event(request: Request) -> Response:
     """
     event = parse_event(request) if len(request.body) < LARGE else await parse_large_event(request)
     key = idempotency_key(request.variable.key)
-    return accepted_event(await request.service.accept_event(request.params["packId"], event, key=key), request.site)
+    return accepted_event(
+        await request.service.accept_event(request.params["packId"], event, key=key), request.site
+    )
 
 
 def accepted_event(event_id: str, site: Links) -> Response:
@@ -185,7 +216,9 @@ def accepted_event(event_id: str, site: Links) -> Response:
 
 @lru_cache(maxsize=1_000)
 def take_order(query_string: bytes) -> tuple[str | None, timedelta, int]:
-    """Return the command that a take is for, the time that it waits, and its limit; 0 if it does not want a list.
+    """Return the command that a take is for, the time that it waits, and its limit.
+
+    The limit is 0 if it does not want a list.
 
     Clients repeat their queries.
     """
@@ -205,7 +238,9 @@ async def take_action(request: Request) -> Response:
     name, wait, limit = take_order(request.query_string)
     pack_id = request.params["packId"]
     claimed = await request.deliver(
-        request.service.take(pack_id, name, limit=limit or 1, wait=wait), request.service.release_claims, waits=bool(wait)
+        request.service.take(pack_id, name, limit=limit or 1, wait=wait),
+        request.service.release_claims,
+        waits=bool(wait),
     )
     if not claimed:
         return DONE
@@ -220,8 +255,12 @@ async def heartbeat(request: Request) -> Response:
     Its time begins anew. 409 means that it was lost, handed out again or ended: stop working on it.
     """
     params = request.params
-    expires_at = await request.service.heartbeat(params["packId"], params["actionId"], request.query().text("lease"))
-    return Response(200, wire.Heartbeat(expires_at=None if expires_at is None else format_timestamp(expires_at)))
+    expires_at = await request.service.heartbeat(
+        params["packId"], params["actionId"], request.query().text("lease")
+    )
+    return Response(
+        200, wire.Heartbeat(expires_at=None if expires_at is None else format_timestamp(expires_at))
+    )
 
 
 async def complete_action(request: Request) -> Response:
@@ -232,7 +271,10 @@ async def complete_action(request: Request) -> Response:
     """
     event = parse_event(request) if len(request.body) < LARGE else await parse_large_event(request)
     await request.service.complete(
-        request.params["packId"], request.params["actionId"], event, lease=request.query().text("lease")
+        request.params["packId"],
+        request.params["actionId"],
+        event,
+        lease=request.query().text("lease"),
     )
     return ACCEPTED
 
@@ -240,13 +282,15 @@ async def complete_action(request: Request) -> Response:
 async def give_back_action(request: Request) -> Response:
     """Give back an action that was taken but not started.
 
-    It is handed out again, possibly to the same pack, and the attempt does not count. The link comes
-    with the action in a list (`max`). 409 means that the pack no longer has the action, as after a
-    return whose response was lost.
+    It is handed out again, possibly to the same pack, and the attempt does not count. The link
+    comes with the action in a list (`max`). 409 means that the pack no longer has the action, as
+    after a return whose response was lost.
     """
     with request.query() as query:
         lease, revision = query.text("lease"), query.number("revision", -1, least=0)
-    await request.service.return_action(request.params["packId"], request.params["actionId"], lease, revision)
+    await request.service.return_action(
+        request.params["packId"], request.params["actionId"], lease, revision
+    )
     return DONE
 
 
@@ -280,12 +324,16 @@ async def resolve_action(request: Request) -> Response:
     new_event = await parse_document_body(request, resolution)
     payload = None if new_event.payload is UNSET else encode(new_event.payload)
     await request.service.resolve(
-        request.params["actionId"], new_event.resolution, name=new_event.event, payload=payload, by=request.author
+        request.params["actionId"],
+        new_event.resolution,
+        name=new_event.event,
+        payload=payload,
+        by=request.author,
     )
     return DONE
 
 
-# ---------------------------------------------------------------------------------------------------------------- flows
+# -------------------------------------------------------------------------------------------- flows
 
 
 def _flow_and_warnings(document: Document) -> tuple[Flow, tuple[Problem, ...]]:
@@ -304,7 +352,9 @@ async def save_flow(request: Request) -> Response:
     flow, warnings = await parse_document_body(request, _flow_and_warnings)
     await request.service.flows.save(flow, request.author)
     site = request.site
-    return Response(201, wire.FlowView.of(flow, site, warnings), headers=(site.location(flow_path(flow.name)),))
+    return Response(
+        201, wire.FlowView.of(flow, site, warnings), headers=(site.location(flow_path(flow.name)),)
+    )
 
 
 async def list_flows(request: Request) -> Response:
@@ -314,13 +364,22 @@ async def list_flows(request: Request) -> Response:
     link `next`.
     """
     site = request.site
-    part = list_page_of(request, request.service.flows.list(), lambda flow: wire.FlowSummary.of(flow, site))
-    return Response(200, wire.FlowList(links=site.page("/v1/flows", "/v1", "/flow", part.following), flows=part.views))
+    part = list_page_of(
+        request, request.service.flows.list(), lambda flow: wire.FlowSummary.of(flow, site)
+    )
+    return Response(
+        200,
+        wire.FlowList(
+            links=site.page("/v1/flows", "/v1", "/flow", part.following), flows=part.views
+        ),
+    )
 
 
 async def get_flow(request: Request) -> Response:
     """Show a flow as it was posted."""
-    return Response(200, wire.FlowView.of(request.service.flows.get(request.params["flowName"]), request.site))
+    return Response(
+        200, wire.FlowView.of(request.service.flows.get(request.params["flowName"]), request.site)
+    )
 
 
 async def delete_flow(request: Request) -> Response:
@@ -332,7 +391,7 @@ async def delete_flow(request: Request) -> Response:
     return DONE
 
 
-# ------------------------------------------------------------------------------------------------------------ datastore
+# ---------------------------------------------------------------------------------------- datastore
 
 
 async def save_item(request: Request) -> Response:
@@ -342,8 +401,14 @@ async def save_item(request: Request) -> Response:
     is application/json or text/json, text otherwise. With a field `secret` that is true, the value
     is encrypted, and given to packs only: templates write secret('key').
     """
-    item, has_description = data_item(request) if len(request.body) < LARGE else await asyncio.to_thread(data_item, request)
-    is_new = await request.service.data.save(item, request.author, keeps_description=not has_description)
+    item, has_description = (
+        data_item(request)
+        if len(request.body) < LARGE
+        else await asyncio.to_thread(data_item, request)
+    )
+    is_new = await request.service.data.save(
+        item, request.author, keeps_description=not has_description
+    )
     return Response(201, headers=(request.site.location(item_path(item.key)),)) if is_new else DONE
 
 
@@ -354,7 +419,9 @@ async def list_items(request: Request) -> Response:
     link `next`.
     """
     site = request.site
-    part = list_page_of(request, request.service.data.list(), lambda item: wire.DataItemSummary.of(item, site))
+    part = list_page_of(
+        request, request.service.data.list(), lambda item: wire.DataItemSummary.of(item, site)
+    )
     links = site.page("/v1/datastore", "/v1", "/datastore", part.following)
     return Response(200, wire.DataItemList(links=links, datastore=part.views))
 
@@ -373,13 +440,16 @@ async def get_pack_item(request: Request) -> Response:
     key = request.params["key"]
     if EVERY_ITEM not in request.items and key not in request.items:
         raise UnauthorizedError(
-            f"Neither the token nor the policy lets a pack read the datastore item {key!r}: name it with"
-            " `flyte tokens create --item`, or as `items` in the entry of the policy.",
+            f"Neither the token nor the policy lets a pack read the datastore item {key!r}: name it"
+            " with `flyte tokens create --item`, or as `items` in the entry of the policy.",
             error="insufficient_scope",
         )
     pack_id = request.params["packId"]
     if not await request.service.packs.reads_item(pack_id, key):
-        raise ForbiddenError(f"The pack {pack_id!r} has not declared the datastore item {key!r} in `items` of its registration.")
+        raise ForbiddenError(
+            f"The pack {pack_id!r} has not declared the datastore item {key!r} in `items` of its"
+            " registration."
+        )
     return _value_of(request.service.data.get(key))
 
 
@@ -396,7 +466,7 @@ async def delete_item(request: Request) -> Response:
     return DONE
 
 
-# ---------------------------------------------------------------------------------------------------------------- audit
+# -------------------------------------------------------------------------------------------- audit
 
 
 async def list_executions(request: Request) -> Response:
@@ -429,7 +499,9 @@ async def _listed(request: Request, kind: type[audit.ExecutionList | audit.RunLi
         start, limit = page_of(query)
     executions = await request.service.audit.list_executions(which, start, limit)
     following = following_of(query, start, executions)
-    return Response(200, kind.of(executions, await _steps(request.service, executions), request.site, following))
+    return Response(
+        200, kind.of(executions, await _steps(request.service, executions), request.site, following)
+    )
 
 
 async def get_execution(request: Request) -> Response:
@@ -461,7 +533,9 @@ async def _steps(service: Service, executions: Iterable[Execution]) -> dict[str,
 def page_of(query: Query) -> tuple[int, int]:
     """Return the start and limit of a page; a limit above the greatest is reduced to it."""
     # To the original, 0 means no limit.
-    return query.number("start", 0, least=0), min(query.number("limit", DEFAULT_LIMIT, least=0) or MAX_LIMIT, MAX_LIMIT)
+    return query.number("start", 0, least=0), min(
+        query.number("limit", DEFAULT_LIMIT, least=0) or MAX_LIMIT, MAX_LIMIT
+    )
 
 
 def following_of(query: Query, start: int, page: Page[Any]) -> str | None:
@@ -478,9 +552,16 @@ async def list_events(request: Request) -> Response:
         which = EventFilter(query.text("flowName"), query.text("event"), query.text("packName"))
         start, limit = page_of(query)
     records = await request.service.audit.list_events(which, start, limit)
-    return Response(200, audit.AuditEventList.of(records, request.site, following_of(query, start, records)))
+    return Response(
+        200, audit.AuditEventList.of(records, request.site, following_of(query, start, records))
+    )
 
 
 async def get_event(request: Request) -> Response:
     """Show why steps did or did not run for an event."""
-    return Response(200, audit.AuditEvent.of(await request.service.audit.get_event(request.params["eventId"]), request.site))
+    return Response(
+        200,
+        audit.AuditEvent.of(
+            await request.service.audit.get_event(request.params["eventId"]), request.site
+        ),
+    )

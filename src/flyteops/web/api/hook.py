@@ -44,8 +44,13 @@ class HookDefinition(Struct, rename="camel"):
     not name the vendor keeps everything that it leaves out.
     """
 
-    name: Annotated[str, Meta(description="the last part of its address, and the name of its events")] = ""
-    vendor: Annotated[str | None, Meta(description=f"{GENERIC} for a new hook", extra_json_schema={"enum": list(VENDORS)})] = None
+    name: Annotated[
+        str, Meta(description="the last part of its address, and the name of its events")
+    ] = ""
+    vendor: Annotated[
+        str | None,
+        Meta(description=f"{GENERIC} for a new hook", extra_json_schema={"enum": list(VENDORS)}),
+    ] = None
     scheme: Scheme | None = None
     header: Word = None
     prefix: Word = None
@@ -53,17 +58,34 @@ class HookDefinition(Struct, rename="camel"):
     encoding: Word = None
     timestamp_header: Word = None
     username: Word = None
-    window: Annotated[str | None, Meta(description="how old a signed time may be, such as 5m")] = None
+    window: Annotated[str | None, Meta(description="how old a signed time may be, such as 5m")] = (
+        None
+    )
     signed: Annotated[
-        str | None, Meta(description="the signed bytes, of {timestamp}, {id} and {body}: v0:{timestamp}:{body}")
+        str | None,
+        Meta(
+            description="the signed bytes, of {timestamp}, {id} and {body}: v0:{timestamp}:{body}"
+        ),
     ] = None
-    timestamp_prefix: Annotated[str | None, Meta(description="what stands before the time in its header, such as t=")] = None
-    timestamp_field: Annotated[str | None, Meta(description="the field of the signed body with the time")] = None
-    timestamp_format: Annotated[TimestampFormat | None, Meta(description="how the signed time is written")] = None
-    secret_encoding: Annotated[SecretEncoding | None, Meta(description="how the secret stands for the key")] = None
+    timestamp_prefix: Annotated[
+        str | None, Meta(description="what stands before the time in its header, such as t=")
+    ] = None
+    timestamp_field: Annotated[
+        str | None, Meta(description="the field of the signed body with the time")
+    ] = None
+    timestamp_format: Annotated[
+        TimestampFormat | None, Meta(description="how the signed time is written")
+    ] = None
+    secret_encoding: Annotated[
+        SecretEncoding | None, Meta(description="how the secret stands for the key")
+    ] = None
     delivery_header: Annotated[str | None, Meta(description="the header that numbers calls")] = None
-    delivery_field: Annotated[str | None, Meta(description="the field of the body that numbers calls, such as event.id")] = None
-    secret_limit: Annotated[int | None, Meta(description="how many secrets may be valid at a time")] = None
+    delivery_field: Annotated[
+        str | None, Meta(description="the field of the body that numbers calls, such as event.id")
+    ] = None
+    secret_limit: Annotated[
+        int | None, Meta(description="how many secrets may be valid at a time")
+    ] = None
     description: str | None = None
     secret: str | None = None
 
@@ -80,7 +102,10 @@ class RotateSecretRequest(Struct, rename="camel"):
 
 
 class SecretView(ResponseBody, kw_only=True):
-    """When a secret was made, and when it ends if it was replaced; the secret itself is not shown."""
+    """When a secret was made, and when it ends if it was replaced.
+
+    The secret itself is not shown.
+    """
 
     created_at: Timestamp
     ends_at: Timestamp | None = None
@@ -119,7 +144,9 @@ class HookView(ResponseBody, kw_only=True):
     links: list[Link]
 
     @classmethod
-    def of(cls, hook: Hook, site: Links, secret: str | None = None, warnings: Sequence[str] = ()) -> "NewHook":
+    def of(
+        cls, hook: Hook, site: Links, secret: str | None = None, warnings: Sequence[str] = ()
+    ) -> "NewHook":
         scheme, path = hook.signing, hook_path(hook.name)
         settings: dict[str, Any] = {name: getattr(scheme, name) for name in SETTINGS}
         if scheme.scheme != "hmac":
@@ -135,7 +162,10 @@ class HookView(ResponseBody, kw_only=True):
             secrets=[SecretView.of(kept) for kept in hook.secrets],
             secret=secret,
             warnings=warnings,
-            links=[*site.around(path, "/v1/hooks", "/hook"), site.named(f"{path}/calls", "hook/listHookCalls")],
+            links=[
+                *site.around(path, "/v1/hooks", "/hook"),
+                site.named(f"{path}/calls", "hook/listHookCalls"),
+            ],
         )
 
 
@@ -157,7 +187,10 @@ class HookList(ResponseBody, kw_only=True):
 
     @classmethod
     def of(cls, hooks: Iterable[Hook], site: Links) -> Self:
-        return cls(links=site.around("/v1/hooks", "/v1", "/hook"), hooks=[HookView.of(hook, site) for hook in hooks])
+        return cls(
+            links=site.around("/v1/hooks", "/v1", "/hook"),
+            hooks=[HookView.of(hook, site) for hook in hooks],
+        )
 
 
 class HookCallView(ResponseBody, kw_only=True):
@@ -191,7 +224,9 @@ class HookCallView(ResponseBody, kw_only=True):
             query=call.query,
             body=call.body,
             size=call.size,
-            links=[site.named(event_path(call.event_id), "eventAudit/getEvent")] if call.event_id else [],
+            links=[site.named(event_path(call.event_id), "eventAudit/getEvent")]
+            if call.event_id
+            else [],
         )
 
 
@@ -207,9 +242,8 @@ SHOWN_FIELDS = WANTED_FIELDS | {name.casefold() for name in NewHook.__struct_enc
 """The fields of a definition, and those of an answer, which clients may send back unchanged."""
 
 HOW_TO_UPDATE = (
-    "A PUT updates a hook only if its body is a JSON or YAML object with these fields and no others: "
-    + ", ".join(HookDefinition.__struct_encode_fields__)
-    + "."
+    "A PUT updates a hook only if its body is a JSON or YAML object with these fields and no"
+    " others: " + ", ".join(HookDefinition.__struct_encode_fields__) + "."
 )
 
 
@@ -244,11 +278,14 @@ def _duration(document: Document, name: str, text: str) -> timedelta:
         raise InputError(f"{error}.", problems=[document.problem((name,), str(error))]) from error
 
 
-# ----------------------------------------------------------------------------------------------------------------- calls
+# -------------------------------------------------------------------------------------------- calls
 
 
 def _signed(request: Request) -> HookRequest:
-    headers = {name.decode("latin-1"): value.decode("latin-1").strip() for name, value in request.all_headers.items()}
+    headers = {
+        name.decode("latin-1"): value.decode("latin-1").strip()
+        for name, value in request.all_headers.items()
+    }
     return HookRequest(headers, request.query_string, request.body, request.options.max_body_bytes)
 
 
@@ -272,18 +309,22 @@ async def _read(request: Request) -> None:
     try:
         await request.read(keep=True)
     except TooLargeError as error:
-        request.service.hook_receiver.reject(request.params["hookName"], _signed(request), _peer(request), error)
+        request.service.hook_receiver.reject(
+            request.params["hookName"], _signed(request), _peer(request), error
+        )
         raise
 
 
 async def _receive(request: Request) -> Response:
-    received = await request.service.hook_receiver.receive(request.params["hookName"], _signed(request), _peer(request))
+    received = await request.service.hook_receiver.receive(
+        request.params["hookName"], _signed(request), _peer(request)
+    )
     if received.challenge:
         return Response(200, {"challenge": received.challenge})
     return Response(202, headers=(request.site.location(event_path(received.event_id)),))
 
 
-# ------------------------------------------------------------------------------------------------------------ management
+# --------------------------------------------------------------------------------------- management
 
 
 async def create_hook(request: Request) -> Response:
@@ -292,25 +333,40 @@ async def create_hook(request: Request) -> Response:
     The answer has the address for its vendor and the secret, this once only, unless the secret was
     given.
     """
-    hook, made = await request.service.hooks.create(await parse_document_body(request, hook_spec_of), request.author)
+    hook, made = await request.service.hooks.create(
+        await parse_document_body(request, hook_spec_of), request.author
+    )
     return _with_secret(201, hook, made, request.site, request.site.location(hook_path(hook.name)))
 
 
-def _with_secret(status: int, hook: Hook, made: str | None, site: Links, *headers: tuple[bytes, bytes]) -> Response:
+def _with_secret(
+    status: int, hook: Hook, made: str | None, site: Links, *headers: tuple[bytes, bytes]
+) -> Response:
     """Return the answer with a new secret, which is shown this once."""
-    return Response(status, HookView.of(hook, site, made, tuple(_warnings(hook, made))), headers=(*headers, *NOT_KEPT))
+    return Response(
+        status,
+        HookView.of(hook, site, made, tuple(_warnings(hook, made))),
+        headers=(*headers, *NOT_KEPT),
+    )
 
 
 def _warnings(hook: Hook, made: str | None) -> Iterable[str]:
     if made is not None and hook.caller.makes_secret:
         yield (
-            f"{hook.caller.title} makes the secret itself: tell it the URL, then give the hook its secret with"
-            f" `flyte hooks rotate {hook.name} --secret-file FILE`; until then only test calls are accepted."
+            f"{hook.caller.title} makes the secret itself: tell it the URL, then give the hook its"
+            f" secret with `flyte hooks rotate {hook.name} --secret-file FILE`; until then only"
+            " test calls are accepted."
         )
     if hook.signing.scheme == "none":
-        yield "Anyone who knows the address can call it: the scheme none does not authenticate callers."
+        yield (
+            "Anyone who knows the address can call it: the scheme none does not authenticate"
+            " callers."
+        )
     elif not all(kept.is_sealed for kept in hook.secrets):
-        yield "The secret is stored unencrypted: this server has no key for secrets; set FLYTE_SECRETS_KEY_FILE."
+        yield (
+            "The secret is stored unencrypted: this server has no key for secrets; set"
+            " FLYTE_SECRETS_KEY_FILE."
+        )
 
 
 async def list_hooks(request: Request) -> Response:
@@ -320,7 +376,9 @@ async def list_hooks(request: Request) -> Response:
 
 async def get_hook(request: Request) -> Response:
     """Show a hook, without its secret."""
-    return Response(200, HookView.of(request.service.hooks.get(request.params["hookName"]), request.site))
+    return Response(
+        200, HookView.of(request.service.hooks.get(request.params["hookName"]), request.site)
+    )
 
 
 async def put_hook(request: Request) -> Response:
@@ -333,7 +391,9 @@ async def put_hook(request: Request) -> Response:
     """
     await _read(request)
     document = _definition(request)
-    if document is not None and not request.service.hook_receiver.is_signed(request.params["hookName"], _signed(request)):
+    if document is not None and not request.service.hook_receiver.is_signed(
+        request.params["hookName"], _signed(request)
+    ):
         return await _update(request, document)
     try:
         return await _receive(request)
@@ -360,7 +420,9 @@ async def _update(request: Request, document: Document) -> Response:
     spec = hook_spec_of(document)
     name = request.params["hookName"]
     if spec.name not in ("", name):
-        problem = document.problem(("name",), f"must be {name!r} or left out: a hook keeps its name")
+        problem = document.problem(
+            ("name",), f"must be {name!r} or left out: a hook keeps its name"
+        )
         raise InputError("A hook keeps its name.", problems=[problem])
     hook = await request.service.hooks.update(replace(spec, name=name), request.author)
     return Response(200, HookView.of(hook, request.site))
@@ -382,7 +444,9 @@ async def rotate_hook(request: Request) -> Response:
     configure the new one at the vendor.
     """
     secret, keep_for = await parse_document_body(request, rotation_of)
-    hook, made = await request.service.hooks.rotate(request.params["hookName"], secret, keep_for, request.author)
+    hook, made = await request.service.hooks.rotate(
+        request.params["hookName"], secret, keep_for, request.author
+    )
     return _with_secret(200, hook, made, request.site)
 
 
@@ -396,7 +460,10 @@ async def list_hook_calls(request: Request) -> Response:
     calls = await request.service.hooks.calls.list(hook.name)
     path = f"{hook_path(hook.name)}/calls"
     links = request.site.around(path, hook_path(hook.name), "/hook")
-    return Response(200, HookCallList(calls=[HookCallView.of(each, request.site) for each in calls], links=links))
+    return Response(
+        200,
+        HookCallList(calls=[HookCallView.of(each, request.site) for each in calls], links=links),
+    )
 
 
 async def test_hook(request: Request) -> Response:
@@ -407,7 +474,9 @@ async def test_hook(request: Request) -> Response:
     """
     content_type = request.headers.get(b"content-type", b"").decode("latin-1")
     event = request.query().text("event") or ""
-    received = await request.service.hook_receiver.send_test(request.params["hookName"], request.body, content_type, event)
+    received = await request.service.hook_receiver.send_test(
+        request.params["hookName"], request.body, content_type, event
+    )
     return Response(200, HookCallView.of(received, request.site))
 
 
@@ -418,4 +487,7 @@ async def resend_hook_call(request: Request) -> Response:
     flows that were corrected.
     """
     name, event_id = request.params["hookName"], request.params["eventId"]
-    return Response(200, HookCallView.of(await request.service.hook_receiver.resend(name, event_id), request.site))
+    return Response(
+        200,
+        HookCallView.of(await request.service.hook_receiver.resend(name, event_id), request.site),
+    )

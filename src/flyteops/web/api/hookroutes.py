@@ -12,7 +12,13 @@ HOOKS: tuple[Operation, ...] = (
         tag="hook",
         body=hook.HookDefinition,
         example={"name": "github", "vendor": "github"},
-        outcomes={201: Success("The hook; keep its secret, for it is not shown again.", hook.NewHook, has_location=True)},
+        outcomes={
+            201: Success(
+                "The hook; keep its secret, for it is not shown again.",
+                hook.NewHook,
+                has_location=True,
+            )
+        },
         errors=(400, 409, 413),
     ),
     Operation(
@@ -42,7 +48,10 @@ HOOKS: tuple[Operation, ...] = (
         example={"vendor": "github", "description": "the shop's repository"},
         outcomes={
             200: Success("The hook as it is now.", hook.HookView),
-            202: Success("It was a call; its event is stored, by this call or an earlier one.", has_location=True),
+            202: Success(
+                "It was a call; its event is stored, by this call or an earlier one.",
+                has_location=True,
+            ),
         },
         errors=(400, 404, 413),
         needs_store=False,
@@ -65,7 +74,9 @@ HOOKS: tuple[Operation, ...] = (
         tag="hook",
         body=bytes,
         example={"ref": "refs/heads/main", "repository": {"full_name": "ours/shop"}},
-        outcomes={202: Success("The event is stored, by this call or an earlier one.", has_location=True)},
+        outcomes={
+            202: Success("The event is stored, by this call or an earlier one.", has_location=True)
+        },
         errors=(400, 413),
         needs_store=False,
         reads_itself=True,
@@ -78,7 +89,9 @@ HOOKS: tuple[Operation, ...] = (
         tag="hook",
         body=hook.RotateSecretRequest,
         example={"keepOldFor": "1d"},
-        outcomes={200: Success("The hook; keep its new secret, for it is not shown again.", hook.NewHook)},
+        outcomes={
+            200: Success("The hook; keep its new secret, for it is not shown again.", hook.NewHook)
+        },
         errors=(400, 404, 409, 413),
     ),
     Operation(

@@ -53,7 +53,8 @@ def segment(text: str) -> str:
     if text.isascii() and text.isalnum():
         return text
     if text in (".", ".."):
-        return text.replace(".", "%2E")  # unescaped, clients would take them for this level and the one above
+        # Unescaped, clients would take them for this level and the one above.
+        return text.replace(".", "%2E")
     return quote(text, safe=SAFE_IN_SEGMENT)
 
 
@@ -78,7 +79,11 @@ class Links:
 
     def around(self, path: str, up: str, help_anchor: str) -> list[Link]:
         """Return the links that every resource has: itself, its parent, and its explanation."""
-        return [self.link(path, "self"), self.link(up, "up"), self.link(f"/swagger#{help_anchor}", "help")]
+        return [
+            self.link(path, "self"),
+            self.link(up, "up"),
+            self.link(f"/swagger#{help_anchor}", "help"),
+        ]
 
     def page(self, path: str, up: str, help_anchor: str, following: str | None) -> list[Link]:
         """Return the links of a part of a list: the usual ones, and the next part, if any."""
@@ -86,7 +91,11 @@ class Links:
         return links if following is None else [*links, self.link(f"{path}?{following}", "next")]
 
     def root(self) -> list[Link]:
-        return [self.link("/", "self"), self.link("/swagger#/info", "help"), self.named("/v1", "info/v1")]
+        return [
+            self.link("/", "self"),
+            self.link("/swagger#/info", "help"),
+            self.named("/v1", "info/v1"),
+        ]
 
     def index(self) -> list[Link]:
         return [
@@ -110,11 +119,16 @@ class Links:
         ]
 
     def take(self, pack_id: str, command: str) -> Link:
-        return self.named(f"{pack_path(pack_id)}/actions/take?commandName={quote(command, safe='')}", "action/takeAction")
+        return self.named(
+            f"{pack_path(pack_id)}/actions/take?commandName={quote(command, safe='')}",
+            "action/takeAction",
+        )
 
     def result(self, pack_id: str, action_id: str, lease: str | None = None) -> Link:
         path = f"{pack_path(pack_id)}/actions/{segment(action_id)}/result"
-        return self.link(path if lease is None else f"{path}?lease={lease}", f"{self.base}/swagger#/actionResult")
+        return self.link(
+            path if lease is None else f"{path}?lease={lease}", f"{self.base}/swagger#/actionResult"
+        )
 
     def heartbeat(self, pack_id: str, action_id: str, lease: str) -> Link:
         path = f"{pack_path(pack_id)}/actions/{segment(action_id)}/heartbeat?lease={lease}"

@@ -15,7 +15,10 @@ def is_form(headers: Headers) -> bool:
 def is_yaml(headers: Headers) -> bool:
     """Return whether a body is declared as YAML."""
     content_type = headers.get(b"content-type", b"")
-    return b"yaml" in content_type.lower() and content_type.partition(b";")[0].strip().lower() in YAML_TYPES
+    return (
+        b"yaml" in content_type.lower()
+        and content_type.partition(b";")[0].strip().lower() in YAML_TYPES
+    )
 
 
 def wants_yaml(accept: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""The description of the API (OpenAPI 3.1), made from its operations and the types of their bodies."""
+"""The description of the API (OpenAPI 3.1), made from its operations and their types."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -39,7 +39,10 @@ REASONS: Mapping[int, str] = {
     409: "The current state does not allow this.",
     413: "The body is too large.",
     500: "Something went wrong in the server.",
-    503: "The store cannot be reached, or is too busy; nothing was changed unless the code is outcome-unknown. Try again.",
+    503: (
+        "The store cannot be reached, or is too busy; nothing was changed unless the code is"
+        " outcome-unknown. Try again."
+    ),
 }
 
 
@@ -48,7 +51,12 @@ def describe(operations: Iterable[Operation]) -> Node:
     rows = list(operations)
     bodies = [operation.body for operation in rows if operation.body is not None]
     outcomes = [outcome for operation in rows for outcome in operation.outcomes.values()]
-    answers = [kind for outcome in outcomes for kind in (outcome.content, outcome.alternative) if kind is not None]
+    answers = [
+        kind
+        for outcome in outcomes
+        for kind in (outcome.content, outcome.alternative)
+        if kind is not None
+    ]
     types = list(dict.fromkeys([*bodies, *answers, wire.ProblemDetails]))
     _, components = msgspec.json.schema_components(types, ref_template=REF)
     paths: dict[str, Node] = {}
@@ -59,7 +67,10 @@ def describe(operations: Iterable[Operation]) -> Node:
         "info": {
             "title": "Flyte",
             "version": __version__,
-            "description": "Packs tell what has happened and execute commands; flows say which command follows from which event.",
+            "description": (
+                "Packs tell what has happened and execute commands; flows say which command follows"
+                " from which event."
+            ),
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
@@ -92,7 +103,12 @@ def _operation(operation: Operation) -> Node:
 
 
 def _path_parameter(name: str) -> Node:
-    return {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+    return {
+        "name": name,
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string", "minLength": 1},
+    }
 
 
 def _query_parameter(parameter: Parameter) -> Node:
@@ -107,7 +123,10 @@ def _query_parameter(parameter: Parameter) -> Node:
 
 def _request_body(operation: Operation) -> Node:
     if operation.body is wire.DataItemForm:
-        return {"required": True, "content": {"multipart/form-data": {"schema": _form(operation.body)}}}
+        return {
+            "required": True,
+            "content": {"multipart/form-data": {"schema": _form(operation.body)}},
+        }
     if operation.body is bytes:
         return {"content": {"*/*": {"schema": {}, "example": operation.example}}}
     media: Node = {"schema": _schema(operation.body)}
@@ -136,7 +155,12 @@ def _responses(operation: Operation) -> Node:
 def _outcome(outcome: Success) -> Node:
     node: Node = {"description": outcome.description}
     if outcome.has_location:
-        node["headers"] = {"Location": {"description": "where it is", "schema": {"type": "string", "format": "uri"}}}
+        node["headers"] = {
+            "Location": {
+                "description": "where it is",
+                "schema": {"type": "string", "format": "uri"},
+            }
+        }
     if outcome.media_type is not None:
         node["content"] = {outcome.media_type: {}}
     elif outcome.content is not None:
@@ -149,7 +173,10 @@ def _outcome(outcome: Success) -> Node:
 
 
 def _problem(text: str) -> Node:
-    return {"description": text, "content": {"application/problem+json": {"schema": _schema(wire.ProblemDetails)}}}
+    return {
+        "description": text,
+        "content": {"application/problem+json": {"schema": _schema(wire.ProblemDetails)}},
+    }
 
 
 def _schema(kind: type) -> Node:

@@ -76,7 +76,11 @@ class Resource:
 
     def __init__(self, operations: Mapping[str, Operation]) -> None:
         self._handlers = {
-            method: (operation.handler, None if operation.reads_itself else operation.body is not None, operation.needs_store)
+            method: (
+                operation.handler,
+                None if operation.reads_itself else operation.body is not None,
+                operation.needs_store,
+            )
             for method, operation in operations.items()
         }
         if "GET" in self._handlers:
@@ -88,7 +92,7 @@ class Resource:
         return method in self._handlers
 
     def handler_of(self, request: Request) -> Handler:
-        """Return the handler of a request that has been received as a whole, or one that receives the rest first."""
+        """Return the handler of a request, or one that receives the rest of the request first."""
         found = self._handlers.get(request.method)
         if found is None or not request.is_whole:
             return self.respond

@@ -13,7 +13,11 @@ from flyteops.web.api.request import Request
 from flyteops.web.api.response import HeaderList, Response
 
 HTML = b"text/html; charset=utf-8"
-CONTENT_TYPES = {".css": b"text/css; charset=utf-8", ".js": b"text/javascript; charset=utf-8", ".png": b"image/png"}
+CONTENT_TYPES = {
+    ".css": b"text/css; charset=utf-8",
+    ".js": b"text/javascript; charset=utf-8",
+    ".png": b"image/png",
+}
 
 OWN = Path(__file__).parent / "static"
 
@@ -27,7 +31,10 @@ class StaticPage:
     def __init__(self, page: Path, files: Iterable[Path], *, styles: bytes = b"'self'") -> None:
         headers = _headers(styles)
         self._page = Response(200, page.read_bytes(), HTML, headers)
-        self._files = {file.name: Response(200, file.read_bytes(), CONTENT_TYPES[file.suffix], headers) for file in files}
+        self._files = {
+            file.name: Response(200, file.read_bytes(), CONTENT_TYPES[file.suffix], headers)
+            for file in files
+        }
 
     async def page(self, request: Request) -> Response:
         return self._page
@@ -41,7 +48,10 @@ class StaticPage:
 
 def swagger_page() -> StaticPage:
     """Return the page for trying the API."""
-    files = [_swagger_ui() / name for name in ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")]
+    files = [
+        _swagger_ui() / name
+        for name in ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")
+    ]
     return StaticPage(OWN / "swagger.html", [*files, OWN / "swagger.js"], styles=INLINE)
 
 
@@ -57,8 +67,9 @@ def _headers(styles: bytes) -> HeaderList:
     return (
         (
             b"content-security-policy",
-            b"default-src 'none'; script-src 'self'; style-src %b; img-src 'self' data:; connect-src 'self'; "
-            b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'" % styles,
+            b"default-src 'none'; script-src 'self'; style-src %b; img-src 'self' data:;"
+            b" connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors"
+            b" 'none'" % styles,
         ),
         (b"x-frame-options", b"DENY"),  # for browsers without support for frame-ancestors
         (b"referrer-policy", b"no-referrer"),
@@ -70,6 +81,7 @@ def _swagger_ui() -> Path:
     spec = find_spec("flask_swagger_ui")  # found, not imported: it would bring Flask along
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(
-            'The files of Swagger UI are missing; run `pip install -e ".[server]"` in the folder of Flyte\'s source.'
+            'The files of Swagger UI are missing; run `pip install -e ".[server]"` in the folder of'
+            " Flyte's source."
         )
     return Path(spec.origin).parent / "dist"

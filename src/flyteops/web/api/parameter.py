@@ -8,7 +8,11 @@ from flyteops.web.api.operation import Parameter
 from flyteops.web.api.part import MAX_LIMIT
 
 PAGE = (
-    Parameter("start", "how many to skip", {"type": "integer", "minimum": 0, "maximum": query.MAX_NUMBER, "default": 0}),
+    Parameter(
+        "start",
+        "how many to skip",
+        {"type": "integer", "minimum": 0, "maximum": query.MAX_NUMBER, "default": 0},
+    ),
     Parameter(
         "limit",
         f"how many to return, {MAX_LIMIT} at most; 0 means as many as that",
@@ -58,7 +62,11 @@ FLOW_EXAMPLE: dict[str, Any] = {
             "event": {"name": "ReceivedMessage", "packName": "Chat"},
             "context": {"channel": "{{ Event.Payload.channelId }}"},
             "criteria": "{{ Event.Payload.message|match:'^deploy ' }}",
-            "command": {"name": "Deploy", "packName": "Deployer", "input": {"request": "{{ Event.Payload.message }}"}},
+            "command": {
+                "name": "Deploy",
+                "packName": "Deployer",
+                "input": {"request": "{{ Event.Payload.message }}"},
+            },
         }
     ],
 }

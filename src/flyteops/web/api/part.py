@@ -22,7 +22,9 @@ class ListPage(NamedTuple, Generic[View]):
     following: str | None
 
 
-def list_page_of(request: Request, items: Sequence[T], view: Callable[[T], View], most_bytes: int = PAGE_BYTES) -> ListPage[View]:
+def list_page_of(
+    request: Request, items: Sequence[T], view: Callable[[T], View], most_bytes: int = PAGE_BYTES
+) -> ListPage[View]:
     """Return the part of a list that a request asks for by `start` and `limit`.
 
     Without a limit, all items from there on. A part is cut when it would be longer than

@@ -72,7 +72,10 @@ def _headers(error: FlyteError) -> Iterator[tuple[bytes, bytes]]:
     if isinstance(error, UnavailableError):
         yield b"retry-after", RETRY_AFTER_SECONDS
     elif isinstance(error, UnauthorizedError):
-        yield b"www-authenticate", REALM if error.error is None else b'%b, error="%b"' % (REALM, error.error.encode())
+        yield (
+            b"www-authenticate",
+            REALM if error.error is None else b'%b, error="%b"' % (REALM, error.error.encode()),
+        )
 
 
 def _shown(problems: Sequence[Problem]) -> Sequence[Problem]:
@@ -81,7 +84,9 @@ def _shown(problems: Sequence[Problem]) -> Sequence[Problem]:
     return [*problems[:MAX_PROBLEMS], Problem("", "more problems were found; fix these first")]
 
 
-def problem(fault: ProblemType, detail: str, *, problems: Sequence[Problem] = (), headers: HeaderList = ()) -> Response:
+def problem(
+    fault: ProblemType, detail: str, *, problems: Sequence[Problem] = (), headers: HeaderList = ()
+) -> Response:
     """Return problem details as JSON, the format that every client of errors reads."""
     details = ProblemDetails(
         type=f"urn:flyte:problem:{fault.code}",

@@ -29,12 +29,19 @@ class Query:
         if not text:
             return
         try:
-            fields = parse_qs(text.decode("ascii", "replace"), errors="strict", max_num_fields=MOST_FIELDS)
+            fields = parse_qs(
+                text.decode("ascii", "replace"), errors="strict", max_num_fields=MOST_FIELDS
+            )
         except ValueError as error:
-            raise InputError(f"The query is not UTF-8 text, or has more than {MOST_FIELDS} fields.") from error
+            raise InputError(
+                f"The query is not UTF-8 text, or has more than {MOST_FIELDS} fields."
+            ) from error
         self._fields = {name: values[0] for name, values in fields.items()}
         faulty = [name for name, value in self._fields.items() if "\0" in name + value]
-        check("The query", (Problem(name, "must not contain the character NUL (%00)") for name in faulty))
+        check(
+            "The query",
+            (Problem(name, "must not contain the character NUL (%00)") for name in faulty),
+        )
 
     def following(self, start: int) -> str:
         """Return the query for the part that begins there."""
@@ -43,9 +50,16 @@ class Query:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if error is None and self._problems:
-            raise InputError(f"The query is not valid: {self._problems[0]}.", problems=self._problems)
+            raise InputError(
+                f"The query is not valid: {self._problems[0]}.", problems=self._problems
+            )
 
     def complain(self, name: str, message: str) -> None:
         """Note that a field is wrong."""
@@ -80,7 +94,9 @@ class Query:
         is_number = text.isascii() and whole.isdigit() and (fraction.isdigit() or "." not in text)
         if is_number and len(text) <= 20 and float(text) <= MAX_NUMBER:
             return float(text)
-        self.complain(name, f"must be a number of seconds, such as 30 or 0.5, and {MAX_NUMBER} at most")
+        self.complain(
+            name, f"must be a number of seconds, such as 30 or 0.5, and {MAX_NUMBER} at most"
+        )
         return 0.0
 
     def instant(self, name: str) -> datetime | None:

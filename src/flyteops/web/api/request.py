@@ -52,15 +52,19 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DisconnectedError(Exception):
-    """The client disconnected before its request was complete; there is no client left to answer."""
+    """The client disconnected before its request was complete.
+
+    There is no client left to answer.
+    """
 
 
 class Head:
     """The header fields of a request, and all that follows from them alone.
 
-    Content-Length and Idempotency-Key are not among them: without these, clients repeat their heads,
-    so that requests share one. `server` is this end of the connection. `is_of_page`: a browser may
-    have sent it for a page. `is_yaml` is about the body: under any other type, it is read as JSON.
+    Content-Length and Idempotency-Key are not among them: without these, clients repeat their
+    heads, so that requests share one. `server` is this end of the connection. `is_of_page`: a
+    browser may have sent it for a page. `is_yaml` is about the body: under any other type, it is
+    read as JSON.
     """
 
     __slots__ = ("fields", "is_form", "is_of_page", "is_yaml", "server", "site", "wants_yaml")
@@ -83,9 +87,11 @@ class Variable(NamedTuple):
 
 
 def split_fields(headers: Iterable[tuple[bytes, bytes]]) -> tuple[Headers, Variable]:
-    """Return the header fields, of those sent more than once the last, and the variable ones apart."""
+    """Return the header fields, the last of those sent more than once, and the variable ones."""
     fields = dict(headers)
-    return fields, Variable(fields.pop(b"content-length", None), fields.pop(b"idempotency-key", None))
+    return fields, Variable(
+        fields.pop(b"content-length", None), fields.pop(b"idempotency-key", None)
+    )
 
 
 class Request(ABC):
@@ -137,7 +143,7 @@ class Request(ABC):
         self.is_whole = body is not None
         self._received = body or b""
 
-    # ------------------------------------------------------------------------------------------- the client's side
+    # ---------------------------------------------------------------------------- the client's side
 
     @abstractmethod
     async def receive(self) -> bytes:
@@ -148,7 +154,7 @@ class Request(ABC):
 
     @abstractmethod
     def watch_client(self) -> None:
-        """Call `leave` when the client disconnects from now on, although nothing is being received."""
+        """Call `leave` when the client disconnects, even if nothing is being received."""
 
     @property
     def break_off(self) -> Callable[[], None] | None:
@@ -161,7 +167,7 @@ class Request(ABC):
             self._cancel()
         self.is_gone = True
 
-    # ---------------------------------------------------------------------------------------------- the handler's side
+    # --------------------------------------------------------------------------- the handler's side
 
     @property
     def site(self) -> Links:
@@ -172,7 +178,14 @@ class Request(ABC):
     def all_headers(self) -> Headers:
         """The header fields, with the variable ones."""
         names = (b"content-length", b"idempotency-key")
-        return {**self.headers, **{name: value for name, value in zip(names, self.variable, strict=True) if value is not None}}
+        return {
+            **self.headers,
+            **{
+                name: value
+                for name, value in zip(names, self.variable, strict=True)
+                if value is not None
+            },
+        }
 
     @property
     def author(self) -> Author:
@@ -193,7 +206,7 @@ class Request(ABC):
         self.params = params
 
     async def read(self, *, keep: bool) -> None:
-        """Read the body up to its end, even if unused: nothing is done for a request that breaks off.
+        """Read the body to its end, even if unused: nothing is done for a request that breaks off.
 
         An unused body may be larger, and is not kept.
         """
@@ -209,7 +222,9 @@ class Request(ABC):
         """Read the body if it has been received as a whole; return False if not."""
         if not self.is_whole:
             return False
-        if len(self._received) > self.options.max_body_bytes and len(self._received) > (limit := self._limit(keep=keep)):
+        if len(self._received) > self.options.max_body_bytes and len(self._received) > (
+            limit := self._limit(keep=keep)
+        ):
             raise self._too_large(limit, keep=keep)
         if keep:
             self.body = self._received
@@ -222,7 +237,9 @@ class Request(ABC):
 
     def _too_large(self, limit: int, *, keep: bool) -> TooLargeError:
         accepted = self.options.max_body_bytes if keep else limit
-        return TooLargeError(f"The body is larger than the {size_text(accepted)} that this server accepts.")
+        return TooLargeError(
+            f"The body is larger than the {size_text(accepted)} that this server accepts."
+        )
 
     async def _read_parts(self, limit: int, *, keep: bool) -> None:
         parts: list[bytes] = []
@@ -240,7 +257,9 @@ class Request(ABC):
                 break
         self.body = parts[0] if len(parts) == 1 else b"".join(parts)
 
-    async def deliver(self, work: Awaitable[T], undo: Callable[[T], Awaitable[None]], *, waits: bool) -> T:
+    async def deliver(
+        self, work: Awaitable[T], undo: Callable[[T], Awaitable[None]], *, waits: bool
+    ) -> T:
         """Return the result of the work; `undo` it if it does not reach the client.
 
         Work that waits is cancelled when the client disconnects; it undoes itself what it has done
@@ -303,7 +322,9 @@ def _decoded(value: str) -> str:
     except UnicodeDecodeError as error:
         raise NotFoundError("The address is not UTF-8 text, so nothing can be there.") from error
     if "\0" in decoded:
-        raise NotFoundError("The address contains the character NUL (%00), so nothing can be there.")
+        raise NotFoundError(
+            "The address contains the character NUL (%00), so nothing can be there."
+        )
     return decoded
 
 

@@ -44,7 +44,7 @@ class Response(msgspec.Struct, frozen=True):
     headers: HeaderList = ()
 
     async def in_format(self, head: Head) -> "Response":
-        """Return the response in the format that a request with this head asks for, if it is not JSON."""
+        """Return the response in the format that a request with this head asks for."""
         if not head.wants_yaml or self.value is None or isinstance(self.value, bytes):
             return self
         body = encode(self.value)
@@ -66,8 +66,12 @@ class Response(msgspec.Struct, frozen=True):
         for name, field in self.headers:
             lines = b"%b%b: %b\r\n" % (lines, name, _checked(field, name))
         if content_type and self.status != 204:
-            lines = b"%bcontent-type: %b\r\nx-content-type-options: nosniff\r\n" % (lines, _checked(content_type))
-        closes = self.status >= 400 and b"expect" in head.fields  # the client now holds back the body: it will never arrive
+            lines = b"%bcontent-type: %b\r\nx-content-type-options: nosniff\r\n" % (
+                lines,
+                _checked(content_type),
+            )
+        # The client now holds back the body: it will never arrive.
+        closes = self.status >= 400 and b"expect" in head.fields
         return Message(self.status, lines, body, closes)
 
 

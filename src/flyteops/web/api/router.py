@@ -1,4 +1,4 @@
-"""Routing: finds the resource at a path by walking its segments, however many resources there are."""
+"""Routing: finds the resource at a path by walking its segments."""
 
 from collections.abc import Mapping
 from typing import Generic, TypeVar

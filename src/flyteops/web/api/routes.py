@@ -8,7 +8,15 @@ from flyteops.web.api import change, handlers
 from flyteops.web.api.handlers import MAX_ACTIONS, MAX_WAIT, OVERDUE_AFTER
 from flyteops.web.api.hookroutes import HOOKS
 from flyteops.web.api.operation import Operation, Parameter, Success
-from flyteops.web.api.parameter import EVENT_EXAMPLE, EXECUTION_FILTER, FLOW_EXAMPLE, LEASE, PACK_EXAMPLE, PAGE, PART
+from flyteops.web.api.parameter import (
+    EVENT_EXAMPLE,
+    EXECUTION_FILTER,
+    FLOW_EXAMPLE,
+    LEASE,
+    PACK_EXAMPLE,
+    PAGE,
+    PART,
+)
 from flyteops.web.api.schemas import audit, wire
 from flyteops.web.auth import own
 
@@ -21,7 +29,12 @@ OPERATIONS: tuple[Operation, ...] = (
         tag="event",
         body=wire.EventBody,
         example=EVENT_EXAMPLE,
-        outcomes={202: Success("The event is stored; Location tells where to ask what was decided about it.", has_location=True)},
+        outcomes={
+            202: Success(
+                "The event is stored; Location tells where to ask what was decided about it.",
+                has_location=True,
+            )
+        },
         errors=(400, 404, 413),
     ),
     Operation(
@@ -45,7 +58,11 @@ OPERATIONS: tuple[Operation, ...] = (
             ),
         ),
         outcomes={
-            200: Success("An action, or a list of them; post each result to its link.", wire.ActionView, wire.ActionList),
+            200: Success(
+                "An action, or a list of them; post each result to its link.",
+                wire.ActionView,
+                wire.ActionList,
+            ),
             204: Success("No action is available."),
         },
         errors=(400, 404, 503),
@@ -80,7 +97,9 @@ OPERATIONS: tuple[Operation, ...] = (
         tag="action",
         query=(
             LEASE,
-            Parameter("revision", "what the link has if the action has no time limit", {"type": "integer"}),
+            Parameter(
+                "revision", "what the link has if the action has no time limit", {"type": "integer"}
+            ),
         ),
         outcomes={204: Success("The action is available to others again.")},
         errors=(404, 409),
@@ -92,10 +111,14 @@ OPERATIONS: tuple[Operation, ...] = (
         name="listActions",
         tag="action",
         query=(
-            Parameter("state", "states, separated by commas: NEW, PENDING, UNKNOWN, SUCCESS, FATAL"),
+            Parameter(
+                "state", "states, separated by commas: NEW, PENDING, UNKNOWN, SUCCESS, FATAL"
+            ),
             Parameter("flowName", "the name of the flow"),
             Parameter("packName", "the name of the pack that the action is for"),
-            Parameter("overdue", "only those that need attention", {"type": "boolean", "default": False}),
+            Parameter(
+                "overdue", "only those that need attention", {"type": "boolean", "default": False}
+            ),
             Parameter(
                 "after",
                 "after how many seconds one without a time limit is overdue",
@@ -182,7 +205,11 @@ OPERATIONS: tuple[Operation, ...] = (
         tag="pack",
         body=PackDeclaration,
         example=PACK_EXAMPLE,
-        outcomes={201: Success("The pack, with the links that it works with.", wire.PackView, has_location=True)},
+        outcomes={
+            201: Success(
+                "The pack, with the links that it works with.", wire.PackView, has_location=True
+            )
+        },
         errors=(400, 413),
     ),
     Operation(
@@ -210,7 +237,11 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=handlers.get_pack_item,
         name="getPackItem",
         tag="pack",
-        outcomes={200: Success("The bytes as they were stored, with their content type.", bytes, media_type="*/*")},
+        outcomes={
+            200: Success(
+                "The bytes as they were stored, with their content type.", bytes, media_type="*/*"
+            )
+        },
         errors=(403, 404),
     ),
     Operation(
@@ -289,7 +320,10 @@ OPERATIONS: tuple[Operation, ...] = (
         name="saveDatastoreItem",
         tag="datastore",
         body=wire.DataItemForm,
-        outcomes={201: Success("The item is new.", has_location=True), 204: Success("The item was replaced.")},
+        outcomes={
+            201: Success("The item is new.", has_location=True),
+            204: Success("The item was replaced."),
+        },
         errors=(400, 409, 413),
     ),
     Operation(
@@ -298,7 +332,11 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=handlers.get_item,
         name="getDatastoreItem",
         tag="datastore",
-        outcomes={200: Success("The bytes as they were stored, with their content type.", bytes, media_type="*/*")},
+        outcomes={
+            200: Success(
+                "The bytes as they were stored, with their content type.", bytes, media_type="*/*"
+            )
+        },
         errors=(404,),
     ),
     Operation(
@@ -355,7 +393,10 @@ OPERATIONS: tuple[Operation, ...] = (
         name="findEvents",
         tag="eventAudit",
         query=(
-            Parameter("flowName", "only events about which a step of this flow was decided, and only those decisions"),
+            Parameter(
+                "flowName",
+                "only events about which a step of this flow was decided, and only those decisions",
+            ),
             Parameter("event", "the name of the event"),
             Parameter("packName", "the name of the pack that sent it"),
             *PAGE,
@@ -379,11 +420,26 @@ OPERATIONS: tuple[Operation, ...] = (
         name="findChanges",
         tag="changeAudit",
         query=(
-            Parameter("kind", "what was changed", {"type": "string", "enum": list(get_args(ResourceKind))}),
-            Parameter("name", "the name of the flow, the key of the item, or the id of the pack, token or action"),
+            Parameter(
+                "kind", "what was changed", {"type": "string", "enum": list(get_args(ResourceKind))}
+            ),
+            Parameter(
+                "name",
+                "the name of the flow, the key of the item, or the id of the pack, token or action",
+            ),
             Parameter("who", "who did it: an id, a name, or a kind such as server"),
-            Parameter("from", "from when on", {"type": "string", "format": "date-time"}, "2026-03-01T00:00:00Z"),
-            Parameter("until", "until before when", {"type": "string", "format": "date-time"}, "2026-03-02T00:00:00Z"),
+            Parameter(
+                "from",
+                "from when on",
+                {"type": "string", "format": "date-time"},
+                "2026-03-01T00:00:00Z",
+            ),
+            Parameter(
+                "until",
+                "until before when",
+                {"type": "string", "format": "date-time"},
+                "2026-03-02T00:00:00Z",
+            ),
             *PAGE,
         ),
         outcomes={200: Success("The changes.", change.ChangeList)},
@@ -406,7 +462,11 @@ OPERATIONS: tuple[Operation, ...] = (
         tag="token",
         body=own.CreateTokenRequest,
         example={"pack": "Deployer", "labels": {"env": "staging"}, "expiresIn": "90d"},
-        outcomes={201: Success("The token; keep it, for it is not shown again.", own.NewToken, has_location=True)},
+        outcomes={
+            201: Success(
+                "The token; keep it, for it is not shown again.", own.NewToken, has_location=True
+            )
+        },
         errors=(400, 413),
     ),
     Operation(

@@ -1,1 +1,1 @@
-"""Authorization: the authenticator in front of the API, its policy, and the tokens that it accepts."""
+"""Authorization: the authenticator of the API, its policy, and the tokens that it accepts."""

@@ -1,4 +1,4 @@
-"""The authenticator in front of the API: it admits a request by its path, its method and its token alone.
+"""The authenticator in front of the API, which admits requests by path, method and token.
 
 It decides before anything looks up the resource, so that an unauthorized client does not
 learn whether it exists.
@@ -15,10 +15,16 @@ from flyteops.web.auth.guest import TrustedPacks, TrustedSender
 from flyteops.web.auth.own import OWN_POLICY
 from flyteops.web.auth.policy import Claims, Policy, PolicyMatch
 
-HOW = "A token is required, as `Authorization: Bearer TOKEN`; packs and the command `flyte` read it from the variable FLYTE_JWT."
+HOW = (
+    "A token is required, as `Authorization: Bearer TOKEN`; packs and the command `flyte` read it"
+    " from the variable FLYTE_JWT."
+)
 
 
-DIRECTLY = " FLYTE_PACKS_WITHOUT_TOKEN does not apply behind a proxy: the server only sees the address of the proxy."
+DIRECTLY = (
+    " FLYTE_PACKS_WITHOUT_TOKEN does not apply behind a proxy: the server only sees the address of"
+    " the proxy."
+)
 
 
 class Authorization(NamedTuple):
@@ -57,7 +63,9 @@ class Authenticator:
         self._tokens = tokens
         self._verifier = verifier
 
-    async def authorize(self, method: str, path: str, headers: Headers, client: tuple[str, int] | None = None) -> Authorization:
+    async def authorize(
+        self, method: str, path: str, headers: Headers, client: tuple[str, int] | None = None
+    ) -> Authorization:
         """Return the credentials of a request: its token if needed, its claims, or its address.
 
         Raise `UnauthorizedError` if the request is not allowed.
@@ -70,16 +78,25 @@ class Authenticator:
             token = self._tokens.check(text)
             _check(OWN_POLICY.find(method, path), token.claims)
             return Authorization(token, token.readable)
-        guest = None if self._guests is None else await self._guests.find(method, path, headers, client)
+        guest = (
+            None if self._guests is None else await self._guests.find(method, path, headers, client)
+        )
         if guest is not None:
             return Authorization(guest)
         if match is None:
-            raise UnauthorizedError("Not allowed: the server's auth policy has no entry for this request.")
+            raise UnauthorizedError(
+                "Not allowed: the server's auth policy has no entry for this request."
+            )
         if text is None:
-            is_behind_proxy = self._guests is not None and self._guests.is_behind_proxy(headers, client)
+            is_behind_proxy = self._guests is not None and self._guests.is_behind_proxy(
+                headers, client
+            )
             raise UnauthorizedError(HOW + (DIRECTLY if is_behind_proxy else ""))
         if self._verifier is None:
-            raise UnauthorizedError(f"The token is not one of this server, which begin with {PREFIX}.", error="invalid_token")
+            raise UnauthorizedError(
+                f"The token is not one of this server, which begin with {PREFIX}.",
+                error="invalid_token",
+            )
         claims = await self._verifier.verify(text)
         _check(match, claims)
         return Authorization(claims, match.entry.items)
@@ -87,7 +104,9 @@ class Authenticator:
 
 def _check(match: PolicyMatch | None, claims: Claims) -> None:
     if match is None or not match.is_satisfied_by(claims):
-        raise UnauthorizedError("The token is valid, but does not allow this.", error="insufficient_scope")
+        raise UnauthorizedError(
+            "The token is valid, but does not allow this.", error="insufficient_scope"
+        )
 
 
 def bearer(headers: Headers) -> str | None:

@@ -10,12 +10,24 @@ from flyteops.web.api.link import Headers
 from flyteops.web.auth.policy import AS_PACK, Policy, PolicyEntry
 
 POLICY = Policy(
-    [PolicyEntry("/v1", ["GET"]), PolicyEntry("/v1/packs", ["POST"]), *(PolicyEntry(path, [method]) for path, method in AS_PACK)]
+    [
+        PolicyEntry("/v1", ["GET"]),
+        PolicyEntry("/v1/packs", ["POST"]),
+        *(PolicyEntry(path, [method]) for path, method in AS_PACK),
+    ]
 )
 """The requests that such packs make."""
 
 OF_PROXIES = frozenset(
-    [b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-flyte-host", b"x-real-ip"]
+    [
+        b"forwarded",
+        b"via",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-proto",
+        b"x-flyte-host",
+        b"x-real-ip",
+    ]
 )
 """Headers of proxies: the address of the peer is the proxy's, and any client may be behind it."""
 
@@ -37,8 +49,8 @@ class TrustedSender(NamedTuple):
         if not any(each.is_for(declaration.name, declaration.labels) for each in self.packs):
             names = ", ".join(map(str, self.packs))
             raise UnauthorizedError(
-                f"Without a token, {self.address} may register what FLYTE_PACKS_WITHOUT_TOKEN says, with exactly these names"
-                f" and labels: {names}."
+                f"Without a token, {self.address} may register what FLYTE_PACKS_WITHOUT_TOKEN says,"
+                f" with exactly these names and labels: {names}."
             )
 
 
@@ -52,7 +64,9 @@ class TrustedPacks:
         self._packs = packs
         self._find = find
 
-    async def find(self, method: str, path: str, headers: Headers, client: tuple[str, int] | None) -> TrustedSender | None:
+    async def find(
+        self, method: str, path: str, headers: Headers, client: tuple[str, int] | None
+    ) -> TrustedSender | None:
         """Return the sender of a request if its address admits it.
 
         `client` is the peer of the connection.
@@ -95,4 +109,8 @@ def _may_have(pack: PackNetwork, wanted: str) -> bool:
 
 
 def _is_direct(headers: Headers) -> bool:
-    return b"authorization" not in headers and OF_PROXIES.isdisjoint(headers) and OF_BROWSERS.isdisjoint(headers)
+    return (
+        b"authorization" not in headers
+        and OF_PROXIES.isdisjoint(headers)
+        and OF_BROWSERS.isdisjoint(headers)
+    )

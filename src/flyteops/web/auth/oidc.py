@@ -100,7 +100,11 @@ class Issuer:
 
     async def look_again(self) -> bool:
         """Fetch the keys again unless that was done just now; return whether it was done."""
-        if self._asking is None and self._asked_at is not None and self._monotonic() < self._asked_at + MIN_PAUSE:
+        if (
+            self._asking is None
+            and self._asked_at is not None
+            and self._monotonic() < self._asked_at + MIN_PAUSE
+        ):
             return False
         await self._ask()
         return True
@@ -127,8 +131,16 @@ class Issuer:
             keys = await fetch_keys(self.url)
         except IssuerUnavailableError as error:
             if not self.fault or self.keys is None:
-                kept = "no token can be verified" if self.keys is None else "the keys known so far stay in use"
-                LOGGER.warning("The keys of the issuer cannot be fetched: %s; %s. Retrying.", error.message, kept)
+                kept = (
+                    "no token can be verified"
+                    if self.keys is None
+                    else "the keys known so far stay in use"
+                )
+                LOGGER.warning(
+                    "The keys of the issuer cannot be fetched: %s; %s. Retrying.",
+                    error.message,
+                    kept,
+                )
             self.fault = error.message
         else:
             if self.fault:
@@ -140,20 +152,26 @@ async def fetch_keys(url: str) -> list[PublicKey]:
     """Return the keys that an issuer publishes; raise `IssuerUnavailableError` with the reason."""
     try:
         async with asyncio.timeout(2 * PATIENCE), httpx2.AsyncClient(timeout=PATIENCE) as client:
-            discovery = await _get(client, url.rstrip("/") + "/.well-known/openid-configuration", _Discovery)
+            discovery = await _get(
+                client, url.rstrip("/") + "/.well-known/openid-configuration", _Discovery
+            )
             if discovery.issuer != url:
                 raise IssuerUnavailableError(
-                    f"{url} calls itself {discovery.issuer!r}; FLYTE_OIDC_ISSUER_URL must be exactly that"
+                    f"{url} calls itself {discovery.issuer!r}; FLYTE_OIDC_ISSUER_URL must be"
+                    " exactly that"
                 )
             if urlsplit(discovery.jwks_uri).scheme not in ("https", urlsplit(url).scheme):
                 raise IssuerUnavailableError(
-                    f"{url} has its keys at {discovery.jwks_uri!r}, which is less secure than the issuer"
+                    f"{url} has its keys at {discovery.jwks_uri!r}, which is less secure than the"
+                    " issuer"
                 )
             keys = read_keys((await _get(client, discovery.jwks_uri, _KeySet)).keys)
     except TimeoutError as error:
         raise IssuerUnavailableError(f"{url} has not answered within {2 * PATIENCE:g} s") from error
     if not keys:
-        raise IssuerUnavailableError(f"{discovery.jwks_uri} has no key that signatures can be verified with")
+        raise IssuerUnavailableError(
+            f"{discovery.jwks_uri} has no key that signatures can be verified with"
+        )
     return keys
 
 
@@ -169,15 +187,19 @@ async def _get(client: httpx2.AsyncClient, url: str, kind: type[T]) -> T:
                     raise IssuerUnavailableError(f"{url} answers with more than {MAX_SIZE} bytes")
         return msgspec.json.decode(body, type=kind)
     except (msgspec.MsgspecError, RecursionError) as error:
-        raise IssuerUnavailableError(f"{url}: unexpected response; is this an OpenID provider? {error}") from error
+        raise IssuerUnavailableError(
+            f"{url}: unexpected response; is this an OpenID provider? {error}"
+        ) from error
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
         raise IssuerUnavailableError(f"{url}: {str(error) or type(error).__name__}") from error
 
 
 class OidcVerifier:
-    """Returns the claims of a token after verifying its signature, issuer, audience and validity."""
+    """Returns the claims of a token whose signature and validity it has verified."""
 
-    def __init__(self, issuer: Issuer, audience: str, *, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self, issuer: Issuer, audience: str, *, clock: Callable[[], datetime] = utc_now
+    ) -> None:
         self.issuer = issuer
         self.audience = audience
         self._clock = clock
@@ -216,5 +238,8 @@ class OidcVerifier:
 
 def _why_unsigned(parts: TokenParts, keys: list[PublicKey]) -> str:
     if has_too_many_keys(parts, keys):
-        return f"none of the first {MAX_TRIES} of the issuer's keys that may have signed it did; it should name its key (kid)"
+        return (
+            f"none of the first {MAX_TRIES} of the issuer's keys that may have signed it did; it"
+            " should name its key (kid)"
+        )
     return "none of the issuer's keys has signed it"

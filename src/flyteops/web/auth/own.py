@@ -25,12 +25,26 @@ OWN_POLICY = Policy(
     [
         *(
             PolicyEntry(path)
-            for path in ("/", "/v1/swagger", "/swagger", "/swagger/*", "/hooks", "/hooks/*", "/health", "/health/*")
+            for path in (
+                "/",
+                "/v1/swagger",
+                "/swagger",
+                "/swagger/*",
+                "/hooks",
+                "/hooks/*",
+                "/health",
+                "/health/*",
+            )
         ),
         PolicyEntry("/v1", ["GET"]),
-        PolicyEntry("/v1/hooks/:hook", ["POST"]),  # called by third parties; the hook itself authenticates them
-        PolicyEntry("/v1/packs", ["POST"], {"role": [PACK, ADMIN]}),  # only as itself, which is checked when the body is read
-        *(PolicyEntry(path, [method], {"pack": [":pack"], "role": [ADMIN]}) for path, method in AS_PACK),
+        # Called by third parties; the hook itself authenticates them.
+        PolicyEntry("/v1/hooks/:hook", ["POST"]),
+        # Only as itself, which is checked when the body is read.
+        PolicyEntry("/v1/packs", ["POST"], {"role": [PACK, ADMIN]}),
+        *(
+            PolicyEntry(path, [method], {"pack": [":pack"], "role": [ADMIN]})
+            for path, method in AS_PACK
+        ),
         PolicyEntry("/*", claims={"role": [ADMIN]}),
     ]
 )
@@ -39,16 +53,26 @@ token."""
 
 
 class CreateTokenRequest(Struct, rename="camel"):
-    """The request for a token: for a pack, which registers with exactly these labels, or an admin."""
+    """The request for a token: for a pack with exactly these labels, or for an admin."""
 
     pack: str | None = None
     labels: dict[str, str] = field(default_factory=dict)
     admin: bool = False
     items: Annotated[
         tuple[str, ...] | None,
-        Meta(description="the datastore items that the pack may read if it declares them; without it, chatops"),
+        Meta(
+            description=(
+                "the datastore items that the pack may read if it declares them; without it,"
+                " chatops"
+            )
+        ),
     ] = None
-    expires_in: Annotated[str, Meta(description="a duration such as 90d; without it, the token lasts for ever")] | None = None
+    expires_in: (
+        Annotated[
+            str, Meta(description="a duration such as 90d; without it, the token lasts for ever")
+        ]
+        | None
+    ) = None
     description: str = ""
 
 
@@ -110,7 +134,9 @@ def token_request_of(document: Document) -> TokenRequest:
         try:
             lasts = parse_duration(wanted.expires_in)
         except ValueError as error:
-            raise InputError(f"{error}.", problems=[document.problem(("expiresIn",), str(error))]) from error
+            raise InputError(
+                f"{error}.", problems=[document.problem(("expiresIn",), str(error))]
+            ) from error
     return TokenRequest(
         is_admin=wanted.admin,
         pack_name=wanted.pack or "",
@@ -128,7 +154,9 @@ async def create_token(request: Request) -> Response:
     its events, take and complete its actions, and read the datastore items that it declares, as far
     as the token names them. An admin's token allows everything.
     """
-    token, text = await request.service.tokens.create(await parse_document_body(request, token_request_of), request.author)
+    token, text = await request.service.tokens.create(
+        await parse_document_body(request, token_request_of), request.author
+    )
     headers = (request.site.location(token_path(token.token_id)), (b"cache-control", b"no-store"))
     return Response(201, TokenView.of(token, request.service, request.site, text), headers=headers)
 
@@ -140,7 +168,12 @@ async def list_tokens(request: Request) -> Response:
 
 async def get_token(request: Request) -> Response:
     """Show a token: its bearer and when it was used."""
-    return Response(200, TokenView.of(request.service.tokens.get(request.params["tokenId"]), request.service, request.site))
+    return Response(
+        200,
+        TokenView.of(
+            request.service.tokens.get(request.params["tokenId"]), request.service, request.site
+        ),
+    )
 
 
 async def revoke_token(request: Request) -> Response:

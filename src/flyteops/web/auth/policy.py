@@ -15,7 +15,9 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", 
 
 ANY_METHOD = "*"
 
-OLDER_PATHS: Mapping[tuple[str, ...], tuple[str, ...]] = {("v1", "executions"): ("v1", "audit", "flows")}
+OLDER_PATHS: Mapping[tuple[str, ...], tuple[str, ...]] = {
+    ("v1", "executions"): ("v1", "audit", "flows")
+}
 """Older paths of resources that have moved to newer ones."""
 
 AS_PACK = (
@@ -68,14 +70,19 @@ class PolicyMatch(NamedTuple):
 
     def wanted(self) -> list[tuple[str, list[str]]]:
         """Return the claims of which a token needs one, with the values from the path filled in."""
-        return [(self._filled(name), [self._filled(value) for value in values]) for name, values in self.entry.claims.items()]
+        return [
+            (self._filled(name), [self._filled(value) for value in values])
+            for name, values in self.entry.claims.items()
+        ]
 
     def _filled(self, text: str) -> str:
         return self.params[text[1:]] if text.startswith(":") else text
 
     def is_satisfied_by(self, claims: Claims) -> bool:
         """Return whether a token with these claims has one of the required claims."""
-        return any(not texts_of(claims.get(name)).isdisjoint(values) for name, values in self.wanted())
+        return any(
+            not texts_of(claims.get(name)).isdisjoint(values) for name, values in self.wanted()
+        )
 
 
 def texts_of(claim: object) -> frozenset[str]:
@@ -162,7 +169,10 @@ class Policy:
         not open it.
         """
         try:
-            levels: Sequence[str] = [unquote(level, errors="strict") if "%" in level else level for level in levels_of(path)]
+            levels: Sequence[str] = [
+                unquote(level, errors="strict") if "%" in level else level
+                for level in levels_of(path)
+            ]
         except UnicodeDecodeError:
             return None
         if method in {"GET", "HEAD"}:
@@ -196,21 +206,39 @@ def levels_of(path: str) -> list[str]:
     return path.strip("/").split("/")
 
 
-def _find(  # noqa: PLR0911, PLR0913, PLR0917 - a search carries what it knows, and ends with the first way that leads there
-    place: _Place, method: str, levels: Sequence[str], at: int, taken: tuple[str, ...], failed: set[tuple[int, int]]
+# A search carries what it knows, and ends with the first way that leads there.
+def _find(  # noqa: PLR0911, PLR0913, PLR0917
+    place: _Place,
+    method: str,
+    levels: Sequence[str],
+    at: int,
+    taken: tuple[str, ...],
+    failed: set[tuple[int, int]],
 ) -> PolicyMatch | None:
     """Search from a place for the rest of the levels; a search in `failed` is not repeated."""
     if at == len(levels):
         entry = place.entry_for(method)
-        return None if entry is None else PolicyMatch(entry, dict(zip(entry.names, taken, strict=True)))
+        return (
+            None
+            if entry is None
+            else PolicyMatch(entry, dict(zip(entry.names, taken, strict=True)))
+        )
     if (id(place), at) in failed:
         return None
     level, at = levels[at], at + 1
-    if (named := place.under.get(level)) is not None and (found := _find(named, method, levels, at, taken, failed)):
+    if (named := place.under.get(level)) is not None and (
+        found := _find(named, method, levels, at, taken, failed)
+    ):
         return found
-    if place.under_any is not None and level and (found := _find(place.under_any, method, levels, at, (*taken, level), failed)):
+    if (
+        place.under_any is not None
+        and level
+        and (found := _find(place.under_any, method, levels, at, (*taken, level), failed))
+    ):
         return found
-    if place.under_rest is not None and (found := _find(place.under_rest, method, levels, at, taken, failed)):
+    if place.under_rest is not None and (
+        found := _find(place.under_rest, method, levels, at, taken, failed)
+    ):
         return found
     if place.goes_on and (found := _find(place, method, levels, at, taken, failed)):
         return found

@@ -23,14 +23,19 @@ def read_policy(data: bytes) -> Policy:
     document = parse_yaml(data)
     policy, problems = Policy([]), []
     if not isinstance(document.value, list) or not document.value:
-        problems.append(document.problem((), "must be a list of entries, each with path, methods and claims"))
+        problems.append(
+            document.problem((), "must be a list of entries, each with path, methods and claims")
+        )
     else:
         for index, value in enumerate(document.value):
             reader = _EntryReader(document, index)
             entry = reader.read(value)
             problems += reader.problems
             if not reader.problems and (earlier := policy.add(entry)) is not None:
-                message = f"overlaps with the entry in line {earlier.line}; merge them, or name the methods"
+                message = (
+                    f"overlaps with the entry in line {earlier.line}; merge them, or name the"
+                    " methods"
+                )
                 problems.append(document.problem((index, "path"), message))
     if problems:
         raise InputError("The auth policy is not valid.", problems=problems)
@@ -55,17 +60,28 @@ class _EntryReader:
         for key in value:
             if key not in KEYS:
                 near = get_close_matches(key.lower(), KEYS, n=1)
-                self._complain(f"{key!r} is not known" + (f"; did you mean {near[0]!r}?" if near else ""), key)
+                self._complain(
+                    f"{key!r} is not known" + (f"; did you mean {near[0]!r}?" if near else ""), key
+                )
         place = self._document.place((self._index,))
         path = self._path(value.get("path"))
-        methods, claims = self._methods(value.get("methods")), self._claims(value.get("claims"), path)
-        return PolicyEntry(path, methods, claims, place and place.line, self._items(value.get("items")))
+        methods, claims = (
+            self._methods(value.get("methods")),
+            self._claims(value.get("claims"), path),
+        )
+        return PolicyEntry(
+            path, methods, claims, place and place.line, self._items(value.get("items"))
+        )
 
     def _items(self, value: JsonValue) -> Sequence[str]:
         if value is None:
             return READABLE
         if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-            self._complain("must be a list of keys of datastore items such as [chatops, teams], or ['*'] for all", "items")
+            self._complain(
+                "must be a list of keys of datastore items such as [chatops, teams], or ['*'] for"
+                " all",
+                "items",
+            )
             return ()
         return [str(each) for each in value]
 
@@ -81,13 +97,19 @@ class _EntryReader:
         if value is None:
             return ()
         if not isinstance(value, list) or not value:
-            self._complain("must be a list of methods such as [GET, POST]; the default is all methods", "methods")
+            self._complain(
+                "must be a list of methods such as [GET, POST]; the default is all methods",
+                "methods",
+            )
             return ()
         for index, method in enumerate(value):
             if method not in METHODS:
                 near = get_close_matches(str(method).upper(), METHODS, n=1)
                 self._complain(
-                    f"{method!r} is not a method of HTTP" + (f"; did you mean {near[0]}?" if near else ""), "methods", index
+                    f"{method!r} is not a method of HTTP"
+                    + (f"; did you mean {near[0]}?" if near else ""),
+                    "methods",
+                    index,
                 )
         return [str(method) for method in value]
 
@@ -95,7 +117,9 @@ class _EntryReader:
         if value is None:
             return {}
         if not isinstance(value, dict):
-            self._complain(f"must be claims with their accepted values, not {kind_of(value)}", "claims")
+            self._complain(
+                f"must be claims with their accepted values, not {kind_of(value)}", "claims"
+            )
             return {}
         names = PolicyEntry(path).names
         claims = {}
@@ -103,10 +127,16 @@ class _EntryReader:
             texts = list(_texts(values)) if isinstance(values, list) else []
             claims[name] = texts
             if not texts or len(texts) < len(values or ()):
-                self._complain("must be a list of texts, numbers or booleans, one at least", "claims", name)
+                self._complain(
+                    "must be a list of texts, numbers or booleans, one at least", "claims", name
+                )
             for text in (name, *texts):
                 if text.startswith(":") and text[1:] not in names:
-                    self._complain(f"{text!r} is to be taken from the path, which has no {text!r}", "claims", name)
+                    self._complain(
+                        f"{text!r} is to be taken from the path, which has no {text!r}",
+                        "claims",
+                        name,
+                    )
         return claims
 
 
@@ -126,7 +156,9 @@ def _path_faults(path: str) -> Iterator[str]:
         elif "*" in level and level != "*":
             yield f"has '*' inside of {level!r}; it stands for whole levels"
         elif level.startswith(":") and not NAME.fullmatch(level):
-            yield f"has {level!r}; a name has letters, digits, '_' and '-', and begins with a letter"
+            yield (
+                f"has {level!r}; a name has letters, digits, '_' and '-', and begins with a letter"
+            )
     names = PolicyEntry(path).names
     if len(set(names)) < len(names):
         yield "has the same name twice"

@@ -14,8 +14,10 @@ NAMES = ("preferred_username", "email", "name")
 """The claims that hold a person's name, the best first."""
 
 
-def author_of(bearer: Token | Claims | TrustedSender | None, client: tuple[str, int] | None, headers: Headers) -> Author:
-    """Return the author of a request, by the bearer of its token if any, and the request's origin."""
+def author_of(
+    bearer: Token | Claims | TrustedSender | None, client: tuple[str, int] | None, headers: Headers
+) -> Author:
+    """Return the author of a request, by the bearer of its token, if any, and by its origin."""
     place = Origin(
         address=client[0] if client else "",
         forwarded_for=_header(headers, b"x-forwarded-for"),
@@ -28,9 +30,15 @@ def _actor(bearer: Token | Claims | TrustedSender | None) -> Actor:
     if bearer is None:
         return Actor(kind="anonymous")
     if isinstance(bearer, TrustedSender):
-        return Actor(kind="address", id=bearer.address, name=", ".join(sorted({each.name for each in bearer.packs}))[:MAX_LENGTH])
+        return Actor(
+            kind="address",
+            id=bearer.address,
+            name=", ".join(sorted({each.name for each in bearer.packs}))[:MAX_LENGTH],
+        )
     if isinstance(bearer, Token):
-        name = bearer.description or ("" if bearer.is_admin else pack_id(bearer.pack_name, bearer.labels))
+        name = bearer.description or (
+            "" if bearer.is_admin else pack_id(bearer.pack_name, bearer.labels)
+        )
         return Actor(kind="token", id=bearer.token_id, name=name[:MAX_LENGTH])
     name = next((value for claim in NAMES if isinstance(value := bearer.get(claim), str)), "")
     return Actor(kind="oidc", id=str(bearer.get("sub", ""))[:MAX_LENGTH], name=name[:MAX_LENGTH])

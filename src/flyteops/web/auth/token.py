@@ -71,7 +71,10 @@ def read_token(token: str) -> TokenParts:
     if len(parts) != 3:
         raise invalid_token("it is not a JSON Web Token, which has three parts")
     try:
-        header, claims = (_decode_object(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))) for part in parts[:2])
+        header, claims = (
+            _decode_object(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+            for part in parts[:2]
+        )
     except (msgspec.MsgspecError, ValueError, RecursionError, binascii.Error) as error:
         raise invalid_token("its parts are not JSON") from error
     return TokenParts(header, claims)
@@ -96,7 +99,8 @@ def read_keys(entries: Sequence[Any]) -> list[PublicKey]:
         ids = ", ".join(str(key.key_id) for key in dropped[:SHOWN_IDS])
         more = ", ..." if len(dropped) > SHOWN_IDS else ""
         LOGGER.warning(
-            "The issuer publishes %d keys; only the first %d are used, and tokens signed with the others are refused: %s%s",
+            "The issuer publishes %d keys; only the first %d are used, and tokens signed with the"
+            " others are refused: %s%s",
             len(keys),
             MAX_KEYS,
             ids,
@@ -114,7 +118,9 @@ def _key_of(entry: dict[str, Any]) -> Iterator[PublicKey]:
     except (jwt.PyJWTError, ValueError, TypeError, KeyError):
         return
     known = tuple(_algorithms_of(key))
-    algorithms = known if entry.get("alg") is None else tuple(name for name in known if name == entry["alg"])
+    algorithms = (
+        known if entry.get("alg") is None else tuple(name for name in known if name == entry["alg"])
+    )
     if algorithms:
         key_id = entry.get("kid")
         yield PublicKey(key_id if isinstance(key_id, str) else None, algorithms, key)
@@ -122,7 +128,9 @@ def _key_of(entry: dict[str, Any]) -> Iterator[PublicKey]:
 
 def _public(entry: dict[str, Any]) -> dict[str, Any]:
     # The algorithm follows from the key itself, and a private part does not belong here.
-    return {name: value for name, value in entry.items() if name in ("kty", "n", "e", "crv", "x", "y")}
+    return {
+        name: value for name, value in entry.items() if name in ("kty", "n", "e", "crv", "x", "y")
+    }
 
 
 def _algorithms_of(key: object) -> Iterator[str]:

@@ -1,8 +1,8 @@
 """One connection of the HTTP server: reads requests within bounds; the app answers them in order.
 
-The bounds apply before a request reaches the app: an endless head would fill the memory, and a request that is never finished
-would keep its connection for ever. Uvicorn runs the server around this; its own protocol costs each request more than
-everything that Flyte does for it.
+The bounds apply before a request reaches the app: an endless head would fill the memory, and a
+request that is never finished would keep its connection for ever. Uvicorn runs the server around
+this; its own protocol costs each request more than everything that Flyte does for it.
 """
 
 import asyncio
@@ -44,28 +44,35 @@ from flyteops.web.http.traffic import Traffic, Transfer
 HEAD, BODY = "head", "body"
 
 PIECE = 4_096
-"""Bytes that are parsed at once, unless they are all of one body: so few that they hold few requests that have to wait."""
+"""Bytes that are parsed at once, unless they are all of one body: so few that they hold few
+requests that have to wait.
+"""
 
 PIECE_IN_CHUNKS = 16_384
 
 FRAMING_PER_BYTE = 8
-"""Bytes of framing that a chunked body may have for each byte of its own, beyond what a head may have."""
+"""Bytes of framing that a chunked body may have for each byte of its own, beyond what a head may
+have.
+"""
 
 RETRY = b"retry-after: %b\r\n" % RETRY_AFTER_SECONDS
 
 MAX_TURNED_AWAY = 64
-"""Maximum number of connections beyond the limit that are answered with the reason before they are closed."""
+"""Maximum number of connections beyond the limit that are answered with the reason before they
+are closed.
+"""
 
 
 class Connection(asyncio.Protocol):
-    """Reads requests within bounds, has the app answer them in order, and refuses malformed ones with problem details.
+    """Reads requests within bounds, has the app answer them in order, and refuses malformed ones.
 
-    A subclass may set other bounds, in seconds: `idle_seconds` for a connection on which no request is under way,
-    `head_seconds` for a whole head, `pause_seconds` between two parts of a body, `body_seconds` for a whole body; and a
-    `patience`.
+    A subclass may set other bounds, in seconds: `idle_seconds` for a connection on which no request
+    is under way, `head_seconds` for a whole head, `pause_seconds` between two parts of a body,
+    `body_seconds` for a whole body; and a `patience`.
     """
 
-    # Attribute lookup in a dictionary would be slower: with so many attributes, it costs a request some percent.
+    # Attribute lookup in a dictionary would be slower: with so many attributes, it costs a request
+    # some percent.
     __slots__ = (
         "_answered",
         "_app",
@@ -120,7 +127,11 @@ class Connection(asyncio.Protocol):
     """The address of the other end; None if that is a Unix socket."""
 
     def __init__(
-        self, config: Config, server_state: ServerState, app_state: object = None, _loop: asyncio.AbstractEventLoop | None = None
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: object = None,
+        _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         """Prepare for a connection; called by uvicorn's server, with these names."""
         self.loop = _loop or asyncio.get_running_loop()
@@ -158,7 +169,7 @@ class Connection(asyncio.Protocol):
         self._timer: TimerHandle | None = None
         self._timed_stage: str | None = None
 
-    # -------------------------------------------------------------------------------------------------------- receiving
+    # ------------------------------------------------------------------------------------ receiving
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         self.transport = transport
@@ -197,7 +208,10 @@ class Connection(asyncio.Protocol):
         del self.parser  # they refer to each other
 
     def eof_received(self) -> bool | None:
-        """Keep answering a client that has closed its sending side only: it waits for the answers to its whole requests."""
+        """Keep answering a client that has closed its sending side only.
+
+        It waits for the answers to its whole requests.
+        """
         if self._half is not None:
             self._parse(self._let_go())
         if self._read is not None and self._waiting and self._read is self._waiting[-1]:
@@ -218,7 +232,10 @@ class Connection(asyncio.Protocol):
         return True
 
     def _may_probe(self) -> bool:
-        """Whether an interim response may be written now: only while a request waits, so no others must expect one."""
+        """Whether an interim response may be written now.
+
+        It may only while a request waits, so no others must expect one.
+        """
         request = self._answered
         return request is not None and request.is_waiting and request.accepts_interim
 
@@ -244,8 +261,16 @@ class Connection(asyncio.Protocol):
             self._mind_the_time()
 
     def _read_whole(self, data: bytes) -> bool:
-        """Begin a request that is here as a whole; wait for its second part, as many clients send head and body apart."""
-        if self._reader is None or self._stage is not None or self._answered is not None or self.flow.write_paused:
+        """Begin a request that is here as a whole; wait for its second part.
+
+        Many clients send head and body apart.
+        """
+        if (
+            self._reader is None
+            or self._stage is not None
+            or self._answered is not None
+            or self.flow.write_paused
+        ):
             return False
         found = self._reader.read(data, self)
         if found is None:
@@ -283,7 +308,10 @@ class Connection(asyncio.Protocol):
             self._parse(rest)
 
     def _parse(self, data: bytes) -> None:
-        """Parse the received bytes, piece by piece; those behind a request that has to wait are kept unparsed for now."""
+        """Parse the received bytes, piece by piece.
+
+        Those behind a request that has to wait are kept unparsed for now.
+        """
         at = 0
         while at < len(data) and not (self.flow.read_paused or self._fault):
             end = at + self._piece_size()
@@ -296,7 +324,10 @@ class Connection(asyncio.Protocol):
             self._mind_the_time()
 
     def _keep(self, rest: bytes) -> None:
-        """Keep unparsed bytes; refuse them if they exceed the limit together with the transfers of others."""
+        """Keep unparsed bytes.
+
+        Refuse them if they exceed the limit together with the transfers of others.
+        """
         self._rest = rest
         if self._kept is not None:
             self._kept.end()
@@ -332,7 +363,10 @@ class Connection(asyncio.Protocol):
         return size
 
     def _ignore_upgrade(self) -> None:
-        """Read a request for another protocol as if it did not ask for one; only then is its body read at all."""
+        """Read a request for another protocol as if it did not ask for one.
+
+        Only then is its body read at all.
+        """
         method = self.parser.get_method()
         if method == b"CONNECT":
             self._fault = NO_TUNNEL
@@ -386,10 +420,10 @@ class Connection(asyncio.Protocol):
             self._read.complete()
             self._read = None
 
-    # ----------------------------------------------------------------------------------------------------------- answering
+    # ------------------------------------------------------------------------------------ answering
 
     def _begun(self) -> Exchange:
-        """Return the request whose head has been read; it is handled now, or after those before it."""
+        """Return the request whose head has been read; it is handled now, or in its turn."""
         version = self.parser.get_http_version()
         try:
             target = read_head(version, self.url, self.headers)
@@ -456,7 +490,10 @@ class Connection(asyncio.Protocol):
             self._outlet.close()
 
     def shutdown(self) -> None:
-        """Close the connection after the requests received so far are answered; called by uvicorn's server."""
+        """Close the connection after the requests received so far are answered.
+
+        Uvicorn's server calls this.
+        """
         if self._half is not None:
             self._parse(self._let_go())
         last = self._waiting[-1] if self._waiting else self._answered
@@ -465,16 +502,21 @@ class Connection(asyncio.Protocol):
         else:
             last.keep_alive = False
 
-    # --------------------------------------------------------------------------------------------------------- time limits
+    # ---------------------------------------------------------------------------------- time limits
 
     def _close_if_idle(self) -> None:
-        """Close the connection if it has been idle too long; otherwise check again when that may next be so."""
+        """Close the connection if it has been idle too long.
+
+        Otherwise check again when that may next be so.
+        """
         rest = self._idle_since + self.idle_seconds - self.loop.time()
         is_idle = self._stage is None and self._answered is None
         if is_idle and rest <= 0:
             self._outlet.close()
         else:
-            self._idle_timer = self.loop.call_later(rest if is_idle else self.idle_seconds, self._close_if_idle)
+            self._idle_timer = self.loop.call_later(
+                rest if is_idle else self.idle_seconds, self._close_if_idle
+            )
 
     def _mind_the_time(self) -> None:
         """Set a timer for the part of the request that is still to arrive."""
@@ -508,10 +550,13 @@ class Connection(asyncio.Protocol):
         else:
             self._refuse(TOO_SLOW)
 
-    # ----------------------------------------------------------------------------------------------------------- closing
+    # -------------------------------------------------------------------------------------- closing
 
     def _refuse(self, fault: ProblemType) -> None:
-        """Stop reading, and send the fault after the answers to earlier requests; an answer that has begun is broken off."""
+        """Stop reading, and send the fault after the answers to earlier requests.
+
+        An answer that has begun is broken off.
+        """
         self._stop_timer()
         self._reads_no_more = True
         self._let_go()
@@ -552,7 +597,10 @@ class Connection(asyncio.Protocol):
         self.transport.write(b"".join([*lines, body]))
 
     def hang_up(self, *, is_whole: bool) -> None:
-        """Close the connection after the pending writes; unless the request `is_whole`, let the client finish sending."""
+        """Close the connection after the pending writes.
+
+        Unless the request `is_whole`, let the client finish sending.
+        """
         self._stop_timer()
         is_all = is_whole and not (self._rest or self._waiting or self.flow.read_paused)
         if is_all or self.is_half_closed:
@@ -570,12 +618,12 @@ class Connection(asyncio.Protocol):
         self.transport.abort()
 
     def break_off_if_read(self) -> None:
-        """Break off a connection that is being closed and waits only for the client's end of TLS."""
+        """Break off a connection that is being closed and waits for the client's end of TLS."""
         if self.transport.is_closing() and self._outlet.is_read:
             self.transport.abort()
 
     async def has_arrived(self) -> bool:
-        """Return whether everything written to a client that has closed its sending side has arrived."""
+        """Return whether all that was written to a client that closed its sending side arrived."""
         return await self._outlet.has_arrived()
 
 
@@ -592,6 +640,7 @@ def _body_length(headers: HeaderLines) -> int | None:
 
 def _parser_of(connection: Connection) -> httptools.HttpRequestParser:
     parser = httptools.HttpRequestParser(connection)
-    # A client that announces that it will close may have sent more requests before that: they are answered.
+    # A client that announces that it will close may have sent more requests before that: they are
+    # answered.
     parser.set_dangerous_leniencies(lenient_data_after_close=True)
     return parser

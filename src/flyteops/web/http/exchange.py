@@ -20,7 +20,9 @@ from flyteops.web.http.traffic import Traffic
 
 LOGGER = logging.getLogger("flyte.web")
 
-STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+STATUS_LINES = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
+}
 
 GO_AHEAD = STATUS_LINES[100] + b"\r\n"
 
@@ -59,7 +61,7 @@ class Line(Protocol):
         """Resume reading after a pause."""
 
     async def has_arrived(self) -> bool:
-        """Return whether everything written to a client that has closed its sending side has arrived."""
+        """Return whether all that was written to a client that closed its sending side arrived."""
 
     def hang_up(self, *, is_whole: bool) -> None:
         """Close the connection after the pending writes.
@@ -108,7 +110,7 @@ class Exchange(Request):
         self.keep_alive = keep_alive
         self._line = line
 
-    # -------------------------------------------------------------------------------------------------------- receiving
+    # ------------------------------------------------------------------------------------ receiving
 
     def expect_go_ahead(self) -> None:
         """Send an interim response before the body is received: the client waits for it."""
@@ -142,7 +144,9 @@ class Exchange(Request):
 
     async def receive(self) -> bytes:
         line = self._line
-        if self._awaits_go_ahead and not (self.is_begun or self.is_whole or self._has_news or line.transport.is_closing()):
+        if self._awaits_go_ahead and not (
+            self.is_begun or self.is_whole or self._has_news or line.transport.is_closing()
+        ):
             line.transport.write(GO_AHEAD)
         self._awaits_go_ahead = False
         while not (self._has_news or self.is_gone):
@@ -163,7 +167,7 @@ class Exchange(Request):
     def break_off(self) -> Callable[[], None]:
         return self._line.break_off
 
-    # ----------------------------------------------------------------------------------------------------------- answering
+    # ------------------------------------------------------------------------------------ answering
 
     async def run(self, app: App) -> None:
         """Have the request handled, and write the response; undo the work if it does not arrive."""
@@ -184,9 +188,14 @@ class Exchange(Request):
                 await self.undo()
 
     def _send_at_once(self, response: Message) -> bool:
-        """Write a small response to a client that reads; return False if it takes more than that."""
+        """Write a small response to a client that reads; return False if that is not enough."""
         line = self._line
-        if self.is_gone or line.flow.write_paused or line.is_half_closed or len(response.body) > PIECE:
+        if (
+            self.is_gone
+            or line.flow.write_paused
+            or line.is_half_closed
+            or len(response.body) > PIECE
+        ):
             return False
         self._write_first(response, b"" if self.method == "HEAD" else response.body)
         self._end()
@@ -231,10 +240,14 @@ class Exchange(Request):
     def _write_first(self, response: Message, body: bytes) -> None:
         """Write the head, with the first part of the body."""
         line = self._line
-        self.keep_alive = self.keep_alive and not response.closes and (self.is_whole or line.may_skip_body)
+        self.keep_alive = (
+            self.keep_alive and not response.closes and (self.is_whole or line.may_skip_body)
+        )
         end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
         self.is_begun = True
-        line.transport.write(b"".join((STATUS_LINES[response.status], line.common, response.head, end, body)))
+        line.transport.write(
+            b"".join((STATUS_LINES[response.status], line.common, response.head, end, body))
+        )
 
     def _end(self) -> None:
         self.is_over = True

@@ -38,7 +38,9 @@ def parse_form(content_type: bytes, body: bytes) -> Mapping[str, FormPart]:
     except (FormParserError, ValueError) as error:
         raise InputError(f"The body is not valid multipart/form-data: {error}.") from error
     if not form.is_complete:
-        raise InputError("The body is not valid multipart/form-data: it ends before its last boundary.")
+        raise InputError(
+            "The body is not valid multipart/form-data: it ends before its last boundary."
+        )
     return form.parts
 
 

@@ -45,7 +45,9 @@ class Patience(NamedTuple):
 class Outlet:
     """Closes a connection so that the last answer arrives, and bounds the wait for the client."""
 
-    def __init__(self, transport: Transport, flow: FlowControl, loop: AbstractEventLoop, patience: Patience) -> None:
+    def __init__(
+        self, transport: Transport, flow: FlowControl, loop: AbstractEventLoop, patience: Patience
+    ) -> None:
         self.is_lingering = False
         self._transport = transport
         self._flow = flow
@@ -72,7 +74,7 @@ class Outlet:
             self._timers[look].cancel()
         self._timers[look] = self._loop.call_later(seconds, look)
 
-    # -------------------------------------------------------------------------------------------- clients that do not read
+    # --------------------------------------------------------------------- clients that do not read
 
     def close(self) -> None:
         """Close the connection once the client has read everything, or stops reading."""
@@ -106,7 +108,7 @@ class Outlet:
         else:
             self._later(self._patience.stall / LOOKS_AT_WRITING, self._look_at_writing)
 
-    # ------------------------------------------------------------------------------------------ clients that are still sending
+    # --------------------------------------------------------------- clients that are still sending
 
     def linger(self, remaining: int | None) -> None:
         """Stop sending, and drop further bytes of the client: `remaining` bytes, if known."""
@@ -126,7 +128,11 @@ class Outlet:
         """Drop bytes that the client has sent after its last answer."""
         self._discarded += size
         self._discarded_at = self._loop.time()
-        is_all = self._remaining is not None and self._discarded >= self._remaining and not self._transport.can_write_eof()
+        is_all = (
+            self._remaining is not None
+            and self._discarded >= self._remaining
+            and not self._transport.can_write_eof()
+        )
         if is_all or self._discarded > MAX_DISCARDED:
             self.close()
 
@@ -138,7 +144,7 @@ class Outlet:
         else:
             self._later(rest, self._look_at_lingering)
 
-    # ------------------------------------------------------------------------- clients that have closed their sending side
+    # -------------------------------------------------- clients that have closed their sending side
 
     def watch_client(self, may_probe: Callable[[], bool]) -> None:
         """Break the connection off if a client that has closed its sending side has left.
@@ -162,7 +168,7 @@ class Outlet:
         self._later(pause, self._look_at_client)
 
     async def has_arrived(self) -> bool:
-        """Return whether everything written has arrived at the client; wait a few seconds for that."""
+        """Return whether all that was written has arrived; wait a few seconds for that."""
         for pause in LOOKS:
             await asyncio.sleep(pause)
             if self._transport.is_closing() or is_reset(self._transport):

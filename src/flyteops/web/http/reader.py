@@ -20,7 +20,10 @@ REQUEST_LINE = re.compile(
     rb"(?:\?([\w.~!$&'()*+,;=:@%/?-]{0,1000}))? HTTP/1\.1\r\n"
 )
 
-VARIABLE_LINE = re.compile(rb"\r\n(?:[Ii]dempotency-[Kk]ey: ([!-~]{1,255})|[Cc]ontent-[Ll]ength: ([0-9]{1,9}))(?=\r\n(?![ \t]))")
+VARIABLE_LINE = re.compile(
+    rb"\r\n(?:[Ii]dempotency-[Kk]ey: ([!-~]{1,255})|[Cc]ontent-[Ll]ength: ([0-9]{1,9}))(?=\r\n(?!["
+    rb" \t]))"
+)
 
 MAX_HEADERS = 4096
 """Maximum number of bytes of header lines that this reader reads."""
@@ -32,7 +35,9 @@ SLASH = ord("/")
 HEADS_KEPT = 1_000
 """Number of different heads that are remembered before all are forgotten."""
 
-UNUSUAL = frozenset([b"transfer-encoding", b"expect", b"upgrade", b"content-length", b"idempotency-key"])
+UNUSUAL = frozenset(
+    [b"transfer-encoding", b"expect", b"upgrade", b"content-length", b"idempotency-key"]
+)
 """Header fields that leave a request to the incremental reader; the last two if they are not in the
 usual form."""
 
@@ -50,13 +55,17 @@ class WholeRequestReader:
     """Reads requests that have been received as a whole."""
 
     def __init__(
-        self, reads_body: Callable[[str, str], bool], longest_body: int = MAX_BODY_LENGTH, heads_kept: int = HEADS_KEPT
+        self,
+        reads_body: Callable[[str, str], bool],
+        longest_body: int = MAX_BODY_LENGTH,
+        heads_kept: int = HEADS_KEPT,
     ) -> None:
-        """`reads_body`: a method and a path are handled only once the whole body has been received."""
+        """`reads_body`: a method and a path are handled once the whole body has been received."""
         self._reads_body = reads_body
         self._longest_body = min(longest_body, MAX_BODY_LENGTH)
         self._heads_kept = heads_kept
-        # Contents of lines: of all that a head has, and of those that do not vary. None is for the incremental reader.
+        # Contents of lines: of all that a head has, and of those that do not vary. None is for the
+        # incremental reader.
         self._whole: dict[tuple[bytes, Server], _Known | None] = {}
         self._constant: dict[tuple[bytes, Server], tuple[Head, bool] | None] = {}
 
@@ -68,7 +77,8 @@ class WholeRequestReader:
         first = REQUEST_LINE.match(data)
         if first is None:
             return None
-        begin = first.end() - 2  # with the line break, since a head without fields ends with the first line
+        # With the line break, since a head without fields ends with the first line.
+        begin = first.end() - 2
         end = data.find(b"\r\n\r\n", begin, begin + MAX_HEADERS)
         if end < 0:
             return None
@@ -85,7 +95,9 @@ class WholeRequestReader:
             return None
         if missing and (length > self._longest_body or not self._reads_body(method.decode(), path)):
             return None  # it may be answered before its body has been received
-        exchange = Exchange(line, method.decode(), path, query or b"", head, variable, body, keep_alive=keep_alive)
+        exchange = Exchange(
+            line, method.decode(), path, query or b"", head, variable, body, keep_alive=keep_alive
+        )
         exchange.missing = missing
         return exchange
 
@@ -98,7 +110,11 @@ class WholeRequestReader:
             _make_room(self._constant, self._heads_kept)
             self._constant[name] = read_head_lines(*name)
         constant = self._constant[name]
-        known = None if variable is None or constant is None else _Known(*constant, variable, int(variable.length or b"0"))
+        known = (
+            None
+            if variable is None or constant is None
+            else _Known(*constant, variable, int(variable.length or b"0"))
+        )
         if variable is not None and variable.key is None:  # keys are not repeated
             _make_room(self._whole, self._heads_kept)
             self._whole[lines, server] = known
@@ -156,4 +172,5 @@ class _Fields:
         self.fields.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        self.keep_alive = self.parser.should_keep_alive()  # after the end of a request without a body, the parser would not know
+        # After the end of a request without a body, the parser would not know.
+        self.keep_alive = self.parser.should_keep_alive()

@@ -24,23 +24,35 @@ NO_TUNNEL = ProblemType(405, "method-not-allowed", "Method not allowed.")
 TOO_SLOW = ProblemType(408, "too-slow", "The request took too long to arrive.")
 TARGET_TOO_LONG = ProblemType(414, "target-too-long", "The path and query are too long.")
 HEAD_TOO_LARGE = ProblemType(431, "head-too-large", "The headers of the request are too large.")
-UNKNOWN_CODING = ProblemType(501, "unknown-coding", "The transfer coding of the body is not supported.")
+UNKNOWN_CODING = ProblemType(
+    501, "unknown-coding", "The transfer coding of the body is not supported."
+)
 TURNED_AWAY = ProblemType(503, "busy", "The server is too busy; nothing was changed.")
 OTHER_VERSION = ProblemType(505, "other-version", "This version of HTTP is not supported.")
 
 DETAILS = {
-    BAD_REQUEST.code: "The request cannot be parsed as HTTP/1.1; a path must be ASCII, everything else in it percent-encoded.",
-    BAD_HOST.code: "HTTP/1.1 requires exactly one Host header: a name or an address, and a port if it is not the usual one.",
+    BAD_REQUEST.code: (
+        "The request cannot be parsed as HTTP/1.1; a path must be ASCII, everything else in it"
+        " percent-encoded."
+    ),
+    BAD_HOST.code: (
+        "HTTP/1.1 requires exactly one Host header: a name or an address, and a port if it is not"
+        " the usual one."
+    ),
     NO_TUNNEL.code: "CONNECT is not supported: this server is not a proxy.",
     TOO_SLOW.code: "Send the whole request at once; the connection is closed.",
     TARGET_TOO_LONG.code: f"At most {MAX_TARGET} bytes are accepted.",
     HEAD_TOO_LARGE.code: f"At most {MAX_HEAD} bytes in {MAX_FIELDS} lines are accepted.",
-    UNKNOWN_CODING.code: "Send the body with Content-Length, or with Transfer-Encoding: chunked and no other coding.",
+    UNKNOWN_CODING.code: (
+        "Send the body with Content-Length, or with Transfer-Encoding: chunked and no other coding."
+    ),
     TURNED_AWAY.code: "The server is busy with other clients.",
     OTHER_VERSION.code: "This server speaks HTTP/1.1 and HTTP/1.0.",
 }
 
-HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[\w.~!$&'()*+;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]{0,5})?", re.ASCII)
+HOST = re.compile(
+    rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[\w.~!$&'()*+;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]{0,5})?", re.ASCII
+)
 """Host and port as in RFC 3986, except for the comma: a proxy that joins two lines to one would put
 it there."""
 
@@ -152,7 +164,9 @@ def without_upgrade(method: bytes, url: bytes, version: str, headers: HeaderLine
     for name, value in headers:
         if name == b"connection":
             options = (option.strip() for option in value.split(b","))
-            kept = b", ".join(each for each in options if each.lower() not in (b"upgrade", b"http2-settings"))
+            kept = b", ".join(
+                each for each in options if each.lower() not in (b"upgrade", b"http2-settings")
+            )
             lines.append(b"connection: %b\r\n" % kept)
         elif name not in (b"upgrade", b"http2-settings"):
             lines.append(b"%b: %b\r\n" % (name, value))

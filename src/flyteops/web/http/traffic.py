@@ -22,7 +22,9 @@ YOUNG = 5.0
 WARNED_FOR = 60.0
 """Seconds for which readiness warns of a limit that was reached."""
 
-NO_ROOM = "There is no room for more data at the moment: too much of it is under way for other clients."
+NO_ROOM = (
+    "There is no room for more data at the moment: too much of it is under way for other clients."
+)
 
 
 class Limit:
@@ -70,11 +72,14 @@ class Traffic:
         self.held_bytes = 0
         self.clock = clock
         self.connections = Limit(
-            f"%d connections were turned away: FLYTE_MAX_CONNECTIONS or the limit of open files allows {max_connections} at once",
+            "%d connections were turned away: FLYTE_MAX_CONNECTIONS or the limit of open files"
+            f" allows {max_connections} at once",
             clock,
         )
         self.memory = Limit(
-            f"%d transfers were refused or broken off: FLYTE_MAX_TRANSFER_BYTES allows {max_transfer_bytes} bytes at once", clock
+            "%d transfers were refused or broken off: FLYTE_MAX_TRANSFER_BYTES allows"
+            f" {max_transfer_bytes} bytes at once",
+            clock,
         )
         self.descriptors = Limit(
             "%d times the table of open files was found full, so that nobody can connect:"
@@ -84,7 +89,7 @@ class Traffic:
         self._transfers: dict[Transfer, None] = {}  # in the order of their beginning
 
     def begin(self, break_off: Callable[[], None] | None = None) -> "Transfer":
-        """Return a transfer that holds nothing yet; `break_off` ends it when others need its room."""
+        """Return a transfer that holds nothing yet; `break_off` ends it for others' room."""
         transfer = Transfer(self, break_off)
         self._transfers[transfer] = None
         return transfer
@@ -103,8 +108,14 @@ class Traffic:
             raise BusyError(NO_ROOM)  # it had to make room for others
         while self.held_bytes + size > self.max_transfer_bytes:
             self.memory.reached()
-            oldest = next((each for each in self._transfers if each.break_off is not None), transfer)
-            if oldest is transfer or oldest.break_off is None or self.clock() - oldest.began_at < YOUNG:
+            oldest = next(
+                (each for each in self._transfers if each.break_off is not None), transfer
+            )
+            if (
+                oldest is transfer
+                or oldest.break_off is None
+                or self.clock() - oldest.began_at < YOUNG
+            ):
                 raise BusyError(NO_ROOM)
             self.end(oldest)
             oldest.break_off()
@@ -113,7 +124,11 @@ class Traffic:
 
     def warnings(self) -> Sequence[str]:
         """Return the warnings of readiness."""
-        return [limit.warning for limit in (self.connections, self.memory, self.descriptors) if limit.warning]
+        return [
+            limit.warning
+            for limit in (self.connections, self.memory, self.descriptors)
+            if limit.warning
+        ]
 
 
 class Transfer:

@@ -14,9 +14,18 @@ TITLE = "{{ Event.Payload.body.title }}"
 
 
 def step(
-    event: dict[str, str], command_input: Any, pack: str = "Slack", name: str = "SendMessage", **more: Any
+    event: dict[str, str],
+    command_input: Any,
+    pack: str = "Slack",
+    name: str = "SendMessage",
+    **more: Any,
 ) -> dict[str, Any]:
-    return {"id": "a", "event": event, "command": {"packName": pack, "name": name, "input": command_input}, **more}
+    return {
+        "id": "a",
+        "event": event,
+        "command": {"packName": pack, "name": name, "input": command_input},
+        **more,
+    }
 
 
 def advice_on(*steps: dict[str, Any]) -> list[str]:
@@ -50,7 +59,13 @@ def test_words_of_strangers_in_a_message_are_to_be_quoted(pack, event, text):
     [
         (HOOK, "{{ Event.Payload.body.title|quote_slack }}"),
         (HOOK, "{{ Event.Payload.body.title|escape }} {{ Event.Payload.body.size|integer }}"),
-        (HOOK, "{{ Event.Payload.hook }} {{ Event.Payload.vendor }} {{ Event.Payload.receivedAt }} {{ Event.Name }}"),
+        (
+            HOOK,
+            (
+                "{{ Event.Payload.hook }} {{ Event.Payload.vendor }} {{ Event.Payload.receivedAt }}"
+                " {{ Event.Name }}"
+            ),
+        ),
         (HOOK, "{% if Event.Payload.body.title == 'x' %}it is x{% endif %}"),
         (MAIL, "{{ Event.Payload.receivedAt }} {{ Event.Payload.size }}"),
         ({"packName": "Slack", "name": "ReceivedMessage"}, "{{ Event.Payload.message }}"),
@@ -63,11 +78,22 @@ def test_what_is_quoted_or_no_word_of_strangers_gets_no_advice(event, text):
 
 
 def test_words_of_strangers_are_followed_through_contexts():
-    first = step(HOOK, {"message": "new"}, context={"title": TITLE, "quoted": TITLE.replace(" }}", "|quote_slack }}")})
+    first = step(
+        HOOK,
+        {"message": "new"},
+        context={"title": TITLE, "quoted": TITLE.replace(" }}", "|quote_slack }}")},
+    )
     told = {"packName": "Slack", "name": "MessageSent"}
-    second = step(told, {"message": "{{ Context.title }}"}, dependsOn=["0"], context={"copy": "about {{ Context.title }}"})
+    second = step(
+        told,
+        {"message": "{{ Context.title }}"},
+        dependsOn=["0"],
+        context={"copy": "about {{ Context.title }}"},
+    )
     third = step(told, {"message": "{{ Context.copy }}"}, dependsOn=["1"])
-    fourth = step(told, {"message": "{{ Context.quoted }} {{ Event.Payload.message }}"}, dependsOn=["2"])
+    fourth = step(
+        told, {"message": "{{ Context.quoted }} {{ Event.Payload.message }}"}, dependsOn=["2"]
+    )
     found = advice_on(first, second, third, fourth)
     assert [advice.partition(" ")[0] for advice in found if "from outside" in advice] == [
         "steps[1].command.input.message",
@@ -78,13 +104,24 @@ def test_words_of_strangers_are_followed_through_contexts():
 def test_only_texts_with_markup_are_looked_at():
     plain = {"type": "header", "text": {"type": "plain_text", "text": TITLE}}
     marked = {"type": "section", "text": {"type": "mrkdwn", "text": TITLE}}
-    given = {"channel": TITLE, "thread_ts": TITLE, "text": "x", "blocks": [plain, marked], "attachments": [{"text": TITLE}]}
+    given = {
+        "channel": TITLE,
+        "thread_ts": TITLE,
+        "text": "x",
+        "blocks": [plain, marked],
+        "attachments": [{"text": TITLE}],
+    }
     found = advice_on(step(HOOK, given, name="SendRichMessage"))
     assert [advice.partition(" ")[0] for advice in found] == [
         "steps[0].command.input.blocks[1].text.text",
         "steps[0].command.input.attachments[0].text",
     ]
-    assert advice_on(step(HOOK, {"channel": "c", "text": TITLE, "escape_text": True}, name="SendRichMessage")) == []
+    assert (
+        advice_on(
+            step(HOOK, {"channel": "c", "text": TITLE, "escape_text": True}, name="SendRichMessage")
+        )
+        == []
+    )
     assert advice_on(step(HOOK, {"message": TITLE}, "Email", "SendEmail")) == []
     assert advice_on(step(HOOK, TITLE)) == []
 

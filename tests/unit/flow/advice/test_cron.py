@@ -25,8 +25,20 @@ def advice_on_filter(cron):
 @pytest.mark.parametrize(
     ("cron", "words"),
     [
-        ("*/90 * * * *", "'*/90' is not every 90 minutes: a step counts within one hour, so this is minute 0 of every hour"),
-        ("0 */36 * * *", "'*/36' is not every 36 hours: a step counts within one day, so this is hour 0 of every day"),
+        (
+            "*/90 * * * *",
+            (
+                "'*/90' is not every 90 minutes: a step counts within one hour, so this is minute 0"
+                " of every hour"
+            ),
+        ),
+        (
+            "0 */36 * * *",
+            (
+                "'*/36' is not every 36 hours: a step counts within one day, so this is hour 0 of"
+                " every day"
+            ),
+        ),
         ("0 0 */40 * *", "'*/40' is not every 40 days"),
         ("0 0 1 */18 *", "'*/18' is not every 18 months"),
         ("0 0 * * */14", "'*/14' is not every 14 weekdays"),
@@ -45,7 +57,16 @@ def test_a_step_that_does_not_keep_its_interval_is_advised_against(advice_on, cr
 @pytest.mark.parametrize("advice_on", [advice_on_schedule, advice_on_filter])
 @pytest.mark.parametrize(
     "cron",
-    ["*/15 * * * *", "*/60 * * * *", "0 */24 * * *", "0 9-17/2 * * 1-5", "0 0 1 */3 *", "0 0 */2 * *", "@daily", "5/60 * * * *"],
+    [
+        "*/15 * * * *",
+        "*/60 * * * *",
+        "0 */24 * * *",
+        "0 9-17/2 * * 1-5",
+        "0 0 1 */3 *",
+        "0 0 */2 * *",
+        "@daily",
+        "5/60 * * * *",
+    ],
 )
 def test_a_step_that_keeps_its_interval_gets_no_advice(advice_on, cron):
     assert advice_on(cron) == []
@@ -54,7 +75,12 @@ def test_a_step_that_keeps_its_interval_gets_no_advice(advice_on, cron):
 def test_schedule_and_matches_cron_are_told_apart_on_day_and_weekday():
     assert "matches the day '1-7' or the weekday '1'" in advice_on_schedule("0 9 1-7 * 1")[0]
     assert "requires both the day '1-7' and the weekday '1'" in advice_on_filter("0 9 1-7 * 1")[0]
-    assert advice_on_schedule("0 9 */2 * 1") == advice_on_filter("0 9 */2 * 1") == advice_on_filter("0 9 ? * 1") == []
+    assert (
+        advice_on_schedule("0 9 */2 * 1")
+        == advice_on_filter("0 9 */2 * 1")
+        == advice_on_filter("0 9 ? * 1")
+        == []
+    )
 
 
 @pytest.mark.parametrize("weekday", ["7", "5-7", "1,7", "7#2", "7L"])
@@ -68,12 +94,25 @@ def test_other_weekdays_in_matches_cron_get_no_advice(weekday):
 
 
 def test_names_that_matches_cron_does_not_know_are_advised_against():
-    assert advice_on_filter("@midnight") == ["matchesCron does not know '@midnight' and fails; write '0 0 * * *'"]
-    assert advice_on_filter("@dayly") == ["matchesCron does not know '@dayly' and fails; did you mean '@daily'?"]
+    assert advice_on_filter("@midnight") == [
+        "matchesCron does not know '@midnight' and fails; write '0 0 * * *'"
+    ]
+    assert advice_on_filter("@dayly") == [
+        "matchesCron does not know '@dayly' and fails; did you mean '@daily'?"
+    ]
 
 
 @pytest.mark.parametrize(
-    "cron", ["", "*", "1 2 3", "* * * * * * * *", "/" * 5000, "*/" + "9" * 5000 + " * * * *", "1-/5 * * * *"]
+    "cron",
+    [
+        "",
+        "*",
+        "1 2 3",
+        "* * * * * * * *",
+        "/" * 5000,
+        "*/" + "9" * 5000 + " * * * *",
+        "1-/5 * * * *",
+    ],
 )
 def test_no_expression_breaks_the_advice(cron):
     assert isinstance(advice_on_filter(cron), list)

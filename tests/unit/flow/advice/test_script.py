@@ -1,4 +1,6 @@
-"""Advice about scripts: quoting that does not protect where it stands, and inputs that need none."""
+"""Advice about scripts: quoting that does not protect where it stands, and inputs that need
+none.
+"""
 
 import json
 import subprocess
@@ -73,12 +75,30 @@ QUOTED = {
         "xargs sh -c W",
         "if /bin/sh -ec W; then :; fi",
     ],
-    "a script that `bash` runs": ["bash -lc W", "sudo -u x bash -c W", "bash -o pipefail -c W", "busybox sh; bash -c W"],
-    "a script that `ssh` runs": ["ssh web1 restart W", "ssh -p 22 web1 restart W", "ssh -- web1 restart W", "timeout 5 ssh h W"],
+    "a script that `bash` runs": [
+        "bash -lc W",
+        "sudo -u x bash -c W",
+        "bash -o pipefail -c W",
+        "busybox sh; bash -c W",
+    ],
+    "a script that `ssh` runs": [
+        "ssh web1 restart W",
+        "ssh -p 22 web1 restart W",
+        "ssh -- web1 restart W",
+        "timeout 5 ssh h W",
+    ],
     "a script that `su` runs": ["su - ann -c W", "su -c W ann", "su --command=W ann"],
     "a script that `python` runs": ["python3 -c W", "/usr/bin/python3.11 -c 'print('W')'"],
     "a script that `eval` runs": ["eval echo W", 'eval "$(echo W)"'],
-    "a script that": ["perl -e W", "node -e W", "trap W EXIT", "awk W f", "psql -c W", "watch W", "parallel W ::: a"],
+    "a script that": [
+        "perl -e W",
+        "node -e W",
+        "trap W EXIT",
+        "awk W f",
+        "psql -c W",
+        "watch W",
+        "parallel W ::: a",
+    ],
     "as part of a script that it reads": [
         "echo W | sh",
         "echo W | sudo bash -s",
@@ -146,7 +166,9 @@ SAFE = [
 
 
 @pytest.mark.parametrize(
-    ("place", "script"), [(place, script) for place, scripts in QUOTED.items() for script in scripts], ids=repr
+    ("place", "script"),
+    [(place, script) for place, scripts in QUOTED.items() for script in scripts],
+    ids=repr,
 )
 def test_quoting_that_does_not_protect_where_it_stands_is_advised_against(place, script):
     found = advice_on(script.replace("W", WORD))
@@ -163,7 +185,12 @@ def test_quoting_that_protects_gets_no_advice(script):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "script", [script for script in SAFE if "echo" in script and "ssh" not in script and "sudo" not in script]
+    "script",
+    [
+        script
+        for script in SAFE
+        if "echo" in script and "ssh" not in script and "sudo" not in script
+    ],
 )
 def test_a_script_without_advice_runs_nothing_of_what_an_outsider_sends(script, tmp_path):
     (tmp_path / "script.py").write_text("")
@@ -178,7 +205,13 @@ def test_a_script_without_advice_runs_nothing_of_what_an_outsider_sends(script, 
     ]:
         event = {"Payload": {"text": text, "a": "x", "l": [text]}}
         rendered = template.compile(script.replace("W", WORD)).render({"Event": event})
-        subprocess.run(["bash", "-c", rendered], cwd=tmp_path, capture_output=True, stdin=subprocess.DEVNULL, check=False)
+        subprocess.run(
+            ["bash", "-c", rendered],
+            cwd=tmp_path,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
         assert not (tmp_path / "run").exists(), rendered
 
 
@@ -215,7 +248,7 @@ def test_a_context_that_is_quoted_is_followed():
     assert advice_on("echo {{ Context.text }}", context) == []
 
 
-# ---------------------------------------------------------------------------------------------- argv, env and stdin
+# ------------------------------------------------------------------------------ argv, env and stdin
 
 
 def test_arguments_and_variables_need_no_quoting():
@@ -229,18 +262,46 @@ def test_arguments_and_variables_need_no_quoting():
 @pytest.mark.parametrize(
     ("command_input", "path", "words"),
     [
-        ({"script": "echo {{ Event.Payload.text }}"}, "input.script", "becomes part of a script as it is"),
+        (
+            {"script": "echo {{ Event.Payload.text }}"},
+            "input.script",
+            "becomes part of a script as it is",
+        ),
         ({"script": f"echo '{WORD}'"}, "input.script", "single quotes"),
-        ({"argv": ["sh", "-c", "echo {{ Event.Payload.text }}"]}, "argv[2]", "becomes part of a script as it is"),
+        (
+            {"argv": ["sh", "-c", "echo {{ Event.Payload.text }}"]},
+            "argv[2]",
+            "becomes part of a script as it is",
+        ),
         ({"argv": ["sudo", "bash", "-lc", f"echo '{WORD}'"]}, "argv[3]", "single quotes"),
-        ({"argv": ["ssh", "web1", "restart {{ Event.Payload.text }}"]}, "argv[2]", "becomes part of a script as it is"),
-        ({"argv": ["python3", "-c", "print('{{ Event.Payload.text }}')"]}, "argv[2]", "a program that `python` runs"),
+        (
+            {"argv": ["ssh", "web1", "restart {{ Event.Payload.text }}"]},
+            "argv[2]",
+            "becomes part of a script as it is",
+        ),
+        (
+            {"argv": ["python3", "-c", "print('{{ Event.Payload.text }}')"]},
+            "argv[2]",
+            "a program that `python` runs",
+        ),
         ({"argv": ["{{ Event.Payload.text }}", "x"]}, "argv[0]", "choose which program runs"),
-        ({"argv": ["echo", WORD]}, "argv[1]", "the quotes become part of the value; leave out shellquote"),
+        (
+            {"argv": ["echo", WORD]},
+            "argv[1]",
+            "the quotes become part of the value; leave out shellquote",
+        ),
         ({"argv": ["sleep", 5]}, "argv[1]", "must be text; put it in quotes"),
         ({"script": "x", "env": {"A": WORD}}, "env.A", "leave out shellquote"),
-        ({"script": "x", "env": {"PATH": "{{ Event.Payload.text }}"}}, "env.PATH", "decides which programs run"),
-        ({"argv": ["bash"], "stdin": "echo {{ Event.Payload.text }}"}, "input.stdin", "becomes part of a script as it is"),
+        (
+            {"script": "x", "env": {"PATH": "{{ Event.Payload.text }}"}},
+            "env.PATH",
+            "decides which programs run",
+        ),
+        (
+            {"argv": ["bash"], "stdin": "echo {{ Event.Payload.text }}"},
+            "input.stdin",
+            "becomes part of a script as it is",
+        ),
         ({"argv": ["cat"], "stdin": WORD}, "input.stdin", "leave out shellquote"),
     ],
 )
@@ -250,7 +311,7 @@ def test_an_input_that_is_an_object_is_looked_at_part_by_part(command_input, pat
     assert words in advice
 
 
-# ------------------------------------------------------------------------------------------------------------ limits
+# ------------------------------------------------------------------------------------------- limits
 
 
 CONFUSING = {

@@ -27,17 +27,23 @@ ANN_SEEN = {
 
 
 def standing_room() -> Room:
-    return Room(user=ANN, channels=["general", "deploys"], now=lambda: datetime.fromtimestamp(1_700_000_000, UTC))
+    return Room(
+        user=ANN,
+        channels=["general", "deploys"],
+        now=lambda: datetime.fromtimestamp(1_700_000_000, UTC),
+    )
 
 
-def console_with(room: Room, tmp_path: Path, text: str) -> tuple[Console, list[str], Callable[[], None]]:
+def console_with(
+    room: Room, tmp_path: Path, text: str
+) -> tuple[Console, list[str], Callable[[], None]]:
     file = tmp_path / "input"
     file.write_text(text)
     fd, lines = os.open(file, os.O_RDONLY), list[str]()
     return Console(room, input_fd=fd, write=lines.append), lines, lambda: os.close(fd)
 
 
-# ------------------------------------------------------------------------------------------------------------- events
+# ------------------------------------------------------------------------------------------- events
 
 
 async def test_help_in_the_room_is_answered_with_and_without_commands() -> None:
@@ -45,7 +51,10 @@ async def test_help_in_the_room_is_answered_with_and_without_commands() -> None:
     async with PackTester(pack_for(room)) as tester:
         await room.say("help")
         assert "No commands are declared yet" in room.messages[-1].text
-        tester.server.data["chatops"] = {"prefix": "flyte", "commands": [{"pattern": "deploy {app}"}]}
+        tester.server.data["chatops"] = {
+            "prefix": "flyte",
+            "commands": [{"pattern": "deploy {app}"}],
+        }
         await tester.advance(10)
         await room.say("Help")
         assert room.messages[-1].text == "`flyte deploy {app}`"
@@ -78,7 +87,10 @@ async def test_an_answer_in_a_thread_carries_the_timestamp_of_its_question() -> 
         question = await room.say("why?", channel="#deploys")
         await room.say("because", channel="deploys", thread=question.timestamp)
         payload = tester.sent[1].payload
-    assert (payload["timestamp"], payload["threadTimestamp"]) == ("1700000000.000001", "1700000000.000000")
+    assert (payload["timestamp"], payload["threadTimestamp"]) == (
+        "1700000000.000001",
+        "1700000000.000000",
+    )
     assert payload["channelId"] == room.channel("deploys").id
 
 
@@ -91,7 +103,14 @@ async def test_a_reaction_tells_who_reacted_to_whose_message() -> None:
             "ReactionAdded",
             {
                 "type": "reaction_added",
-                "user": {"id": "U2", "name": "bob", "email": "", "title": "", "firstName": "", "lastName": ""},
+                "user": {
+                    "id": "U2",
+                    "name": "bob",
+                    "email": "",
+                    "title": "",
+                    "firstName": "",
+                    "lastName": "",
+                },
                 "itemUser": ANN_SEEN,
                 "item": {
                     "type": "message",
@@ -123,11 +142,13 @@ async def test_nobody_can_react_to_nothing_or_talk_nowhere() -> None:
     room = standing_room()
     with pytest.raises(NotFoundError, match=r"there is no message 1\.0"):
         await room.react("wave", "1.0")
-    with pytest.raises(NotFoundError, match="there is no channel 'nowhere'; there are: general, deploys"):
+    with pytest.raises(
+        NotFoundError, match="there is no channel 'nowhere'; there are: general, deploys"
+    ):
         await room.say("hello", channel="nowhere")
 
 
-# ----------------------------------------------------------------------------------------------------------- commands
+# ----------------------------------------------------------------------------------------- commands
 
 
 async def run(room: Room, command: str, command_input: Any) -> Event:
@@ -144,23 +165,43 @@ async def test_the_registration_names_the_commands_and_events_of_slack() -> None
         "UpdateMessage": ["MessageUpdated", "UpdateMessageFailed"],
         "GetChannelInfo": ["GetChannelInfoSuccess", "GetChannelInfoFail"],
     }
-    assert {"ReceivedMessage", "ReactionAdded"} <= {event["name"] for event in registration["events"]}
+    assert {"ReceivedMessage", "ReactionAdded"} <= {
+        event["name"] for event in registration["events"]
+    }
 
 
 async def test_a_message_of_a_flow_is_posted_to_whoever_listens() -> None:
     room = standing_room()
     posted, channel = room.posted(), room.channel("deploys")
-    event = await run(room, "SendMessage", {"message": "done", "channelId": channel.id, "threadTimestamp": "1700000000.000000"})
-    sent = {"message": "done", "threadTimestamp": "1700000000.000000", "channelId": channel.id, "timestamp": "1700000000.000000"}
+    event = await run(
+        room,
+        "SendMessage",
+        {"message": "done", "channelId": channel.id, "threadTimestamp": "1700000000.000000"},
+    )
+    sent = {
+        "message": "done",
+        "threadTimestamp": "1700000000.000000",
+        "channelId": channel.id,
+        "timestamp": "1700000000.000000",
+    }
     assert event == Event("MessageSent", sent)
     async for message in posted:
-        assert message == Message("1700000000.000000", channel, room.bot, "done", "1700000000.000000")
+        assert message == Message(
+            "1700000000.000000", channel, room.bot, "done", "1700000000.000000"
+        )
         break
 
 
 async def test_keys_are_read_whatever_their_case_and_null_counts_as_absent() -> None:
-    event = await run(standing_room(), "SendMessage", {"Message": "a", "channelID": "C1", "threadTimestamp": None})
-    sent = {"message": "a", "threadTimestamp": "", "channelId": "C1", "timestamp": "1700000000.000000"}
+    event = await run(
+        standing_room(), "SendMessage", {"Message": "a", "channelID": "C1", "threadTimestamp": None}
+    )
+    sent = {
+        "message": "a",
+        "threadTimestamp": "",
+        "channelId": "C1",
+        "timestamp": "1700000000.000000",
+    }
     assert event == Event("MessageSent", sent)
 
 
@@ -184,13 +225,17 @@ async def test_input_of_the_wrong_type_is_fatal_as_in_slack() -> None:
     assert await run(room, "SendMessage", {"message": 5}) == fatal(
         "input is not valid: Expected `str | null`, got `int` - at `$.message`"
     )
-    assert await run(room, "SendRichMessage", []) == fatal("invalid input: Expected `object`, got `array`")
+    assert await run(room, "SendRichMessage", []) == fatal(
+        "invalid input: Expected `object`, got `array`"
+    )
 
 
 async def test_a_rich_message_is_posted_with_its_attachments() -> None:
     room = standing_room()
     posted, channel = room.posted(), room.channel("general")
-    attachments = [{"title": "Build 7", "fields": [{"title": "state", "value": "green", "short": True}]}]
+    attachments = [
+        {"title": "Build 7", "fields": [{"title": "state", "value": "green", "short": True}]}
+    ]
     given = {"channel": channel.id, "text": "done", "username": "ci", "attachments": attachments}
     assert await run(room, "SendRichMessage", given) == Event(
         "RichMessageSent", {"channelId": channel.id, "threadTimestamp": "1700000000.000000"}
@@ -200,7 +245,9 @@ async def test_a_rich_message_is_posted_with_its_attachments() -> None:
 
 
 @pytest.mark.parametrize("channel", ["general", "#general", "C0123ABC", "nowhere", "#nowhere"])
-async def test_both_ways_to_send_show_a_channel_whether_the_room_knows_it_or_not(channel: str) -> None:
+async def test_both_ways_to_send_show_a_channel_whether_the_room_knows_it_or_not(
+    channel: str,
+) -> None:
     room = standing_room()
     async with PackTester(pack_for(room)) as tester:
         plain = await tester.run("SendMessage", {"channelId": channel, "message": "hi"})
@@ -255,14 +302,23 @@ async def test_a_message_of_a_flow_can_become_another_and_shows_it() -> None:
 
 BLOCKS = [
     {"type": "header", "text": {"type": "plain_text", "text": "Deploy"}},
-    {"type": "section", "text": {"type": "mrkdwn", "text": "*shop*\n1.2"}, "fields": [{"type": "mrkdwn", "text": "live"}]},
+    {
+        "type": "section",
+        "text": {"type": "mrkdwn", "text": "*shop*\n1.2"},
+        "fields": [{"type": "mrkdwn", "text": "live"}],
+    },
     {"type": "divider"},
     {"type": "context", "elements": [{"type": "mrkdwn", "text": "asked by ann"}]},
     {
         "type": "actions",
         "block_id": "b1",
         "elements": [
-            {"type": "button", "action_id": "go", "value": "shop:1.2", "text": {"type": "plain_text", "text": "Go on"}},
+            {
+                "type": "button",
+                "action_id": "go",
+                "value": "shop:1.2",
+                "text": {"type": "plain_text", "text": "Go on"},
+            },
             {"type": "button", "action_id": "stop", "text": {"type": "plain_text", "text": "Stop"}},
         ],
     },
@@ -274,17 +330,34 @@ async def test_blocks_are_shown_in_the_place_of_the_text_and_their_buttons_can_b
     room = standing_room()
     posted, channel = room.posted(), room.channel("general")
     async with PackTester(pack_for(room)) as tester:
-        await tester.run("SendRichMessage", {"channel": channel.id, "text": "Deploy shop", "blocks": BLOCKS})
+        await tester.run(
+            "SendRichMessage", {"channel": channel.id, "text": "Deploy shop", "blocks": BLOCKS}
+        )
         message = await anext(posted)
         assert list(plain_lines(message)) == [
             "[#general 1700000000.000000] flyte: Deploy",
-            *("    *shop*", "    1.2", "    live", "    ---", "    asked by ann", "    [Go on] [Stop]"),
+            *(
+                "    *shop*",
+                "    1.2",
+                "    live",
+                "    ---",
+                "    asked by ann",
+                "    [Go on] [Stop]",
+            ),
         ]
         for name in ("go ON", "go"):
             await room.press(name, message.timestamp)
-        with pytest.raises(NotFoundError, match="that message has no button 'wait'; it has: Go on, Stop"):
+        with pytest.raises(
+            NotFoundError, match="that message has no button 'wait'; it has: Go on, Stop"
+        ):
             await room.press("wait", message.timestamp)
-    pressed = {"channelId": channel.id, "user": ANN_SEEN, "actionId": "go", "blockId": "b1", "value": "shop:1.2"}
+    pressed = {
+        "channelId": channel.id,
+        "user": ANN_SEEN,
+        "actionId": "go",
+        "blockId": "b1",
+        "value": "shop:1.2",
+    }
     place = {"timestamp": message.timestamp, "threadTimestamp": message.timestamp}
     assert tester.sent == [Event("ButtonPressed", {**pressed, **place})] * 2
 
@@ -295,7 +368,9 @@ async def test_only_messages_of_flows_can_become_others() -> None:
         said = await room.say("mine")
         place = {"channelId": said.channel.id, "timestamp": said.timestamp}
         event = await tester.run("UpdateMessage", {**place, "message": "yours"})
-        assert event == Event("UpdateMessageFailed", {**place, "message": "yours", "error": "message_not_found"})
+        assert event == Event(
+            "UpdateMessageFailed", {**place, "message": "yours", "error": "message_not_found"}
+        )
         event = await tester.run("UpdateMessage", {"channelId": "C1"})
         assert event.payload["error"] == "missing message field, missing timestamp field"
 
@@ -310,16 +385,20 @@ async def test_a_channel_is_found_by_its_name() -> None:
         },
     )
     assert await run(room, "GetChannelInfo", {"channelName": "nowhere"}) == Event(
-        "GetChannelInfoFail", {"channelName": "nowhere", "reason": "can't find channel with such name"}
+        "GetChannelInfoFail",
+        {"channelName": "nowhere", "reason": "can't find channel with such name"},
     )
     assert (await run(room, "GetChannelInfo", "deploys")).name == "GetChannelInfoFail"
 
 
-# ----------------------------------------------------------------------------------------------------------- the room
+# ----------------------------------------------------------------------------------------- the room
 
 
 def test_ids_are_the_same_in_every_run() -> None:
-    assert Room(channels=["general"]).channel("general").id == Room(channels=["general"]).channel("general").id
+    assert (
+        Room(channels=["general"]).channel("general").id
+        == Room(channels=["general"]).channel("general").id
+    )
     assert User.named("ann").id == User.named("ann").id != User.named("bob").id
 
 
@@ -330,22 +409,27 @@ def test_timestamps_are_unique_and_increase_even_when_the_clock_goes_back() -> N
     assert stamps == ["10.500000", "10.500001", "10.500002", "11.000000"]
 
 
-# -------------------------------------------------------------------------------------------------------- the console
+# -------------------------------------------------------------------------------------- the console
 
 
 async def test_lines_are_said_and_commands_obeyed(tmp_path: Path) -> None:
     room = standing_room()
     text = (
-        "hello\n\n/channel #new\nthere\n/thread 1700000000.000000 yes\n/react 1700000000.000000 :wave:\n"
+        "hello\n\n/channel #new\nthere\n/thread 1700000000.000000 yes\n/react 1700000000.000000"
+        " :wave:\n"
         "/press 1700000000.000000 Go\n/dance\nlast"
     )
     console, lines, close = console_with(room, tmp_path, text)
     async with PackTester(pack_for(room)) as tester:
         await console.listen()
         said = [
-            (event.payload["message"], event.payload["channelId"]) for event in tester.sent if event.name == "ReceivedMessage"
+            (event.payload["message"], event.payload["channelId"])
+            for event in tester.sent
+            if event.name == "ReceivedMessage"
         ]
-        assert [event.payload["reaction"] for event in tester.sent if event.name == "ReactionAdded"] == ["wave"]
+        assert [
+            event.payload["reaction"] for event in tester.sent if event.name == "ReactionAdded"
+        ] == ["wave"]
     general, new = room.channel("general").id, room.channel("new").id
     assert said == [("hello", general), ("there", new), ("yes", new), ("last", new)]
     assert lines[0] == "! that message has no button 'Go'; it has: none"
@@ -353,7 +437,9 @@ async def test_lines_are_said_and_commands_obeyed(tmp_path: Path) -> None:
     close()
 
 
-async def test_quoted_texts_are_shown_as_slack_shows_them_and_steer_no_terminal(tmp_path: Path) -> None:
+async def test_quoted_texts_are_shown_as_slack_shows_them_and_steer_no_terminal(
+    tmp_path: Path,
+) -> None:
     room = standing_room()
     console, lines, close = console_with(room, tmp_path, "")
     showing = asyncio.create_task(console.show())
@@ -371,7 +457,11 @@ async def test_posts_are_shown_as_plain_text() -> None:
         channel=room.channel("deploys"),
         thread="1.000000",
         attachments=[
-            {"title": "Build 7", "text": "is\nfine", "fields": [{"title": "state", "value": "green"}]},
+            {
+                "title": "Build 7",
+                "text": "is\nfine",
+                "fields": [{"title": "state", "value": "green"}],
+            },
             {"fallback": "plain"},
         ],
     )

@@ -10,7 +10,14 @@ import pytest
 from flyteops.errors import InputError
 from flyteops.packs.chat import Room, User, pack_for
 from flyteops.packs.chatops.catalog import CommandCatalog, read_catalog
-from flyteops.packs.chatops.desk import ChatAction, ChatMessage, CommandDispatcher, PostReply, SendEvent, SettleQuestion
+from flyteops.packs.chatops.desk import (
+    ChatAction,
+    ChatMessage,
+    CommandDispatcher,
+    PostReply,
+    SendEvent,
+    SettleQuestion,
+)
 from flyteops.packs.chatops.message import User as ChatUser
 from flyteops.packs.chatops.pattern import CommandPattern
 from flyteops.packs.chatops.permission import Person
@@ -51,7 +58,7 @@ def replies(deeds: list[ChatAction]) -> list[str]:
     return [deed.text for deed in deeds if isinstance(deed, PostReply)]
 
 
-# ----------------------------------------------------------------------------------------------------------- patterns
+# ----------------------------------------------------------------------------------------- patterns
 
 
 @pytest.mark.parametrize(
@@ -70,7 +77,11 @@ def replies(deeds: list[ChatAction]) -> list[str]:
         ("deploy {app}", 'deploy "open', {"app": '"open'}),
         ("deploy {app} [{version}]", "deploy shop", {"app": "shop", "version": ""}),
         ("deploy [{app}] to {stage:test|live}", "deploy to LIVE", {"app": "", "stage": "live"}),
-        ("deploy [{app}] to {stage:test|live}", "deploy to to test", {"app": "to", "stage": "test"}),
+        (
+            "deploy [{app}] to {stage:test|live}",
+            "deploy to to test",
+            {"app": "to", "stage": "test"},
+        ),
         ("deploy [{app}] to {stage:test|live}", "deploy shop to moon", None),
         ("note {text...}", "note  it's  'so' ", {"text": "it's  'so'"}),
         ("note {text...}", "note", None),
@@ -82,7 +93,9 @@ def replies(deeds: list[ChatAction]) -> list[str]:
         ("a {b}", "a " + "x" * 20_000, None),
     ],
 )
-def test_patterns_find_their_arguments(pattern: str, text: str, arguments: dict[str, str] | None) -> None:
+def test_patterns_find_their_arguments(
+    pattern: str, text: str, arguments: dict[str, str] | None
+) -> None:
     assert CommandPattern.parse(pattern).match(text) == arguments
 
 
@@ -110,7 +123,7 @@ def test_patterns_that_are_none_say_why(pattern: str, fault: str) -> None:
     assert fault in str(failed.value)
 
 
-# ---------------------------------------------------------------------------------------------------------- what is declared
+# --------------------------------------------------------------------------------- what is declared
 
 
 def test_every_fault_of_what_is_declared_is_told_at_once() -> None:
@@ -179,7 +192,9 @@ def test_every_fault_of_each_command_is_told_and_of_the_rest_too() -> None:
     ]
 
 
-async def test_faults_are_in_the_log_before_anybody_speaks(caplog: pytest.LogCaptureFixture) -> None:
+async def test_faults_are_in_the_log_before_anybody_speaks(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with PackTester(pack_for(Room(user=ANN))) as tester:
         tester.server.data["chatops"] = {"commands": [{"patern": "x"}]}
         await tester.advance(LOOK_AGAIN)
@@ -187,12 +202,16 @@ async def test_faults_are_in_the_log_before_anybody_speaks(caplog: pytest.LogCap
     assert "not valid: commands[0]: Object contains unknown field `patern`; keeping" in caplog.text
 
 
-# ----------------------------------------------------------------------------------------------------------- commands
+# ----------------------------------------------------------------------------------------- commands
 
 
 def test_a_command_tells_flows_its_name_and_arguments() -> None:
     (payload,) = told(hear(catalog(DEPLOY), "deploy shop"))
-    assert (payload.command, payload.arguments, payload.text) == ("deploy", {"app": "shop", "version": ""}, "deploy shop")
+    assert (payload.command, payload.arguments, payload.text) == (
+        "deploy",
+        {"app": "shop", "version": ""},
+        "deploy shop",
+    )
     assert (payload.channel_id, payload.timestamp, payload.thread_timestamp) == ("C1", "1.1", "1.0")
     assert (payload.user.name, payload.approved_by) == ("ann", None)
     assert hear(catalog(DEPLOY), "let us deploy shop") == []
@@ -203,7 +222,14 @@ def test_with_a_prefix_only_what_is_for_the_bot_counts() -> None:
     declared = catalog(DEPLOY, prefix="flyte")
     assert told(hear(declared, "Flyte  deploy shop"))
     assert told(hear(declared, "deploy shop", is_addressed=True))
-    for text in ("deploy shop", "flytedeploy shop", "help", "flyte", "flyte dance", "flyte deployed shop"):
+    for text in (
+        "deploy shop",
+        "flytedeploy shop",
+        "help",
+        "flyte",
+        "flyte dance",
+        "flyte deployed shop",
+    ):
         assert hear(declared, text) == []
 
 
@@ -214,15 +240,25 @@ def test_with_a_prefix_only_what_is_for_the_bot_counts() -> None:
         ({"groups": ["ops"]}, "eve", [], "eve, you may not use `deploy`."),
         ({"users": [], "groups": []}, "ann", [], "ann, you may not use `deploy`."),
         ({"channels": ["#deploys"]}, "ann", ["general"], "ann, `deploy` is not for this channel."),
-        ({"users": ["ann"], "channels": ["deploys"]}, "bob", ["general"], "bob, you may not use `deploy`."),
+        (
+            {"users": ["ann"], "channels": ["deploys"]},
+            "bob",
+            ["general"],
+            "bob, you may not use `deploy`.",
+        ),
     ],
 )
-def test_who_may_not_is_told_so_and_nothing_more(allow: dict[str, Any], name: str, channels: list[str], reply: str) -> None:
+def test_who_may_not_is_told_so_and_nothing_more(
+    allow: dict[str, Any], name: str, channels: list[str], reply: str
+) -> None:
     declared = catalog({**DEPLOY, "allow": allow}, groups=GROUPS)
     deeds = hear(declared, "deploy shop", name, channel_names=frozenset(channels))
     assert replies(deeds) == [reply]
     (payload,) = told(deeds)
-    assert (type(payload).__name__, payload.reason) == ("CommandRefused", "channel" if "channel" in reply else "person")
+    assert (type(payload).__name__, payload.reason) == (
+        "CommandRefused",
+        "channel" if "channel" in reply else "person",
+    )
 
 
 @pytest.mark.parametrize(
@@ -244,10 +280,16 @@ def test_who_may_is_heard(allow: dict[str, Any], name: str, channels: list[str])
 
 def test_help_shows_what_one_may_ask_for_here() -> None:
     declared = catalog(
-        {**DEPLOY, "confirm": {}}, NOTE, {"pattern": "drop {database}", "allow": {"users": ["bob"]}}, prefix="flyte"
+        {**DEPLOY, "confirm": {}},
+        NOTE,
+        {"pattern": "drop {database}", "allow": {"users": ["bob"]}},
+        prefix="flyte",
     )
     assert replies(hear(declared, "flyte help")) == [
-        "`flyte deploy {app} [{version}]`  Deploys an application. (requires approval)\n`flyte note {text...}`"
+        (
+            "`flyte deploy {app} [{version}]`  Deploys an application. (requires approval)\n`flyte"
+            " note {text...}`"
+        )
     ]
     assert replies(hear(declared, "flyte help note")) == ["`flyte note {text...}`"]
     assert replies(hear(declared, "flyte help drop")) == ["No commands are available to you here."]
@@ -255,7 +297,9 @@ def test_help_shows_what_one_may_ask_for_here() -> None:
 
 
 def test_a_command_that_lacks_something_is_answered_with_its_usage() -> None:
-    declared = catalog(DEPLOY, {"pattern": "drop {database}", "allow": {"users": ["bob"]}}, prefix="flyte")
+    declared = catalog(
+        DEPLOY, {"pattern": "drop {database}", "allow": {"users": ["bob"]}}, prefix="flyte"
+    )
     assert replies(hear(declared, "flyte deploy")) == [
         "Unknown or incomplete command:\n`flyte deploy {app} [{version}]`  Deploys an application."
     ]
@@ -287,21 +331,29 @@ def test_what_does_not_begin_with_a_command_is_left_alone(text: str) -> None:
     assert hear(catalog(DEPLOY, {"pattern": "roll back {app}"}), text) == []
 
 
-def test_of_several_commands_with_one_first_word_the_usage_of_those_that_begin_alike_is_shown() -> None:
+def test_of_several_commands_with_one_first_word_the_usage_of_those_that_begin_alike_is_shown() -> (
+    None
+):
     declared = catalog({"pattern": "roll back {app}"}, {"pattern": "roll forward {app}"})
     assert "forward" not in replies(hear(declared, "roll back"))[0]
     assert "forward" in replies(hear(declared, "roll over"))[0]
 
 
 def test_help_is_answered_without_commands_where_it_is_for_the_bot() -> None:
-    assert "No commands are declared yet" in replies(hear(CommandCatalog(), "help", is_addressed=True))[0]
-    assert "No commands are declared yet" in replies(hear(CommandCatalog(), "help", is_console=True))[0]
+    assert (
+        "No commands are declared yet"
+        in replies(hear(CommandCatalog(), "help", is_addressed=True))[0]
+    )
+    assert (
+        "No commands are declared yet"
+        in replies(hear(CommandCatalog(), "help", is_console=True))[0]
+    )
     assert replies(hear(catalog(DEPLOY, prefix="flyte"), "help", is_console=True)) == [
         "`flyte deploy {app} [{version}]`  Deploys an application."
     ]
 
 
-# --------------------------------------------------------------------------------------------------- as phones type it
+# -------------------------------------------------------------------------------- as phones type it
 
 PHONE = "deploy {app} [{version}] [--dry-run] [--force] [to {stage:test|pre-live}]"
 
@@ -346,26 +398,34 @@ PHONE = "deploy {app} [{version}] [--dry-run] [--force] [to {stage:test|pre-live
         ("deploy `shop", {"app": "`shop"}),
     ],
 )
-def test_commands_are_understood_as_phones_and_pages_write_them(text: str, arguments: dict[str, str]) -> None:
+def test_commands_are_understood_as_phones_and_pages_write_them(
+    text: str, arguments: dict[str, str]
+) -> None:
     found = CommandPattern.parse(PHONE).match(text)
     assert found is not None
     assert {name: value for name, value in found.items() if value} == arguments
 
 
-@pytest.mark.parametrize("text", ["deploy shop 1.2 -force", "deploy shop 1.2 force", "de ploy shop", "deploy- shop"])
+@pytest.mark.parametrize(
+    "text", ["deploy shop 1.2 -force", "deploy shop 1.2 force", "de ploy shop", "deploy- shop"]
+)
 def test_what_is_only_similar_is_not_the_command(text: str) -> None:
     assert CommandPattern.parse(PHONE).match(text) is None
 
 
 def test_words_are_the_same_however_their_letters_are_composed() -> None:
-    assert CommandPattern.parse("gr\u00fc\u00dfe {wen}").match("gru\u0308\u00dfe Ann") == {"wen": "Ann"}
+    assert CommandPattern.parse("gr\u00fc\u00dfe {wen}").match("gru\u0308\u00dfe Ann") == {
+        "wen": "Ann"
+    }
 
 
 def test_all_that_is_left_of_a_line_stays_as_typed_but_for_its_ends() -> None:
-    assert CommandPattern.parse("note {text...}").match("note \u200bit’s —  “so”\u200b ") == {"text": "it’s —  “so”"}
+    assert CommandPattern.parse("note {text...}").match("note \u200bit’s —  “so”\u200b ") == {
+        "text": "it’s —  “so”"
+    }
 
 
-# ------------------------------------------------------------------------------------------------------- confirmation
+# ------------------------------------------------------------------------------------- confirmation
 
 
 CONFIRMED = {**DEPLOY, "allow": {"groups": ["ops"]}, "confirm": {"within": "5m"}}
@@ -388,7 +448,11 @@ def test_a_command_that_needs_a_yes_is_one_after_it(text: str) -> None:
     assert isinstance(deeds[0], SettleQuestion)
     assert deeds[0].text == "Approved by bob: deploy shop"
     (payload,) = told(deeds)
-    assert (payload.command, payload.user.name, payload.approved_by.name) == ("deploy", "ann", "bob")
+    assert (payload.command, payload.user.name, payload.approved_by.name) == (
+        "deploy",
+        "ann",
+        "bob",
+    )
     assert told(at.hear(declared, said(text, "bob"), 11)) == []
     assert at.expire("k1") == []
 
@@ -396,7 +460,10 @@ def test_a_command_that_needs_a_yes_is_one_after_it(text: str) -> None:
 def test_nobody_approves_what_he_asked_for_himself_unless_that_is_declared() -> None:
     at, declared = asked()
     deeds = at.hear(declared, said("approve"), 10)
-    assert (replies(deeds), told(deeds)) == (["ann, you cannot approve what you asked for yourself."], [])
+    assert (replies(deeds), told(deeds)) == (
+        ["ann, you cannot approve what you asked for yourself."],
+        [],
+    )
     assert told(at.hear(declared, said("approve", "bob"), 11))
     at, declared = asked(bySelf=True)
     assert told(at.hear(declared, said("approve"), 10))[0].approved_by.name == "ann"
@@ -434,7 +501,9 @@ def test_a_yes_that_comes_too_late_does_not_count() -> None:
 def test_of_several_questions_the_answer_says_which() -> None:
     at, declared = asked()
     at.hear(declared, said("deploy bank"), 1)
-    assert replies(at.hear(declared, said("approve", "bob"), 2)) == ["Several questions are open here; give the id: `k1`, `k2`."]
+    assert replies(at.hear(declared, said("approve", "bob"), 2)) == [
+        "Several questions are open here; give the id: `k1`, `k2`."
+    ]
     assert told(at.hear(declared, said("approve k2", "bob"), 3))[0].arguments["app"] == "bank"
     assert told(at.hear(declared, said("approve", "bob"), 4))[0].arguments["app"] == "shop"
 
@@ -446,11 +515,17 @@ def test_of_several_questions_the_answer_says_which() -> None:
         ("refuse", "No question is open in this channel."),
         (
             "approve k9",
-            "There is no open question `k9` in this channel: it was answered, it expired, or it was asked elsewhere.",
+            (
+                "There is no open question `k9` in this channel: it was answered, it expired, or it"
+                " was asked elsewhere."
+            ),
         ),
         (
             "`refuse k9`",
-            "There is no open question `k9` in this channel: it was answered, it expired, or it was asked elsewhere.",
+            (
+                "There is no open question `k9` in this channel: it was answered, it expired, or it"
+                " was asked elsewhere."
+            ),
         ),
     ],
 )
@@ -465,7 +540,10 @@ def test_a_question_is_answered_only_where_it_was_asked() -> None:
     elsewhere = msgspec.structs.replace(said("approve k1", "bob"), channel_id="C2")
     (reply,) = at.hear(declared, elsewhere, 1)
     assert isinstance(reply, PostReply)
-    assert (reply.channel_id, reply.text.split(":")[0]) == ("C2", "There is no open question `k1` in this channel")
+    assert (reply.channel_id, reply.text.split(":")[0]) == (
+        "C2",
+        "There is no open question `k1` in this channel",
+    )
     assert at.answer("k1", "C2", person("bob"), 2, is_yes=True) == []
     assert told(at.answer("k1", "C1", person("bob"), 3, is_yes=True))
 
@@ -478,7 +556,12 @@ def test_ids_of_questions_do_not_collide_even_with_those_that_were_settled() -> 
         assert reply.question is not None
         assert reply.question.id == ("k1", "k1-2", "k1-3")[number]
         if app != "bank":
-            assert told(at.hear(declared, said(f"approve {reply.question.id}", "bob"), 1))[0].arguments["app"] == app
+            assert (
+                told(at.hear(declared, said(f"approve {reply.question.id}", "bob"), 1))[
+                    0
+                ].arguments["app"]
+                == app
+            )
 
 
 def test_a_command_that_was_withdrawn_from_the_datastore_is_still_judged_by_what_it_was() -> None:
@@ -486,7 +569,7 @@ def test_a_command_that_was_withdrawn_from_the_datastore_is_still_judged_by_what
     assert told(at.hear(CommandCatalog(), said("approve k1", "bob"), 10))
 
 
-# ----------------------------------------------------------------------------------------------------- in the room
+# -------------------------------------------------------------------------------------- in the room
 
 
 ANN, BOB = User.named("ann"), User.named("bob")
@@ -503,14 +586,22 @@ async def test_in_the_room_a_command_is_asked_for_approved_and_told_to_flows() -
         question = await room.say("deploy shop 1.2")
         assert names(tester) == ["ReceivedMessage"]
         answer = room.messages[-1]
-        assert (answer.thread, answer.text.split("\n")[0]) == (question.timestamp, "ann asks for: deploy shop 1.2")
+        assert (answer.thread, answer.text.split("\n")[0]) == (
+            question.timestamp,
+            "ann asks for: deploy shop 1.2",
+        )
         await room.say("approve", user=BOB)
         assert names(tester) == ["ReceivedMessage", "ReceivedMessage", "CommandReceived"]
         payload = tester.sent[-1].payload
         assert payload["arguments"] == {"app": "shop", "version": "1.2"}
         assert (payload["user"]["name"], payload["approvedBy"]["name"]) == ("ann", "bob")
-        assert (payload["channelId"], payload["threadTimestamp"]) == (room.channels[0].id, question.timestamp)
-        assert [message.text for message in room.messages if message.is_edited] == ["Approved by bob: deploy shop 1.2"]
+        assert (payload["channelId"], payload["threadTimestamp"]) == (
+            room.channels[0].id,
+            question.timestamp,
+        )
+        assert [message.text for message in room.messages if message.is_edited] == [
+            "Approved by bob: deploy shop 1.2"
+        ]
 
 
 async def test_in_the_room_a_question_that_nobody_answers_is_over_after_its_time() -> None:
@@ -526,7 +617,9 @@ async def test_in_the_room_a_question_that_nobody_answers_is_over_after_its_time
     assert room.messages[-1].text == "Expired without a decision: deploy shop"
 
 
-async def test_what_is_declared_is_read_again_and_what_is_faulty_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_is_declared_is_read_again_and_what_is_faulty_changes_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     room = Room(user=ANN)
     async with PackTester(pack_for(room)) as tester:
         await room.say("deploy shop")
@@ -547,13 +640,21 @@ async def test_what_is_declared_is_read_again_and_what_is_faulty_changes_nothing
         await tester.advance(10)
         await room.say("deploy shop")
         assert names(tester).count("CommandReceived") == 4
-    assert "chatops is not valid: not valid: commands[1]: Object contains unknown field `patern`; keeping" in caplog.text
+    assert (
+        "chatops is not valid: not valid: commands[1]: Object contains unknown field `patern`;"
+        " keeping" in caplog.text
+    )
 
 
 async def test_a_channel_is_meant_by_its_name() -> None:
     room = Room(user=ANN, channels=["general", "deploys"])
     async with PackTester(pack_for(room)) as tester:
-        tester.server.data["chatops"] = {"commands": [{**DEPLOY, "allow": {"channels": ["#deploys"]}}]}
+        tester.server.data["chatops"] = {
+            "commands": [{**DEPLOY, "allow": {"channels": ["#deploys"]}}]
+        }
         await room.say("deploy shop")
         await room.say("deploy shop", channel="deploys")
-        assert [name for name in names(tester) if name != "ReceivedMessage"] == ["CommandRefused", "CommandReceived"]
+        assert [name for name in names(tester) if name != "ReceivedMessage"] == [
+            "CommandRefused",
+            "CommandReceived",
+        ]

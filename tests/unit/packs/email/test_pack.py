@@ -16,7 +16,12 @@ from flyteops.sdk.testing import PackTester
 from tests.certificate import Certificate, server_context
 from tests.smtp import MailServer, mail_server
 
-LETTER = {"from": "flyte@example.com", "to": ["ann@example.com"], "subject": "Hello", "body": "How are you?"}
+LETTER = {
+    "from": "flyte@example.com",
+    "to": ["ann@example.com"],
+    "subject": "Hello",
+    "body": "How are you?",
+}
 ECHO = {**LETTER, "isHtmlEmail": False}
 
 
@@ -30,14 +35,16 @@ def failed(why: str, **more: Any) -> Event:
     return Event("SendEmailFailed", {**ECHO, "refused": [], "error": why, "Err": why, **more})
 
 
-# --------------------------------------------------------------------------------------------------------- what is sent
+# ------------------------------------------------------------------------------------- what is sent
 
 
 async def test_a_mail_is_sent_and_its_input_told_again() -> None:
     async with mail_server() as server:
         event = await send(server, LETTER)
     (mail,) = server.mails
-    assert event == Event("EmailSent", {**ECHO, "refused": [], "messageId": str(mail.message["Message-ID"])})
+    assert event == Event(
+        "EmailSent", {**ECHO, "refused": [], "messageId": str(mail.message["Message-ID"])}
+    )
     assert (mail.sender, mail.recipients) == ("flyte@example.com", ["ann@example.com"])
     headers = {name: str(value) for name, value in mail.message.items()}
     assert headers.pop("Message-ID").endswith("@example.com>")
@@ -56,13 +63,24 @@ async def test_a_mail_is_sent_and_its_input_told_again() -> None:
 
 async def test_input_is_read_as_the_original_pack_does() -> None:
     async with mail_server() as server:
-        event = await send(server, {"FROM": "a@x.de", "To": ["b@x.de"], "Subject": None, "isHtmlEmail": "true", "colour": 3})
+        event = await send(
+            server,
+            {
+                "FROM": "a@x.de",
+                "To": ["b@x.de"],
+                "Subject": None,
+                "isHtmlEmail": "true",
+                "colour": 3,
+            },
+        )
         assert event.payload["isHtmlEmail"] is True
         assert event.payload["subject"] == ""
         assert server.mails[0].message.get_content_type() == "text/html"
         event = await send(server, {**LETTER, "to": 7})
     assert event == Event(
-        "FATAL", "Could not unmarshal input for 'SendEmail' command: Expected `str | array | null`, got `int` - at `$.to`"
+        "FATAL",
+        "Could not unmarshal input for 'SendEmail' command: Expected `str | array | null`, got"
+        " `int` - at `$.to`",
     )
 
 
@@ -74,7 +92,11 @@ async def test_one_recipient_may_be_a_text() -> None:
 
 
 async def test_copies_go_to_everybody_once_and_blind_ones_are_not_told() -> None:
-    copies = {"cc": ["Bob <bob@example.com>", "ann@example.com"], "bcc": "carl@example.com", "replyTo": "desk@example.com"}
+    copies = {
+        "cc": ["Bob <bob@example.com>", "ann@example.com"],
+        "bcc": "carl@example.com",
+        "replyTo": "desk@example.com",
+    }
     async with mail_server() as server:
         await send(server, {**LETTER, **copies})
     (mail,) = server.mails
@@ -93,7 +115,11 @@ async def test_text_and_html_and_files_go_together() -> None:
     assert message.get_body(("plain",)).get_content() == "How are you?\n"  # type: ignore[union-attr]
     assert message.get_body(("html",)).get_content() == "<p>Wie geht's?</p>\n"  # type: ignore[union-attr]
     pdf, text = message.iter_attachments()
-    assert (pdf.get_filename(), pdf.get_content_type(), pdf.get_content()) == ("Übersicht.pdf", "application/pdf", b"%PDF\0" * 40)
+    assert (pdf.get_filename(), pdf.get_content_type(), pdf.get_content()) == (
+        "Übersicht.pdf",
+        "application/pdf",
+        b"%PDF\0" * 40,
+    )
     assert (text.get_filename(), text.get_content_type()) == ("a X-Evil: 1.txt", "text/x-note")
     assert message["X-Evil"] is None
 
@@ -124,8 +150,18 @@ async def test_the_id_of_the_mail_that_is_answered_is_sent_as_it_is(given: str, 
 async def test_an_answer_names_all_mails_of_its_thread_and_no_id_is_broken() -> None:
     thread = [OUTLOOK_ID.replace("AM9", f"AM{number}") for number in range(5)]
     async with mail_server() as server:
-        await send(server, {**LETTER, "inReplyTo": thread[-1], "references": [" ".join(thread[:3]), thread[3], thread[4]]})
-    assert b"References: " + b"\r\n ".join(each.encode() for each in thread) + b"\r\n" in server.mails[0].content
+        await send(
+            server,
+            {
+                **LETTER,
+                "inReplyTo": thread[-1],
+                "references": [" ".join(thread[:3]), thread[3], thread[4]],
+            },
+        )
+    assert (
+        b"References: " + b"\r\n ".join(each.encode() for each in thread) + b"\r\n"
+        in server.mails[0].content
+    )
 
 
 async def test_of_a_long_thread_the_first_and_the_last_mails_are_named() -> None:
@@ -133,14 +169,22 @@ async def test_of_a_long_thread_the_first_and_the_last_mails_are_named() -> None
     async with mail_server() as server:
         await send(server, {**LETTER, "inReplyTo": "<500@example.com>", "references": thread})
     named = str(server.mails[0].message["References"]).split()
-    assert (named[0], named[1], named[-1], len(named)) == (thread[0], "<452@example.com>", "<500@example.com>", 50)
+    assert (named[0], named[1], named[-1], len(named)) == (
+        thread[0],
+        "<452@example.com>",
+        "<500@example.com>",
+        50,
+    )
 
 
 @pytest.mark.parametrize("wrong", ["<é@example.com>", f"<{'x' * 1000}@example.com>"])
 async def test_ids_that_no_mail_can_carry_are_refused(wrong: str) -> None:
     async with mail_server() as server:
         event = await send(server, {**LETTER, "inReplyTo": wrong})
-    assert "cannot be sent: ids of messages are ASCII, at most 900 characters each" in event.payload["error"]
+    assert (
+        "cannot be sent: ids of messages are ASCII, at most 900 characters each"
+        in event.payload["error"]
+    )
 
 
 async def test_addresses_longer_than_a_line_stay_whole() -> None:
@@ -155,7 +199,9 @@ async def test_addresses_longer_than_a_line_stay_whole() -> None:
     async with mail_server() as server:
         await send(server, {**LETTER, "from": long, "to": people})
     (mail,) = server.mails
-    found = read_mailboxes([mail.content.partition(b"To: ")[2].partition(b"Subject:")[0].decode()]).found
+    found = read_mailboxes(
+        [mail.content.partition(b"To: ")[2].partition(b"Subject:")[0].decode()]
+    ).found
     names = ["", "Jörg Müller", "Bee, Ann", ("Long Name " * 20).strip(), ("Größe " * 20).strip()]
     assert found == [(name, f"bounces+{long}" if not name else long) for name in names]
     assert mail.content.isascii()
@@ -165,7 +211,10 @@ async def test_addresses_longer_than_a_line_stay_whole() -> None:
 async def test_letters_of_all_alphabets_arrive() -> None:
     text = "Grüße, привет, 你好 🎉 " * 60
     async with mail_server() as server:
-        await send(server, {**LETTER, "from": "Jörg Müller <j@bücher.example>", "subject": text, "body": text})
+        await send(
+            server,
+            {**LETTER, "from": "Jörg Müller <j@bücher.example>", "subject": text, "body": text},
+        )
     (mail,) = server.mails
     assert mail.content.isascii()
     assert max(map(len, mail.content.split(b"\r\n"))) <= 998
@@ -182,23 +231,32 @@ async def test_an_address_beyond_ascii_needs_a_server_that_knows_such() -> None:
     assert "SMTPUTF8" in server.mails[0].options
     async with mail_server() as server:
         event = await send(server, {**LETTER, "to": ["jörg@example.com"]})
-    assert event.payload["error"] == f"{server.place} does not support addresses with non-ASCII letters (SMTPUTF8)"
+    assert (
+        event.payload["error"]
+        == f"{server.place} does not support addresses with non-ASCII letters (SMTPUTF8)"
+    )
 
 
 async def test_an_answer_belongs_to_the_thread_of_what_it_answers() -> None:
     async with mail_server() as server:
         await send(server, {**LETTER, "inReplyTo": "<1@example.org>"})
-    assert server.mails[0].message["In-Reply-To"] == server.mails[0].message["References"] == "<1@example.org>"
+    assert (
+        server.mails[0].message["In-Reply-To"]
+        == server.mails[0].message["References"]
+        == "<1@example.org>"
+    )
 
 
 async def test_the_sender_may_be_a_setting() -> None:
     async with mail_server() as server:
-        event = await send(server, {**LETTER, "from": ""}, FLYTE_EMAIL_FROM="Flyte <desk@example.com>")
+        event = await send(
+            server, {**LETTER, "from": ""}, FLYTE_EMAIL_FROM="Flyte <desk@example.com>"
+        )
     assert event.payload["from"] == "Flyte <desk@example.com>"
     assert server.mails[0].sender == "desk@example.com"
 
 
-# --------------------------------------------------------------------------------------------------------- what is wrong
+# ------------------------------------------------------------------------------------ what is wrong
 
 
 @pytest.mark.parametrize(
@@ -209,28 +267,56 @@ async def test_the_sender_may_be_a_setting() -> None:
         ({"from": "a@x.de, b@x.de"}, "from: is not a single address"),
         ({"from": ""}, "from: is not a single address"),
         ({"to": ["ann"]}, "to: 'ann' is not an address such as ann@example.com"),
-        ({"to": ["a@x.de;b@x.de"]}, "to: 'a@x.de;b@x.de' is not an address such as ann@example.com"),
-        ({"cc": "a@x.de\r\nBcc: b@x.de"}, "cc: 'a@x.de\\r\\nBcc: b@x.de' is not an address such as ann@example.com"),
-        ({"to": "<a@x.de> NOTIFY=NEVER"}, "to: '<a@x.de> NOTIFY=NEVER' is not an address such as ann@example.com"),
-        ({"inReplyTo": "<1@x>\r\nX: 1"}, "inReplyTo: '<1@x>\\r\\nX: 1' is not the id of a message such as <1@example.com>"),
-        ({"attachments": [{"filename": "x", "content": "%"}]}, "attachments[0].content: is not base64"),
         (
-            {"attachments": [{"filename": "x", "content": "", "contentType": "message/rfc822"}], "replyTo": "x"},
-            "replyTo: 'x' is not an address such as ann@example.com; "
-            "attachments[0].contentType: 'message/rfc822' is not the type of a file such as application/pdf",
+            {"to": ["a@x.de;b@x.de"]},
+            "to: 'a@x.de;b@x.de' is not an address such as ann@example.com",
+        ),
+        (
+            {"cc": "a@x.de\r\nBcc: b@x.de"},
+            "cc: 'a@x.de\\r\\nBcc: b@x.de' is not an address such as ann@example.com",
+        ),
+        (
+            {"to": "<a@x.de> NOTIFY=NEVER"},
+            "to: '<a@x.de> NOTIFY=NEVER' is not an address such as ann@example.com",
+        ),
+        (
+            {"inReplyTo": "<1@x>\r\nX: 1"},
+            "inReplyTo: '<1@x>\\r\\nX: 1' is not the id of a message such as <1@example.com>",
+        ),
+        (
+            {"attachments": [{"filename": "x", "content": "%"}]},
+            "attachments[0].content: is not base64",
+        ),
+        (
+            {
+                "attachments": [{"filename": "x", "content": "", "contentType": "message/rfc822"}],
+                "replyTo": "x",
+            },
+            (
+                "replyTo: 'x' is not an address such as ann@example.com;"
+                " attachments[0].contentType: 'message/rfc822' is not the type of a file such as"
+                " application/pdf"
+            ),
         ),
     ],
 )
 async def test_what_is_no_mail_is_not_sent(wrong: dict[str, Any], why: str) -> None:
     async with mail_server() as server:
         event = await send(server, {**LETTER, **wrong})
-    assert (event.name, event.payload["error"], event.payload["Err"]) == ("SendEmailFailed", why, why)
+    assert (event.name, event.payload["error"], event.payload["Err"]) == (
+        "SendEmailFailed",
+        why,
+        why,
+    )
     assert server.seen == []
 
 
 async def test_a_subject_cannot_smuggle_headers() -> None:
     async with mail_server() as server:
-        await send(server, {**LETTER, "subject": "Disk full\r\nBcc: evil@example.com\r\n\r\nbody\x00\u2028!\n"})
+        await send(
+            server,
+            {**LETTER, "subject": "Disk full\r\nBcc: evil@example.com\r\n\r\nbody\x00\u2028!\n"},
+        )
     message = server.mails[0].message
     assert str(message["Subject"]) == "Disk full Bcc: evil@example.com body !"
     assert message["Bcc"] is None
@@ -242,14 +328,16 @@ async def test_a_line_that_holds_one_dot_does_not_end_the_mail() -> None:
     assert server.mails[0].message.get_content() == "a\n.\nRSET\n..b\n"
 
 
-# ------------------------------------------------------------------------------------------------- what the server says
+# ----------------------------------------------------------------------------- what the server says
 
 
 async def test_a_recipient_that_is_refused_is_told_and_the_others_get_the_mail() -> None:
     async with mail_server(answers={"bob@example.com": ["550 5.1.1 no such user"]}) as server:
         event = await send(server, {**LETTER, "to": ["ann@example.com", "bob@example.com"]})
     assert event.name == "EmailSent"
-    assert event.payload["refused"] == [{"address": "bob@example.com", "code": 550, "message": "5.1.1 no such user"}]
+    assert event.payload["refused"] == [
+        {"address": "bob@example.com", "code": 550, "message": "5.1.1 no such user"}
+    ]
     assert server.mails[0].recipients == ["ann@example.com"]
 
 
@@ -262,7 +350,9 @@ async def test_when_nobody_is_taken_nothing_is_sent() -> None:
 
 
 async def test_who_is_refused_for_now_is_tried_again_and_nobody_gets_it_twice() -> None:
-    async with mail_server(answers={"bob@example.com": ["451 try later", "451 try later"]}) as server:
+    async with mail_server(
+        answers={"bob@example.com": ["451 try later", "451 try later"]}
+    ) as server:
         event = await send(server, {**LETTER, "to": ["ann@example.com", "bob@example.com"]})
     assert (event.name, event.payload["refused"]) == ("EmailSent", [])
     assert [mail.recipients for mail in server.mails] == [["ann@example.com"], ["bob@example.com"]]
@@ -271,8 +361,14 @@ async def test_who_is_refused_for_now_is_tried_again_and_nobody_gets_it_twice() 
 
 async def test_who_is_refused_to_the_end_is_told_although_others_got_it() -> None:
     async with mail_server(answers={"bob@example.com": ["451 later"] * 9}) as server:
-        event = await send(server, {**LETTER, "to": ["ann@example.com", "bob@example.com"]}, FLYTE_EMAIL_RETRIES="1")
-        assert event.payload["refused"] == [{"address": "bob@example.com", "code": 451, "message": "later"}]
+        event = await send(
+            server,
+            {**LETTER, "to": ["ann@example.com", "bob@example.com"]},
+            FLYTE_EMAIL_RETRIES="1",
+        )
+        assert event.payload["refused"] == [
+            {"address": "bob@example.com", "code": 451, "message": "later"}
+        ]
         event = await send(server, {**LETTER, "to": ["bob@example.com"]}, FLYTE_EMAIL_RETRIES="1")
     assert (event.name, event.payload["error"]) == ("SendEmailFailed", "bob@example.com: 451 later")
 
@@ -280,13 +376,22 @@ async def test_who_is_refused_to_the_end_is_told_although_others_got_it() -> Non
 async def test_a_message_that_is_refused_for_now_is_sent_again() -> None:
     async with mail_server(answers={"DATA": ["451 full"]}) as server:
         assert (await send(server, LETTER)).name == "EmailSent"
-    assert server.seen == ["RCPT ann@example.com 250", "DATA 451", "RCPT ann@example.com 250", "DATA 250"]
+    assert server.seen == [
+        "RCPT ann@example.com 250",
+        "DATA 451",
+        "RCPT ann@example.com 250",
+        "DATA 250",
+    ]
 
 
 async def test_who_is_refused_in_every_attempt_is_told_once() -> None:
-    async with mail_server(answers={"bob@example.com": ["550 no", "550 no"], "DATA": ["451 full"]}) as server:
+    async with mail_server(
+        answers={"bob@example.com": ["550 no", "550 no"], "DATA": ["451 full"]}
+    ) as server:
         event = await send(server, {**LETTER, "to": ["ann@example.com", "bob@example.com"]})
-    assert event.payload["refused"] == [{"address": "bob@example.com", "code": 550, "message": "no"}]
+    assert event.payload["refused"] == [
+        {"address": "bob@example.com", "code": 550, "message": "no"}
+    ]
 
 
 async def test_a_message_that_is_refused_is_not() -> None:
@@ -298,7 +403,9 @@ async def test_a_message_that_is_refused_is_not() -> None:
 async def test_a_message_that_may_have_been_taken_is_not_sent_twice() -> None:
     async with mail_server(answers={"DATA": ["hang up"]}) as server:
         event = await send(server, LETTER)
-    assert event.payload["error"].startswith(f"{server.place} did not confirm that it accepted the message: ")
+    assert event.payload["error"].startswith(
+        f"{server.place} did not confirm that it accepted the message: "
+    )
     assert server.seen == ["RCPT ann@example.com 250", "DATA han"]
 
 
@@ -330,12 +437,14 @@ async def test_a_server_that_is_not_there_or_says_nothing_is_told() -> None:
     assert "\n" not in event.payload["error"]
 
 
-# ----------------------------------------------------------------------------------------------------- TLS and passwords
+# -------------------------------------------------------------------------------- TLS and passwords
 
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[Any, dict[str, str]]:
-    return server_context(tmp_path, Certificate()), {"FLYTE_EMAIL_CA_CERT_FILE": str(tmp_path / "cert.pem")}
+    return server_context(tmp_path, Certificate()), {
+        "FLYTE_EMAIL_CA_CERT_FILE": str(tmp_path / "cert.pem")
+    }
 
 
 LOGIN = {"FLYTE_EMAIL_USER": "flyte", "FLYTE_EMAIL_PASSWORD": "s3cret"}
@@ -347,24 +456,34 @@ async def test_tls_is_used_when_it_is_offered(certificate: tuple[Any, dict[str, 
     assert server.mails[0].secured
 
 
-async def test_with_tls_required_nothing_goes_over_the_wire_without(certificate: tuple[Any, dict[str, str]]) -> None:
+async def test_with_tls_required_nothing_goes_over_the_wire_without(
+    certificate: tuple[Any, dict[str, str]],
+) -> None:
     tls, trusted = certificate
     async with mail_server() as server:
         event = await send(server, LETTER, FLYTE_EMAIL_TLS="required", **trusted)
     assert (event.name, server.seen) == ("SendEmailFailed", [])
     assert "STARTTLS" in event.payload["error"]
     async with mail_server(tls_context=tls) as server:
-        assert (await send(server, LETTER, FLYTE_EMAIL_TLS="required", **trusted)).name == "EmailSent"
+        assert (
+            await send(server, LETTER, FLYTE_EMAIL_TLS="required", **trusted)
+        ).name == "EmailSent"
         event = await send(server, LETTER, FLYTE_EMAIL_TLS="required")
-    assert event.payload["error"].startswith(f"{server.place} presented a certificate that is not trusted: ")
+    assert event.payload["error"].startswith(
+        f"{server.place} presented a certificate that is not trusted: "
+    )
 
 
 async def test_tls_from_the_start(certificate: tuple[Any, dict[str, str]]) -> None:
     tls, trusted = certificate
     async with mail_server(tls) as server:
-        assert (await send(server, LETTER, FLYTE_EMAIL_TLS="implicit", **trusted)).name == "EmailSent"
+        assert (
+            await send(server, LETTER, FLYTE_EMAIL_TLS="implicit", **trusted)
+        ).name == "EmailSent"
         event = await send(server, LETTER, FLYTE_EMAIL_TLS="implicit")
-    assert event.payload["error"].startswith(f"{server.place} presented a certificate that is not trusted: ")
+    assert event.payload["error"].startswith(
+        f"{server.place} presented a certificate that is not trusted: "
+    )
 
 
 async def test_a_login_is_told_over_tls_and_nowhere_else(
@@ -379,14 +498,21 @@ async def test_a_login_is_told_over_tls_and_nowhere_else(
         event = await send(server, LETTER, **wrong, **trusted)
         assert event.payload["error"].startswith(f"{server.place} refuses the login of flyte: 535 ")
         pack = email.create({"SMTPSERVER": server.place, **LOGIN, **trusted})
-        assert await pack.declaration().checks["SMTP"]() == f"connected to {server.place} over TLS as flyte"
+        assert (
+            await pack.declaration().checks["SMTP"]()
+            == f"connected to {server.place} over TLS as flyte"
+        )
         with pytest.raises(FlyteError, match="refuses the login of flyte: 535"):
-            await email.create({"SMTPSERVER": server.place, **wrong, **trusted}).declaration().checks["SMTP"]()
+            await (
+                email.create({"SMTPSERVER": server.place, **wrong, **trusted})
+                .declaration()
+                .checks["SMTP"]()
+            )
     for secret in ("s3cret", "wr0ng"):
         assert secret not in caplog.text
 
 
-# --------------------------------------------------------------------------------------------------------------- settings
+# ----------------------------------------------------------------------------------------- settings
 
 
 def test_wrong_settings_are_told_all_at_once() -> None:
@@ -401,20 +527,27 @@ def test_wrong_settings_are_told_all_at_once() -> None:
     assert [str(problem) for problem in caught.value.problems] == [
         "FLYTE_EMAIL_TIMEOUT: 'soon' is not a duration such as 30s, 5m or 1h30m",
         "SMTPSERVER: is not set: the mail server, such as mail.example.com:587",
-        "FLYTE_EMAIL_TLS: with a login, use required, implicit or off: otherwise the password could be sent without TLS",
+        (
+            "FLYTE_EMAIL_TLS: with a login, use required, implicit or off: otherwise the password"
+            " could be sent without TLS"
+        ),
         "FLYTE_EMAIL_FROM: 'nobody' is not an address such as ann@example.com",
         "FLYTE_EMAIL_RETRIES: '11' is not a number from 0 to 10",
     ]
 
 
-@pytest.mark.parametrize("server", ["smtp://mail.example.com", "mail example", "mail:0", "mail:99999", "user@mail"])
+@pytest.mark.parametrize(
+    "server", ["smtp://mail.example.com", "mail example", "mail:0", "mail:99999", "user@mail"]
+)
 def test_what_is_no_mail_server_is_refused(server: str) -> None:
     with pytest.raises(SettingsError, match=r"is not a mail server such as mail\.example\.com:587"):
         email.create({"SMTPSERVER": server})
 
 
 def test_no_password_is_shown() -> None:
-    assert "s3cret" not in repr(email.settings.EmailSettings.read({"SMTPSERVER": "mail.example.com", **LOGIN}))
+    assert "s3cret" not in repr(
+        email.settings.EmailSettings.read({"SMTPSERVER": "mail.example.com", **LOGIN})
+    )
 
 
 IMAP = {
@@ -436,11 +569,26 @@ def test_a_mailbox_may_be_all_there_is() -> None:
 @pytest.mark.parametrize(
     ("url", "why"),
     [
-        ("imaps://flyte:s3cret@mail.example.com", "contains a password; set it in FLYTE_EMAIL_IMAP_PASSWORD"),
-        ("imaps://mail.example.com", "'imaps://mail.example.com' is not a mailbox such as imaps://flyte@mail.example.com/INBOX"),
+        (
+            "imaps://flyte:s3cret@mail.example.com",
+            "contains a password; set it in FLYTE_EMAIL_IMAP_PASSWORD",
+        ),
+        (
+            "imaps://mail.example.com",
+            (
+                "'imaps://mail.example.com' is not a mailbox such as"
+                " imaps://flyte@mail.example.com/INBOX"
+            ),
+        ),
         ("pop://a@b", "'pop://a@b' is not a mailbox such as imaps://flyte@mail.example.com/INBOX"),
-        ("imap://a@b:99999", "'imap://a@b:99999' is not a mailbox such as imaps://flyte@mail.example.com/INBOX"),
-        ("imap://a@[b", "'imap://a@[b' is not a mailbox such as imaps://flyte@mail.example.com/INBOX"),
+        (
+            "imap://a@b:99999",
+            "'imap://a@b:99999' is not a mailbox such as imaps://flyte@mail.example.com/INBOX",
+        ),
+        (
+            "imap://a@[b",
+            "'imap://a@[b' is not a mailbox such as imaps://flyte@mail.example.com/INBOX",
+        ),
     ],
 )
 def test_what_is_no_mailbox_is_refused(url: str, why: str) -> None:

@@ -1,4 +1,6 @@
-"""How the Matrix pack calls a homeserver in bad weather, with something on the loopback that stands in for one."""
+"""How the Matrix pack calls a homeserver in bad weather, with something on the loopback that
+stands in for one.
+"""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,11 +23,15 @@ def answer(status: int = 200, **body: object) -> Answer:
 
 
 def limited(milliseconds: int) -> Answer:
-    return answer(429, errcode="M_LIMIT_EXCEEDED", error="Too Many Requests", retry_after_ms=milliseconds)
+    return answer(
+        429, errcode="M_LIMIT_EXCEEDED", error="Too Many Requests", retry_after_ms=milliseconds
+    )
 
 
 class Homeserver:
-    """Answers one call after the other as it is told; `pauses` are those that the pack made in between."""
+    """Answers one call after the other as it is told; `pauses` are those that the pack made in
+    between.
+    """
 
     def __init__(self, *answers: Answer | None) -> None:
         self.pauses: list[float] = []
@@ -43,11 +49,15 @@ class Homeserver:
 
 
 async def send(*answers: Answer | None) -> tuple[Homeserver, list[str], str]:
-    """Send a message; return the homeserver, what it was asked for, and the id of the message or what went wrong."""
+    """Send a message; return the homeserver, what it was asked for, and the id of the message or
+    what went wrong.
+    """
     homeserver = Homeserver(*answers)
     async with web(homeserver.reply) as server:
         try:
-            result = await homeserver.api(server).send("!r:flyte.test", "m.room.message", {"body": "hi"})
+            result = await homeserver.api(server).send(
+                "!r:flyte.test", "m.room.message", {"body": "hi"}
+            )
         except FlyteError as error:
             result = f"{type(error).__name__}: {error}"
     return homeserver, [asked.target for asked in server.asked], result
@@ -84,11 +94,23 @@ async def test_a_message_whose_answer_got_lost_is_sent_again_as_the_same() -> No
 @pytest.mark.parametrize(
     ("answers", "result"),
     [
-        ([Answer(502, {}, b"<html>Bad Gateway</html>")] * 5, "127.0.0.1 does not respond like a homeserver (HTTP 502)"),
-        ([Answer(200, {}, b"<html>Welcome</html>")] * 5, "127.0.0.1 does not respond like a homeserver (HTTP 200)"),
-        ([Answer(302, {"Location": "https://elsewhere.test"})] * 5, "127.0.0.1 does not respond like a homeserver (HTTP 302)"),
+        (
+            [Answer(502, {}, b"<html>Bad Gateway</html>")] * 5,
+            "127.0.0.1 does not respond like a homeserver (HTTP 502)",
+        ),
+        (
+            [Answer(200, {}, b"<html>Welcome</html>")] * 5,
+            "127.0.0.1 does not respond like a homeserver (HTTP 200)",
+        ),
+        (
+            [Answer(302, {"Location": "https://elsewhere.test"})] * 5,
+            "127.0.0.1 does not respond like a homeserver (HTTP 302)",
+        ),
         ([Answer(404, {}, b"[]")] * 5, "127.0.0.1 does not respond like a homeserver (HTTP 404)"),
-        ([answer(500, errcode="M_UNKNOWN", error="Internal\nserver  error")] * 5, "M_UNKNOWN: Internal server error"),
+        (
+            [answer(500, errcode="M_UNKNOWN", error="Internal\nserver  error")] * 5,
+            "M_UNKNOWN: Internal server error",
+        ),
     ],
 )
 async def test_what_may_pass_is_tried_five_times(answers: Iterable[Answer], result: str) -> None:
@@ -98,9 +120,15 @@ async def test_what_may_pass_is_tried_five_times(answers: Iterable[Answer], resu
 
 @pytest.mark.parametrize(
     ("status", "word", "kind"),
-    [(403, "M_FORBIDDEN", ForbiddenError), (400, "M_BAD_JSON", InputError), (401, "M_X", ForbiddenError)],
+    [
+        (403, "M_FORBIDDEN", ForbiddenError),
+        (400, "M_BAD_JSON", InputError),
+        (401, "M_X", ForbiddenError),
+    ],
 )
-async def test_what_is_refused_is_not_tried_again(status: int, word: str, kind: type[FlyteError]) -> None:
+async def test_what_is_refused_is_not_tried_again(
+    status: int, word: str, kind: type[FlyteError]
+) -> None:
     _, targets, said = await send(answer(status, errcode=word, error="no " * 1000))
     assert len(targets) == 1
     assert said.startswith(f"{kind.__name__}: ")
@@ -114,10 +142,16 @@ async def test_a_certificate_is_trusted_when_its_file_is_named(tmp_path: Path) -
     file.write_bytes(certificate.pem)
     homeserver = Homeserver(answer(user_id="@flyte:flyte.test"), answer(displayname="Flyte"))
     async with web(homeserver.reply, server_context(tmp_path, certificate)) as server:
-        with pytest.raises(UnavailableError, match="presented a certificate that is not trusted: self-signed"):
+        with pytest.raises(
+            UnavailableError, match="presented a certificate that is not trusted: self-signed"
+        ):
             await homeserver.api(server).identify()
         identity = await homeserver.api(server, ca_cert_file=file).identify()
-    assert (identity.user_id, identity.display_name, identity.server) == ("@flyte:flyte.test", "Flyte", "flyte.test")
+    assert (identity.user_id, identity.display_name, identity.server) == (
+        "@flyte:flyte.test",
+        "Flyte",
+        "flyte.test",
+    )
     assert server.asked[0].headers["authorization"] == "Bearer syt_secret"
 
 
@@ -126,7 +160,19 @@ async def test_a_password_that_was_right_once_is_tried_once_for_each_token_that_
     homeserver = Homeserver(answer(access_token="one"), gone, answer(access_token="two"), gone)
     async with web(homeserver.reply) as server:
         api = homeserver.api(server, token="", user="flyte", password="horse")
-        with pytest.raises(ForbiddenError, match="the homeserver refuses FLYTE_MATRIX_PASSWORD: M_UNKNOWN_TOKEN: gone"):
+        with pytest.raises(
+            ForbiddenError,
+            match="the homeserver refuses FLYTE_MATRIX_PASSWORD: M_UNKNOWN_TOKEN: gone",
+        ):
             await api.get("account", "whoami")
-    assert [asked.target.rpartition("/")[2] for asked in server.asked] == ["login", "whoami", "login", "whoami"]
-    assert {msgspec.json.decode(asked.body)["device_id"] for asked in server.asked if asked.method == "POST"} == {"FLYTE"}
+    assert [asked.target.rpartition("/")[2] for asked in server.asked] == [
+        "login",
+        "whoami",
+        "login",
+        "whoami",
+    ]
+    assert {
+        msgspec.json.decode(asked.body)["device_id"]
+        for asked in server.asked
+        if asked.method == "POST"
+    } == {"FLYTE"}

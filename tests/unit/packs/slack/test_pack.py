@@ -1,4 +1,6 @@
-"""What the Slack pack does for flows, with Slack's official client between it and a stand-in for Slack on the loopback."""
+"""What the Slack pack does for flows, with Slack's official client between it and a stand-in for
+Slack on the loopback.
+"""
 
 import logging
 from collections.abc import AsyncIterator
@@ -21,10 +23,12 @@ async def slack() -> AsyncIterator[Slack]:
         yield slack
 
 
-# ----------------------------------------------------------------------------------------------------------- commands
+# ----------------------------------------------------------------------------------------- commands
 
 
-async def test_it_registers_the_commands_and_events_of_the_original_and_their_schemas(slack: Slack) -> None:
+async def test_it_registers_the_commands_and_events_of_the_original_and_their_schemas(
+    slack: Slack,
+) -> None:
     async with running(slack) as tester:
         (registration,) = tester.server.registrations
     commands = {command["name"]: command for command in registration["commands"]}
@@ -45,16 +49,26 @@ async def test_it_registers_the_commands_and_events_of_the_original_and_their_sc
 async def test_a_message_goes_into_the_thread_and_the_answer_says_where_it_is(slack: Slack) -> None:
     given = {"message": "Grüße 🚀 & <@U1>", "channelId": "C1", "threadTimestamp": "1.2"}
     async with running(slack) as tester:
-        assert await tester.run("SendMessage", given) == Event("MessageSent", {**given, "timestamp": "1700000000.000001"})
-    assert slack.called("chat.postMessage") == [{"channel": "C1", "text": "Grüße 🚀 & <@U1>", "thread_ts": "1.2"}]
+        assert await tester.run("SendMessage", given) == Event(
+            "MessageSent", {**given, "timestamp": "1700000000.000001"}
+        )
+    assert slack.called("chat.postMessage") == [
+        {"channel": "C1", "text": "Grüße 🚀 & <@U1>", "thread_ts": "1.2"}
+    ]
 
 
 MANY = [
     ("<!channel> look", "&lt;!channel> look"),
     ("<!here|label>, <!everyone>", "&lt;!here|label>, &lt;!everyone>"),
     ("<!Channel> <!EVERYONE>", "&lt;!Channel> &lt;!EVERYONE>"),
-    ("<!group> <!subteam^S1> <!subteam^S1|@ops>", "&lt;!group> &lt;!subteam^S1> &lt;!subteam^S1|@ops>"),
-    ("<\u200b!channel> < !channel> <\x00!channel>", "&lt;\u200b!channel> &lt; !channel> &lt;\x00!channel>"),
+    (
+        "<!group> <!subteam^S1> <!subteam^S1|@ops>",
+        "&lt;!group> &lt;!subteam^S1> &lt;!subteam^S1|@ops>",
+    ),
+    (
+        "<\u200b!channel> < !channel> <\x00!channel>",
+        "&lt;\u200b!channel> &lt; !channel> &lt;\x00!channel>",
+    ),
     ("<<!channel>> <!channel", "<&lt;!channel>> &lt;!channel"),
     ("<!date^0^{date}|<!channel>>", "<!date^0^{date}|&lt;!channel>>"),
 ]
@@ -62,14 +76,19 @@ LEFT = "<@U1> <#C1> <https://x.example|y> &lt;!channel&gt; <!date^0^{date}|then>
 
 
 @pytest.mark.parametrize(("text", "shown"), MANY)
-async def test_mentions_of_many_are_text_unless_the_flow_says_markup(slack: Slack, text: str, shown: str) -> None:
+async def test_mentions_of_many_are_text_unless_the_flow_says_markup(
+    slack: Slack, text: str, shown: str
+) -> None:
     async with running(slack) as tester:
         event = await tester.run("SendMessage", {"message": text, "channelId": "C1"})
         await tester.run("SendMessage", {"message": text, "channelId": "C1", "markup": "true"})
         await tester.run("SendRichMessage", {"text": text, "channel": "C1"})
         await tester.run("SendRichMessage", {"text": text, "channel": "C1", "markup": True})
         await tester.run("UpdateMessage", {"message": text, "channelId": "C1", "timestamp": "1.2"})
-        await tester.run("UpdateMessage", {"message": text, "channelId": "C1", "timestamp": "1.2", "markup": True})
+        await tester.run(
+            "UpdateMessage",
+            {"message": text, "channelId": "C1", "timestamp": "1.2", "markup": True},
+        )
     assert (event.name, event.payload["message"]) == ("MessageSent", text)
     assert [call["text"] for call in slack.called("chat.postMessage")] == [shown, text, shown, text]
     assert slack.called("chat.update")[1]["text"] == text
@@ -90,7 +109,9 @@ async def test_names_of_many_are_text_where_slack_looks_for_names(slack: Slack) 
         await tester.run("SendRichMessage", {"text": text, "channel": "C1", "link_names": 1})
         await tester.run("SendRichMessage", {"text": text, "channel": "C1", "parse": "full"})
         await tester.run("SendRichMessage", {"text": text, "channel": "C1", "parse": "none"})
-        await tester.run("SendRichMessage", {"text": text, "channel": "C1", "link_names": 1, "markup": True})
+        await tester.run(
+            "SendRichMessage", {"text": text, "channel": "C1", "link_names": 1, "markup": True}
+        )
         await tester.run("UpdateMessage", {"message": text, "channelId": "C1", "timestamp": "1.2"})
     assert [call["text"] for call in slack.called("chat.postMessage")] == [shown, shown, text, text]
     assert slack.called("chat.update")[0]["text"] == shown
@@ -99,29 +120,66 @@ async def test_names_of_many_are_text_where_slack_looks_for_names(slack: Slack) 
 async def test_mentions_of_many_are_text_in_blocks_and_attachments_as_well(slack: Slack) -> None:
     def blocks(loud: str, plain: str) -> list[dict[str, Any]]:
         return [
-            {"type": "section", "text": {"type": "mrkdwn", "text": loud}, "fields": [{"type": "mrkdwn", "text": loud}]},
+            {
+                "type": "section",
+                "text": {"type": "mrkdwn", "text": loud},
+                "fields": [{"type": "mrkdwn", "text": loud}],
+            },
             {"type": "header", "text": {"type": "plain_text", "text": plain}},
-            {"type": "context", "elements": [{"type": "mrkdwn", "text": loud}, {"type": "image", "alt_text": plain}]},
+            {
+                "type": "context",
+                "elements": [
+                    {"type": "mrkdwn", "text": loud},
+                    {"type": "image", "alt_text": plain},
+                ],
+            },
             {"type": "markdown", "text": loud},
-            {"type": "actions", "elements": [{"type": "button", "value": plain, "text": {"type": "plain_text", "text": plain}}]},
+            {
+                "type": "actions",
+                "elements": [
+                    {
+                        "type": "button",
+                        "value": plain,
+                        "text": {"type": "plain_text", "text": plain},
+                    }
+                ],
+            },
         ]
 
     def attachments(loud: str, plain: str) -> list[dict[str, Any]]:
-        texts = dict.fromkeys(("pretext", "text", "title", "fallback", "footer", "author_name"), loud)
-        return [{**texts, "callback_id": plain, "fields": [{"title": loud, "value": loud}], "actions": [{"value": plain}]}]
+        texts = dict.fromkeys(
+            ("pretext", "text", "title", "fallback", "footer", "author_name"), loud
+        )
+        return [
+            {
+                **texts,
+                "callback_id": plain,
+                "fields": [{"title": loud, "value": loud}],
+                "actions": [{"value": plain}],
+            }
+        ]
 
     many, quieted = "<!channel> <@U1>", "&lt;!channel> <@U1>"
     rich = {
         "type": "rich_text",
-        "elements": [{"type": "broadcast", "range": "here"}, {"type": "usergroup", "usergroup_id": "S1"}],
+        "elements": [
+            {"type": "broadcast", "range": "here"},
+            {"type": "usergroup", "usergroup_id": "S1"},
+        ],
     }
     async with running(slack) as tester:
         given = {"blocks": [*blocks(many, many), rich], "attachments": attachments(many, many)}
         await tester.run("SendRichMessage", {"channel": "C1", **given})
         await tester.run("SendRichMessage", {"channel": "C1", **given, "markup": True})
         await tester.run("UpdateMessage", {"channelId": "C1", "timestamp": "1.2", **given})
-    quiet_rich = {"type": "rich_text", "elements": [{"type": "text", "text": "@here"}, {"type": "text", "text": "@S1"}]}
-    expected = {"blocks": [*blocks(quieted, many), quiet_rich], "attachments": attachments(quieted, many)}
+    quiet_rich = {
+        "type": "rich_text",
+        "elements": [{"type": "text", "text": "@here"}, {"type": "text", "text": "@S1"}],
+    }
+    expected = {
+        "blocks": [*blocks(quieted, many), quiet_rich],
+        "attachments": attachments(quieted, many),
+    }
     calls = [*slack.called("chat.postMessage"), *slack.called("chat.update")]
     assert [{key: call[key] for key in given} for call in calls] == [expected, given, expected]
 
@@ -143,7 +201,9 @@ async def test_a_failed_rich_message_is_echoed_as_it_was_given(slack: Slack) -> 
         ({"message": "a", "channelId": "C9"}, "channel_not_found"),
     ],
 )
-async def test_a_message_that_cannot_be_sent_fails_with_the_reason(slack: Slack, given: Any, error: str) -> None:
+async def test_a_message_that_cannot_be_sent_fails_with_the_reason(
+    slack: Slack, given: Any, error: str
+) -> None:
     async with running(slack) as tester:
         event = await tester.run("SendMessage", given)
     asked = {"message": "", "channelId": "", "threadTimestamp": "", **(given or {})}
@@ -155,9 +215,13 @@ async def test_input_that_cannot_be_read_is_fatal_as_with_the_original(slack: Sl
         assert await tester.run("SendMessage", {"message": 5}) == fatal(
             "input is not valid: Expected `str | null`, got `int` - at `$.message`"
         )
-        assert await tester.run("SendRichMessage", []) == fatal("invalid input: Expected `object`, got `array`")
+        assert await tester.run("SendRichMessage", []) == fatal(
+            "invalid input: Expected `object`, got `array`"
+        )
         event = await tester.run("GetChannelInfo", [])
-    assert event == Event("GetChannelInfoFail", {"channelName": "", "reason": "Expected `object`, got `array`"})
+    assert event == Event(
+        "GetChannelInfoFail", {"channelName": "", "reason": "Expected `object`, got `array`"}
+    )
 
 
 async def test_a_text_beyond_what_slack_keeps_is_cut_and_says_so(slack: Slack) -> None:
@@ -175,8 +239,13 @@ async def test_a_text_beyond_what_slack_keeps_is_cut_and_says_so(slack: Slack) -
 async def test_a_rich_message_is_posted_with_the_defaults_of_the_original(slack: Slack) -> None:
     blocks = [{"type": "section", "text": {"type": "mrkdwn", "text": "*hi*"}}]
     async with running(slack) as tester:
-        event = await tester.run("SendRichMessage", {"channel": "#general", "text": "a<b", "thread_ts": "1.2", "blocks": blocks})
-        assert event == Event("RichMessageSent", {"channelId": "C1", "threadTimestamp": "1700000000.000001"})
+        event = await tester.run(
+            "SendRichMessage",
+            {"channel": "#general", "text": "a<b", "thread_ts": "1.2", "blocks": blocks},
+        )
+        assert event == Event(
+            "RichMessageSent", {"channelId": "C1", "threadTimestamp": "1700000000.000001"}
+        )
         await tester.run(
             "SendRichMessage",
             {
@@ -215,15 +284,26 @@ async def test_a_rich_message_is_posted_with_the_defaults_of_the_original(slack:
     ]
 
 
-async def test_a_rich_message_that_fails_echoes_its_input_and_says_what_slack_says(slack: Slack) -> None:
-    said = {"messages": ["[ERROR] must be less than 3001 characters [json-pointer:/blocks/0/text/text]"]}
+async def test_a_rich_message_that_fails_echoes_its_input_and_says_what_slack_says(
+    slack: Slack,
+) -> None:
+    said = {
+        "messages": ["[ERROR] must be less than 3001 characters [json-pointer:/blocks/0/text/text]"]
+    }
     slack.refuse("chat.postMessage", "invalid_blocks", response_metadata=said)
     async with running(slack) as tester:
-        event = await tester.run("SendRichMessage", {"channel": "C1", "text": "hi", "blocks": [{"type": "section"}]})
+        event = await tester.run(
+            "SendRichMessage", {"channel": "C1", "text": "hi", "blocks": [{"type": "section"}]}
+        )
     assert event.name == "SendRichMessageFailed"
-    assert event.payload["error"] == f"cannot send rich message='hi': invalid_blocks: {said['messages'][0]}"
+    assert (
+        event.payload["error"]
+        == f"cannot send rich message='hi': invalid_blocks: {said['messages'][0]}"
+    )
     assert event.payload["inputMessage"]["blocks"] == [{"type": "section"}]
-    assert {"channel", "text", "username", "thread_ts", "link_names", "attachments"} < set(event.payload["inputMessage"])
+    assert {"channel", "text", "username", "thread_ts", "link_names", "attachments"} < set(
+        event.payload["inputMessage"]
+    )
 
 
 async def test_a_message_can_become_another(slack: Slack) -> None:
@@ -233,7 +313,9 @@ async def test_a_message_can_become_another(slack: Slack) -> None:
         assert event == Event("MessageUpdated", {**place, "message": "2 of 2"})
         slack.refuse("chat.update", "cant_update_message")
         event = await tester.run("UpdateMessage", {**place, "message": "3"})
-        assert event == Event("UpdateMessageFailed", {**place, "message": "3", "error": "cant_update_message"})
+        assert event == Event(
+            "UpdateMessageFailed", {**place, "message": "3", "error": "cant_update_message"}
+        )
     assert slack.called("chat.update")[0] == {
         "channel": "C1",
         "ts": "1700000000.000001",
@@ -243,16 +325,23 @@ async def test_a_message_can_become_another(slack: Slack) -> None:
     }
 
 
-async def test_channels_are_listed_once_and_again_when_the_list_is_old_or_lacks_the_name(slack: Slack) -> None:
+async def test_channels_are_listed_once_and_again_when_the_list_is_old_or_lacks_the_name(
+    slack: Slack,
+) -> None:
     async with running(slack, RENEW_CONVERSATION_LIST="1") as tester:
         event = await tester.run("GetChannelInfo", {"channelName": "general"})
         conversation = {"id": "C1", "name": "general", "topic": "all of us"}
-        assert event == Event("GetChannelInfoSuccess", {"channelName": "general", "conversation": conversation})
+        assert event == Event(
+            "GetChannelInfoSuccess", {"channelName": "general", "conversation": conversation}
+        )
         await tester.run("GetChannelInfo", {"channelName": "deploys"})
         assert len(slack.called("conversations.list")) == 2  # its pages
         slack.channels.append({"id": "C3", "name": "new"})
         event = await tester.run("GetChannelInfo", {"channelName": "new"})
-        assert event == Event("GetChannelInfoFail", {"channelName": "new", "reason": "can't find channel with such name"})
+        assert event == Event(
+            "GetChannelInfoFail",
+            {"channelName": "new", "reason": "can't find channel with such name"},
+        )
         await tester.advance(61)
         event = await tester.run("GetChannelInfo", {"channelName": "new"})
         assert event.payload["conversation"] == {"id": "C3", "name": "new", "topic": ""}
@@ -268,7 +357,9 @@ async def test_without_the_scope_for_private_channels_public_ones_are_found_and_
 ) -> None:
     async with running(slack) as tester:
         slack.refuse("conversations.list", "missing_scope", needed="groups:read")
-        assert (await tester.run("GetChannelInfo", {"channelName": "general"})).name == "GetChannelInfoSuccess"
+        assert (
+            await tester.run("GetChannelInfo", {"channelName": "general"})
+        ).name == "GetChannelInfoSuccess"
         assert [call["types"] for call in slack.called("conversations.list")][:2] == [
             "public_channel,private_channel",
             "public_channel",
@@ -276,15 +367,19 @@ async def test_without_the_scope_for_private_channels_public_ones_are_found_and_
         await tester.advance(25 * 3600)
         slack.refuse("conversations.list", "missing_scope", times=2, needed="channels:read")
         event = await tester.run("GetChannelInfo", {"channelName": "general"})
-    assert event == Event("GetChannelInfoFail", {"channelName": "general", "reason": "missing_scope: channels:read"})
+    assert event == Event(
+        "GetChannelInfoFail", {"channelName": "general", "reason": "missing_scope: channels:read"}
+    )
 
 
-# ------------------------------------------------------------------------------------------------------------ trouble
+# ------------------------------------------------------------------------------------------ trouble
 
 
 async def test_a_rate_limit_is_waited_for(slack: Slack) -> None:
     async with running(slack) as tester:
-        slack.prepare("chat.postMessage", {"ok": False, "error": "ratelimited"}, status=429, Retry_After="0")
+        slack.prepare(
+            "chat.postMessage", {"ok": False, "error": "ratelimited"}, status=429, Retry_After="0"
+        )
         event = await tester.run("SendMessage", {"message": "hi", "channelId": "C1"})
     assert event.name == "MessageSent"
     assert len(slack.called("chat.postMessage")) == 2
@@ -292,7 +387,12 @@ async def test_a_rate_limit_is_waited_for(slack: Slack) -> None:
 
 async def test_a_rate_limit_that_is_too_long_is_an_error_at_once(slack: Slack) -> None:
     async with running(slack) as tester:
-        slack.prepare("chat.postMessage", {"ok": False, "error": "ratelimited"}, status=429, Retry_After="3600")
+        slack.prepare(
+            "chat.postMessage",
+            {"ok": False, "error": "ratelimited"},
+            status=429,
+            Retry_After="3600",
+        )
         event = await tester.run("SendMessage", {"message": "hi", "channelId": "C1"})
     assert (event.name, event.payload["error"]) == ("SendMessageFailed", "ratelimited")
 
@@ -305,9 +405,12 @@ async def test_an_answer_that_is_none_is_an_error_that_says_so(slack: Slack) -> 
 
 
 @pytest.mark.parametrize(
-    ("method", "variable"), [("auth.test", "FLYTE_SLACK_TOKEN"), ("apps.connections.open", "FLYTE_SLACK_APP_TOKEN")]
+    ("method", "variable"),
+    [("auth.test", "FLYTE_SLACK_TOKEN"), ("apps.connections.open", "FLYTE_SLACK_APP_TOKEN")],
 )
-async def test_a_token_that_slack_does_not_accept_ends_the_pack_and_says_which(slack: Slack, method: str, variable: str) -> None:
+async def test_a_token_that_slack_does_not_accept_ends_the_pack_and_says_which(
+    slack: Slack, method: str, variable: str
+) -> None:
     slack.refuse(method, "invalid_auth")
 
     async def run_until_the_end() -> None:
@@ -318,7 +421,9 @@ async def test_a_token_that_slack_does_not_accept_ends_the_pack_and_says_which(s
         await run_until_the_end()
 
 
-async def test_it_waits_for_slack_to_come_back(slack: Slack, caplog: pytest.LogCaptureFixture) -> None:
+async def test_it_waits_for_slack_to_come_back(
+    slack: Slack, caplog: pytest.LogCaptureFixture
+) -> None:
     slack.refuse("auth.test", "internal_error", times=3)
     slack.refuse("apps.connections.open", "service_unavailable", times=3)
     async with running(slack) as tester:
@@ -330,7 +435,9 @@ async def test_it_waits_for_slack_to_come_back(slack: Slack, caplog: pytest.LogC
     ]
 
 
-async def test_no_token_is_ever_in_the_log_whatever_its_level(slack: Slack, caplog: pytest.LogCaptureFixture) -> None:
+async def test_no_token_is_ever_in_the_log_whatever_its_level(
+    slack: Slack, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG)
     slack.refuse("chat.postMessage", "invalid_arguments")
     async with running(slack) as tester:
@@ -348,7 +455,7 @@ async def test_no_token_is_ever_in_the_log_whatever_its_level(slack: Slack, capl
     assert BOT_TOKEN not in repr(create(slack.environ()))
 
 
-# --------------------------------------------------------------------------------------------------------- connection
+# --------------------------------------------------------------------------------------- connection
 
 
 async def test_a_connection_that_drops_is_made_again(slack: Slack) -> None:
@@ -371,7 +478,9 @@ async def test_a_connection_that_is_cut_without_a_word_is_made_again(slack: Slac
     assert len(tester.sent) == 1
 
 
-async def test_the_next_connection_is_there_before_the_one_that_slack_announces_to_end_is_left(slack: Slack) -> None:
+async def test_the_next_connection_is_there_before_the_one_that_slack_announces_to_end_is_left(
+    slack: Slack,
+) -> None:
     async with running(slack) as tester:
         old = await slack.connected()
         await old.send_json({"type": "disconnect", "reason": "refresh_requested", "debug_info": {}})
@@ -398,12 +507,18 @@ async def test_a_lost_connection_makes_the_pack_unhealthy(slack: Slack) -> None:
         assert (outcome.healthy, outcome.status) == (False, "service_unavailable")
 
 
-# ------------------------------------------------------------------------------------------------- settings and check
+# ------------------------------------------------------------------------------- settings and check
 
 
 def test_the_settings_are_all_looked_at() -> None:
     with pytest.raises(SettingsError) as failed:
-        create({"FLYTE_SLACK_APP_TOKEN": "xoxb-1", "RENEW_CONVERSATION_LIST": "often", "FLYTE_SLACK_OWN_MESSAGES": "perhaps"})
+        create(
+            {
+                "FLYTE_SLACK_APP_TOKEN": "xoxb-1",
+                "RENEW_CONVERSATION_LIST": "often",
+                "FLYTE_SLACK_OWN_MESSAGES": "perhaps",
+            }
+        )
     assert [str(problem) for problem in failed.value.problems] == [
         "FLYTE_SLACK_TOKEN: is not set: the bot token of the Slack app, which begins with xoxb-",
         "FLYTE_SLACK_APP_TOKEN: is not an app-level token; those begin with xapp-",
@@ -426,11 +541,23 @@ async def test_the_check_says_in_one_line_what_is_wrong(slack: Slack) -> None:
     assert await checked(slack) == "well: connected to Acme as flyte"
     assert [method for method, _ in slack.calls] == ["auth.test", "apps.connections.open"]
     no_events = "; no events, as FLYTE_SLACK_APP_TOKEN is not set"
-    assert await checked(slack, FLYTE_SLACK_APP_TOKEN="") == f"well: connected to Acme as flyte{no_events}"
-    assert await checked(slack, FLYTE_SLACK_TOKEN="xoxb-no") == "not well: Slack refuses FLYTE_SLACK_TOKEN: invalid_auth"
-    assert await checked(slack, FLYTE_SLACK_APP_TOKEN="xapp-no") == "not well: Slack refuses FLYTE_SLACK_APP_TOKEN: invalid_auth"
+    assert (
+        await checked(slack, FLYTE_SLACK_APP_TOKEN="")
+        == f"well: connected to Acme as flyte{no_events}"
+    )
+    assert (
+        await checked(slack, FLYTE_SLACK_TOKEN="xoxb-no")
+        == "not well: Slack refuses FLYTE_SLACK_TOKEN: invalid_auth"
+    )
+    assert (
+        await checked(slack, FLYTE_SLACK_APP_TOKEN="xapp-no")
+        == "not well: Slack refuses FLYTE_SLACK_APP_TOKEN: invalid_auth"
+    )
     slack.refuse("apps.connections.open", "missing_scope", needed="connections:write")
-    assert await checked(slack) == "not well: Slack refuses FLYTE_SLACK_APP_TOKEN: missing_scope: connections:write"
+    assert (
+        await checked(slack)
+        == "not well: Slack refuses FLYTE_SLACK_APP_TOKEN: missing_scope: connections:write"
+    )
     slack.scopes = "chat:write"
     add_it = "add it to the Slack app, and install the app again"
     assert await checked(slack) == f"not well: missing_scope: channels:read, users:read: {add_it}"
@@ -446,7 +573,9 @@ async def test_the_check_says_that_slack_cannot_be_reached() -> None:
     assert health.status.startswith("Slack cannot be reached: Cannot connect to host 127.0.0.1")
 
 
-async def test_without_an_app_token_there_are_commands_and_a_warning(slack: Slack, caplog: pytest.LogCaptureFixture) -> None:
+async def test_without_an_app_token_there_are_commands_and_a_warning(
+    slack: Slack, caplog: pytest.LogCaptureFixture
+) -> None:
     async with PackTester(create(slack.environ(FLYTE_SLACK_APP_TOKEN=""))) as tester:
         event = await tester.run("SendMessage", {"message": "hi", "channelId": "C1"})
         assert event.name == "MessageSent"

@@ -1,4 +1,6 @@
-"""The audit log when something goes wrong: what fails, what is killed in the middle, and two who write at once."""
+"""The audit log when something goes wrong: what fails, what is killed in the middle, and two who
+write at once.
+"""
 
 import asyncio
 import logging
@@ -115,7 +117,12 @@ async def test_without_an_entry_nothing_is_changed(store):
             await change
     store.fault = None
     again = await started(store)
-    assert (again.flows.list(), again.data.list(), await again.packs.list(), again.tokens.list()) == ([], [], [], [])
+    assert (
+        again.flows.list(),
+        again.data.list(),
+        await again.packs.list(),
+        again.tokens.list(),
+    ) == ([], [], [], [])
 
 
 KILLED = """
@@ -143,7 +150,9 @@ def die_between_entry_and_change(path):
     assert killed.returncode == -signal.SIGKILL
 
 
-async def test_a_server_that_is_killed_between_an_entry_and_its_change_leaves_one_that_the_next_start_explains(tmp_path, caplog):
+async def test_a_server_that_is_killed_between_an_entry_and_its_change_leaves_one_that_the_next_start_explains(
+    tmp_path, caplog
+):
     path = tmp_path / "flyte.db"
     async with SqliteStore(path) as store:
         await (await started(store)).flows.save(Flow("f", "old"))
@@ -156,7 +165,9 @@ async def test_a_server_that_is_killed_between_an_entry_and_its_change_leaves_on
         assert await said(service) == ["flow f created", "flow f updated", "flow f found"]
         (found, tried, first) = await service.audit.list_changes(AuditFilter())
         assert (found.before, found.after, found.who.kind) == (tried.after, first.after, "server")
-        assert f"The flow 'f' does not match change {tried.head}, its last audit entry" in caplog.text
+        assert (
+            f"The flow 'f' does not match change {tried.head}, its last audit entry" in caplog.text
+        )
     chain = await check_whole(SqliteStore(path))
     assert [change.seq for change in chain.found] == [3]
 
@@ -180,7 +191,10 @@ async def test_what_was_changed_past_the_log_is_told(store):
     await store.save_item(DataItem("c", "text/plain", b"v"))
     await store.save_note(Note("token", "t", b"nonsense"))
     found = (await take_snapshot(store)).differences()
-    told = [(each.resource[1], None if each.entry is None else each.entry.seq, each.state is None) for each in found]
+    told = [
+        (each.resource[1], None if each.entry is None else each.entry.seq, each.state is None)
+        for each in found
+    ]
     assert told == [("a", 1, False), ("b", 2, True), ("c", None, False), ("t", None, False)]
 
 
@@ -190,8 +204,15 @@ async def test_a_key_that_is_changed_is_kept_for_each_secret(store):
     for key in ("a", "b"):
         await service.data.save(DataItem(key, "text/plain", b"hunter22", is_secret=True))
     service = await started(store, new, old)
-    assert await said(service) == ["datastore a created", "datastore b created", "datastore a rotated", "datastore b rotated"]
-    assert [each.who.kind for each in await service.audit.list_changes(AuditFilter(who="server"))] == ["server"] * 4
+    assert await said(service) == [
+        "datastore a created",
+        "datastore b created",
+        "datastore a rotated",
+        "datastore b rotated",
+    ]
+    assert [
+        each.who.kind for each in await service.audit.list_changes(AuditFilter(who="server"))
+    ] == ["server"] * 4
     await started(store, new)
     assert len(await said(service)) == 4
     await check_whole(store)
@@ -205,7 +226,9 @@ async def test_a_secret_that_was_put_back_or_in_the_place_of_another_is_found(st
         if value == b"first":
             (earlier,) = await store.list_notes("secret")
     await store.save_note(earlier)
-    assert [each.resource for each in (await take_snapshot(store)).differences()] == [("datastore", "a")]
+    assert [each.resource for each in (await take_snapshot(store)).differences()] == [
+        ("datastore", "a")
+    ]
 
 
 async def test_packs_that_the_server_forgets_by_itself_are_kept(store):
@@ -227,7 +250,10 @@ async def test_many_changes_at_once_follow_each_other_in_one_chain(store):
     service = await started(store)
     await asyncio.gather(
         *(service.flows.save(Flow(f"f{number % 3}", f"{number}")) for number in range(10)),
-        *(service.packs.register(PackDeclaration("P", {"n": f"{number % 2}"}, links=())) for number in range(10)),
+        *(
+            service.packs.register(PackDeclaration("P", {"n": f"{number % 2}"}, links=()))
+            for number in range(10)
+        ),
         *(service.tokens.create(TokenRequest(pack_name="P")) for _ in range(5)),
         *(service.data.save(DataItem("k", "text/plain", b"%d" % number)) for number in range(10)),
     )
@@ -238,7 +264,11 @@ async def test_many_changes_at_once_follow_each_other_in_one_chain(store):
 async def test_two_who_write_to_one_store_at_once_make_one_chain(store):
     one, two = await started(store), await started(store)
     await asyncio.gather(
-        *(service.flows.save(Flow(f"{name}{number}")) for number in range(20) for name, service in (("a", one), ("b", two)))
+        *(
+            service.flows.save(Flow(f"{name}{number}"))
+            for number in range(20)
+            for name, service in (("a", one), ("b", two))
+        )
     )
     chain = await check_whole(store)
     assert chain.seq == 40
@@ -280,11 +310,16 @@ async def test_each_change_is_told_to_the_servers_log_with_its_hash(store, caplo
     service = await started(store)
     await service.flows.save(Flow("f\n"), ANN)
     (change,) = await service.audit.list_changes(AuditFilter())
-    assert f"Change {change.seq}:{change.hash}: flow 'f\\n' created by token 1 (Ann) from 10.0.0.7" in caplog.text
+    assert (
+        f"Change {change.seq}:{change.hash}: flow 'f\\n' created by token 1 (Ann) from 10.0.0.7"
+        in caplog.text
+    )
 
 
 @pytest.mark.parametrize("key", ["000000000002", "x", "999999999999x"])
-async def test_the_log_goes_on_behind_what_somebody_has_damaged_and_that_stays_to_be_seen(store, key):
+async def test_the_log_goes_on_behind_what_somebody_has_damaged_and_that_stays_to_be_seen(
+    store, key
+):
     service = await started(store)
     await service.flows.save(Flow("f"))
     await store.save_note(Note(KIND, key, b"\xff"))

@@ -13,7 +13,9 @@ SECRET = "a-secret-of-the-hook"
 SCHEMES = {
     "hmac": Signing(scheme="hmac", header="X-Signature", prefix="sha256="),
     "hmac-time": Signing(scheme="hmac", header="X-Signature", timestamp_header="X-Time"),
-    "hmac-base64": Signing(scheme="hmac", header="X-Signature", encoding="base64", algorithm="sha512"),
+    "hmac-base64": Signing(
+        scheme="hmac", header="X-Signature", encoding="base64", algorithm="sha512"
+    ),
     "standard": Signing(scheme="standard"),
     "gitlab": Signing(scheme="gitlab"),
     "bearer": Signing(scheme="authorization"),
@@ -40,7 +42,9 @@ def test_who_knows_the_secret_is_let_in(signing):
 
 @each_scheme
 def test_during_a_rotation_either_secret_lets_in(signing):
-    assert isinstance(verify(signing, ["the-new-secret-of-it", SECRET], request(call(signing)), NOW), Proof)
+    assert isinstance(
+        verify(signing, ["the-new-secret-of-it", SECRET], request(call(signing)), NOW), Proof
+    )
 
 
 @each_scheme
@@ -77,7 +81,10 @@ def test_without_a_scheme_everybody_is_let_in_with_nothing_to_show():
     assert isinstance(verify(nothing, [], request({}), NOW), Proof)
 
 
-@pytest.mark.parametrize(("given", "said"), [("Digest x", "neither Basic nor Bearer"), ("Basic ???", "Basic with the user name")])
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [("Digest x", "neither Basic nor Bearer"), ("Basic ???", "Basic with the user name")],
+)
 def test_other_ways_of_authorization_do_not_let_in(given, said):
     refusal = verify(SCHEMES["basic"], [SECRET], request({"Authorization": given}), NOW)
     assert isinstance(refusal, Rejection)

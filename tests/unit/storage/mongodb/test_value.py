@@ -13,7 +13,9 @@ from flyteops.storage.mongodb.value import json_of, of_json, of_strings, strings
 NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 VALUES = st.recursive(
     st.none() | st.booleans() | NUMBERS | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4)
+    ),
     max_leaves=20,
 )
 
@@ -70,7 +72,9 @@ def test_numbers_of_the_original_are_written_as_go_writes_them():
     )
 
 
-@pytest.mark.parametrize("strings", [{}, {"env": "prod", "a.b": ""}, {"$a": "x", "\uff04a": "y", "\0": "z"}])
+@pytest.mark.parametrize(
+    "strings", [{}, {"env": "prod", "a.b": ""}, {"$a": "x", "\uff04a": "y", "\0": "z"}]
+)
 def test_labels_come_back_whatever_they_are_named(strings):
     kept = of_strings(strings)
     document = bson.decode(bson.encode({"value": kept.value, "exact": kept.exact}))

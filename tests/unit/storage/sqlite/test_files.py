@@ -1,5 +1,7 @@
 # ruff: noqa: ASYNC240 - a test may block its loop for a file
-"""The files of a SQLite database while a server works with it: locked by whatever name, watched, and private."""
+"""The files of a SQLite database while a server works with it: locked by whatever name, watched,
+and private.
+"""
 
 import asyncio
 import os
@@ -88,7 +90,7 @@ async def refuses_all(store: SqliteStore) -> str:
     return reason
 
 
-# ---------------------------------------------------------------------------------------------- one server at a time
+# ----------------------------------------------------------------------------- one server at a time
 
 
 def by_symbolic_link(path: Path) -> Path:
@@ -115,7 +117,13 @@ def without_lock_file(path: Path) -> Path:
     return path
 
 
-NAMES = [by_symbolic_link, by_hard_link, by_linked_directory, by_a_roundabout_path, without_lock_file]
+NAMES = [
+    by_symbolic_link,
+    by_hard_link,
+    by_linked_directory,
+    by_a_roundabout_path,
+    without_lock_file,
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -156,7 +164,7 @@ async def test_the_next_server_may_use_another_name(path: Path) -> None:
         assert await ids_in(name) == set(ids)
 
 
-# ---------------------------------------------------------------------------------------------- removed and replaced
+# ----------------------------------------------------------------------------- removed and replaced
 
 
 def removed(path: Path) -> None:
@@ -284,7 +292,9 @@ async def test_a_store_whose_file_is_overwritten_refuses_all_work_at_once(
     assert "was overwritten while the server ran" in await refuses_all(store)
 
 
-async def test_an_older_copy_of_the_same_database_is_noticed_when_it_is_copied_over_it(store: SqliteStore, path: Path) -> None:
+async def test_an_older_copy_of_the_same_database_is_noticed_when_it_is_copied_over_it(
+    store: SqliteStore, path: Path
+) -> None:
     await checkpoint(store)
     shutil.copyfile(path, path.with_name("copy"))
     await checkpoint(store)
@@ -292,7 +302,9 @@ async def test_an_older_copy_of_the_same_database_is_noticed_when_it_is_copied_o
     assert "was overwritten" in await refuses_all(store)
 
 
-async def test_what_was_copied_over_a_database_stays_as_it_is_when_the_server_stops(path: Path) -> None:
+async def test_what_was_copied_over_a_database_stays_as_it_is_when_the_server_stops(
+    path: Path,
+) -> None:
     async with SqliteStore(path) as store:
         await checkpoint(store)
         await checkpoint(store)
@@ -315,8 +327,12 @@ async def test_a_file_that_is_put_back_is_worked_with_again(store: SqliteStore, 
     assert await ids_in(path) == set(ids)
 
 
-@pytest.mark.parametrize("harm", [renamed, replaced_by_a_copy, without_its_log, without_the_index_of_its_log])
-async def test_what_was_acknowledged_is_in_the_file_that_the_server_had_opened(path: Path, harm: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize(
+    "harm", [renamed, replaced_by_a_copy, without_its_log, without_the_index_of_its_log]
+)
+async def test_what_was_acknowledged_is_in_the_file_that_the_server_had_opened(
+    path: Path, harm: Callable[[Path], None]
+) -> None:
     path.with_name("keep.db").touch()
     async with SqliteStore(path) as store:
         ids = await record(store, 10)
@@ -325,11 +341,15 @@ async def test_what_was_acknowledged_is_in_the_file_that_the_server_had_opened(p
         harm(path)
         await refuses_all(store)
         content = sqlite3.connect(f"file:{path.with_name('keep.db')}?immutable=1", uri=True)
-        assert {event_id for (event_id,) in content.execute("SELECT event_id FROM event")} == set(ids)
+        assert {event_id for (event_id,) in content.execute("SELECT event_id FROM event")} == set(
+            ids
+        )
         content.close()
 
 
-async def test_the_next_server_works_with_the_file_that_took_the_place_of_the_other(path: Path) -> None:
+async def test_the_next_server_works_with_the_file_that_took_the_place_of_the_other(
+    path: Path,
+) -> None:
     async with SqliteStore(path.with_name("other.db")) as store:
         others = await record(store, 5)
     async with SqliteStore(path) as store:
@@ -349,7 +369,9 @@ async def test_a_link_that_leads_to_another_file_by_now_is_noticed(path: Path) -
         assert "another file than the one that the server opened" in await refuses_all(store)
 
 
-async def test_checkpoints_of_other_programs_and_of_ours_are_no_harm(store: SqliteStore, path: Path) -> None:
+async def test_checkpoints_of_other_programs_and_of_ours_are_no_harm(
+    store: SqliteStore, path: Path
+) -> None:
     other = sqlite3.connect(path, isolation_level=None)
     for size in (100, 200_000, 100, 300_000):
         await record(store, 3, size)
@@ -361,7 +383,7 @@ async def test_checkpoints_of_other_programs_and_of_ours_are_no_harm(store: Sqli
     await store.ping()
 
 
-# ---------------------------------------------------------------------------------------------------------- damaged
+# ------------------------------------------------------------------------------------------ damaged
 
 
 async def test_damage_that_is_found_while_the_server_runs_stops_it_from_writing(path: Path) -> None:
@@ -377,7 +399,7 @@ async def test_damage_that_is_found_while_the_server_runs_stops_it_from_writing(
         assert ".recover" in await refuses_all(store)
 
 
-# ---------------------------------------------------------------------------------------------------------- private
+# ------------------------------------------------------------------------------------------ private
 
 
 def mode_of(path: Path) -> int:
@@ -408,7 +430,9 @@ async def test_a_database_that_all_could_read_is_made_private(path: Path) -> Non
         assert [oct(mode_of(moved.with_name(name))) for name in FILES] == ["0o600"] * 4
 
 
-async def test_the_rights_of_a_group_stay_and_are_reported(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_rights_of_a_group_stay_and_are_reported(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path.touch()
     path.chmod(0o640)
     async with SqliteStore(path):

@@ -1,4 +1,6 @@
-"""The write-ahead log of SQLite while others read an old state, and the copy that a backup is made from."""
+"""The write-ahead log of SQLite while others read an old state, and the copy that a backup is
+made from.
+"""
 
 import asyncio
 import sqlite3
@@ -96,13 +98,17 @@ async def test_writes_are_refused_before_the_log_fills_the_disk_and_accepted_aft
 ) -> None:
     ids = [await record(store, 1)]
     with read(path):
-        with pytest.raises(UnavailableError, match="all writes are refused until that read ends") as caught:
+        with pytest.raises(
+            UnavailableError, match="all writes are refused until that read ends"
+        ) as caught:
             await record_often(store, ids)
         assert "Nothing was changed" in caught.value.message
         assert path.with_name("flyte.db-wal").stat().st_size < 130 * PAGE
         with pytest.raises(UnavailableError, match="all writes are refused"):
             await store.ping()
-        assert {found.event.event_id for found in await store.list_events(EventFilter(), 0, 100)} == set(ids)
+        assert {
+            found.event.event_id for found in await store.list_events(EventFilter(), 0, 100)
+        } == set(ids)
     while True:
         try:
             await store.ping()
@@ -111,7 +117,9 @@ async def test_writes_are_refused_before_the_log_fills_the_disk_and_accepted_aft
         else:
             break
     ids.append(await record(store, 5))
-    assert {found.event.event_id for found in await store.list_events(EventFilter(), 0, 100)} == set(ids)
+    assert {
+        found.event.event_id for found in await store.list_events(EventFilter(), 0, 100)
+    } == set(ids)
 
 
 async def test_nothing_waits_for_a_read_that_does_not_end(
@@ -152,10 +160,12 @@ async def test_the_process_that_reads_is_named(store: SqliteStore, path: Path) -
     await store.ping()
 
 
-# ---------------------------------------------------------------------------------------------------- the copy
+# ----------------------------------------------------------------------------------------- the copy
 
 
-async def test_a_copy_holds_what_the_database_holds_and_leaves_nothing_behind(store: SqliteStore, path: Path) -> None:
+async def test_a_copy_holds_what_the_database_holds_and_leaves_nothing_behind(
+    store: SqliteStore, path: Path
+) -> None:
     for _ in range(5):
         await record(store, 5)
     scratch = path.with_name("scratch")
@@ -170,12 +180,15 @@ async def test_who_reads_a_copy_does_not_make_the_log_grow(store: SqliteStore, p
     part = await anext(export)
     for _ in range(30):
         await record(store, 5)
-    assert [getattr(each, "event").event_id for each in part] == [first]  # noqa: B009 - of the one kind that is here
+    # Of the one kind that is here.
+    assert [getattr(each, "event").event_id for each in part] == [first]  # noqa: B009
     assert path.with_name("flyte.db-wal").stat().st_size < 60 * PAGE
     await export.aclose()
 
 
-async def test_a_read_in_place_is_given_up_when_it_makes_the_log_grow(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_read_in_place_is_given_up_when_it_makes_the_log_grow(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(snapshot, "MAX_GROWTH", 20 * PAGE)
     monkeypatch.setattr(snapshot, "_has_room", lambda *_: False)
     async with SqliteStore(path) as store:
@@ -188,7 +201,9 @@ async def test_a_read_in_place_is_given_up_when_it_makes_the_log_grow(path: Path
         await store.ping()
 
 
-async def test_a_copy_without_room_is_not_begun(store: SqliteStore, path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_copy_without_room_is_not_begun(
+    store: SqliteStore, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with closing(sqlite3.connect(path)) as connection:
         assert snapshot._has_room(connection, path.parent)
         assert not snapshot._has_room(connection, Path("/proc"))

@@ -58,16 +58,29 @@ async def test_results_that_share_a_commit_see_each_other(store: SqliteStore) ->
 
     await store.record(sample.event(), creating(first, second))
     await store.claim(WORKER, NOON, limit=2)
-    await store._write(OTHER, lambda table: [table.finish(each.action_id, sample.event(), decide) for each in (first, second)])
-    assert seen == [[ActionState.PENDING, ActionState.PENDING], [ActionState.SUCCESS, ActionState.PENDING]]
+    await store._write(
+        OTHER,
+        lambda table: [
+            table.finish(each.action_id, sample.event(), decide) for each in (first, second)
+        ],
+    )
+    assert seen == [
+        [ActionState.PENDING, ActionState.PENDING],
+        [ActionState.SUCCESS, ActionState.PENDING],
+    ]
 
 
-async def test_results_know_what_joined_their_execution_in_the_transaction_that_began_it(store: SqliteStore) -> None:
+async def test_results_know_what_joined_their_execution_in_the_transaction_that_began_it(
+    store: SqliteStore,
+) -> None:
     sample = Sample()
     first = sample.action()
     second = sample.action(correlation_id=first.correlation_id, step_id="second", step_index=1)
     seen: list[ActionSnapshot] = []
-    await store._write(OTHER, lambda table: [table.record(sample.event(), creating(each)) for each in (first, second)])
+    await store._write(
+        OTHER,
+        lambda table: [table.record(sample.event(), creating(each)) for each in (first, second)],
+    )
     await store.claim(WORKER, NOON)
     assert not await store.finish(first.action_id, sample.event(), seen.append)
     assert [sibling.step_id for sibling in seen[0].siblings] == ["first", "second"]
@@ -76,10 +89,15 @@ async def test_results_know_what_joined_their_execution_in_the_transaction_that_
 @pytest.mark.parametrize("limit", [None, timedelta(minutes=5)])
 @pytest.mark.parametrize("context", ["short", "long" * SHORT])
 @pytest.mark.parametrize("count", [1, 2])
-async def test_what_is_remembered_of_an_action_is_what_the_file_says(path: Path, limit: Any, context: str, count: int) -> None:
+async def test_what_is_remembered_of_an_action_is_what_the_file_says(
+    path: Path, limit: Any, context: str, count: int
+) -> None:
     sample = Sample()
     actions = [
-        sample.action(correlation_id="run", step_index=number, timeout=limit, context={"x": context}) for number in range(count)
+        sample.action(
+            correlation_id="run", step_index=number, timeout=limit, context={"x": context}
+        )
+        for number in range(count)
     ]
     seen: list[ActionSnapshot] = []
     async with SqliteStore(path) as store:
@@ -105,7 +123,9 @@ async def test_a_queue_keeps_its_order_whatever_of_it_is_remembered(path: Path) 
             await store.record(sample.event(), creating(action))
             taken += await store.claim(WORKER, NOON, limit=number % 2)
         taken += await store.claim(WORKER, NOON, limit=20)
-    assert [(each.action_id, each.input) for each in taken] == [(action.action_id, action.input) for action in actions]
+    assert [(each.action_id, each.input) for each in taken] == [
+        (action.action_id, action.input) for action in actions
+    ]
 
 
 async def test_a_long_input_is_handed_out_in_the_transaction_it_came_in(store: SqliteStore) -> None:

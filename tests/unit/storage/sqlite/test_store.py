@@ -15,7 +15,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from flyteops.errors import BusyError, ConflictError, InputError, SettingsError, StoreError, UnavailableError
+from flyteops.errors import (
+    BusyError,
+    ConflictError,
+    InputError,
+    SettingsError,
+    StoreError,
+    UnavailableError,
+)
 from flyteops.model import ActionState, DataItem, Evaluation
 from flyteops.storage import open_store, shown
 from flyteops.storage.base import EventFilter, ExecutionFilter
@@ -26,7 +33,16 @@ from flyteops.storage.sqlite.log import LONG
 from flyteops.storage.sqlite.queries import Queries
 from flyteops.storage.sqlite.store import OTHER
 from flyteops.testing.case import before
-from flyteops.testing.sample import NOON, NOTHING, WORKER, Sample, always, creating, decision, minutes
+from flyteops.testing.sample import (
+    NOON,
+    NOTHING,
+    WORKER,
+    Sample,
+    always,
+    creating,
+    decision,
+    minutes,
+)
 
 
 @pytest.fixture
@@ -42,7 +58,9 @@ async def store(path: Path) -> AsyncIterator[SqliteStore]:
 
 async def ask(store: SqliteStore, pragma: str) -> Any:
     """Ask the writing connection."""
-    return await store._write(OTHER, lambda table: table.connection.execute(f"PRAGMA {pragma}").fetchone()[0])
+    return await store._write(
+        OTHER, lambda table: table.connection.execute(f"PRAGMA {pragma}").fetchone()[0]
+    )
 
 
 async def refusal(path: Path) -> str:
@@ -51,7 +69,7 @@ async def refusal(path: Path) -> str:
     return caught.value.message
 
 
-# ------------------------------------------------------------------------------------------------------------ the URL
+# ------------------------------------------------------------------------------------------ the URL
 
 
 @pytest.mark.parametrize(
@@ -90,7 +108,10 @@ def test_a_url_that_names_no_store_is_refused_with_an_example(url: str) -> None:
 @pytest.mark.parametrize(
     ("url", "text"),
     [
-        ("postgresql://flyte:se/cret@db:5432/flyte?sslmode=require", "postgresql://flyte@db:5432/flyte"),
+        (
+            "postgresql://flyte:se/cret@db:5432/flyte?sslmode=require",
+            "postgresql://flyte@db:5432/flyte",
+        ),
         ("postgres://db/flyte", "postgres://db/flyte"),
         ("sqlite:///a:b@c?d", "sqlite:///a:b@c?d"),
     ],
@@ -99,7 +120,7 @@ def test_no_password_is_shown(url: str, text: str) -> None:
     assert shown(url) == text
 
 
-# ----------------------------------------------------------------------------------------------------------- the file
+# ----------------------------------------------------------------------------------------- the file
 
 
 async def test_a_new_file_is_set_up_to_be_durable_and_to_shrink(store: SqliteStore) -> None:
@@ -174,7 +195,9 @@ async def test_an_empty_file_becomes_a_database(path: Path) -> None:
         await store.ping()
 
 
-async def test_migrations_run_in_order_and_only_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_migrations_run_in_order_and_only_once(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with SqliteStore(path) as store:
         await store.save_item(DataItem("key", "text/plain", b"value"))
     second = ("ALTER TABLE data_item ADD COLUMN note TEXT", "UPDATE data_item SET note = key")
@@ -188,18 +211,26 @@ async def test_migrations_run_in_order_and_only_once(path: Path, monkeypatch: py
     connection.close()
 
 
-async def test_a_migration_that_fails_leaves_the_database_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_migration_that_fails_leaves_the_database_as_it_was(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with SqliteStore(path):
         pass
     with monkeypatch.context() as patch:
-        patch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, ("CREATE TABLE half (x)", "DROP TABLE missing")))
+        patch.setattr(
+            schema,
+            "MIGRATIONS",
+            (*schema.MIGRATIONS, ("CREATE TABLE half (x)", "DROP TABLE missing")),
+        )
         with pytest.raises(UnavailableError, match="missing"):
             await SqliteStore(path).open()
     async with SqliteStore(path) as store:
         assert await ask(store, "user_version") == len(schema.MIGRATIONS)
 
 
-async def test_a_second_server_is_refused_with_the_process_that_is_first(store: SqliteStore, path: Path) -> None:
+async def test_a_second_server_is_refused_with_the_process_that_is_first(
+    store: SqliteStore, path: Path
+) -> None:
     assert f"in use by process {os.getpid()}" in await refusal(path)
     await store.ping()
 
@@ -217,7 +248,7 @@ async def test_an_open_store_is_not_opened_again(store: SqliteStore) -> None:
         await store.open()
 
 
-# --------------------------------------------------------------------------------------------------------- the faults
+# --------------------------------------------------------------------------------------- the faults
 
 
 async def test_another_program_that_holds_the_database_makes_it_unavailable_for_as_long(
@@ -229,7 +260,9 @@ async def test_another_program_that_holds_the_database_makes_it_unavailable_for_
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         events = [sample.event() for _ in range(10)]
-        outcomes = await asyncio.gather(*(store.record(event, NOTHING) for event in events), return_exceptions=True)
+        outcomes = await asyncio.gather(
+            *(store.record(event, NOTHING) for event in events), return_exceptions=True
+        )
         assert {type(outcome) for outcome in outcomes} == {UnavailableError}
         assert len({id(outcome) for outcome in outcomes}) == 10
         assert list(await store.list_events(EventFilter(), 0, 10)) == []
@@ -304,15 +337,25 @@ async def test_too_many_waiting_writes_are_refused_at_once(path: Path) -> None:
     sample = Sample()
     async with SqliteStore(path, limit=20) as store:
         events = [sample.event() for _ in range(500)]
-        outcomes = await asyncio.gather(*(store.record(event, NOTHING) for event in events), return_exceptions=True)
-        refused = [event.event_id for event, outcome in zip(events, outcomes, strict=True) if outcome != event.event_id]
+        outcomes = await asyncio.gather(
+            *(store.record(event, NOTHING) for event in events), return_exceptions=True
+        )
+        refused = [
+            event.event_id
+            for event, outcome in zip(events, outcomes, strict=True)
+            if outcome != event.event_id
+        ]
         assert {type(outcome) for outcome in outcomes} == {str, BusyError}
-        stored = {record.event.event_id for record in await store.list_events(EventFilter(), 0, 1000)}
+        stored = {
+            record.event.event_id for record in await store.list_events(EventFilter(), 0, 1000)
+        }
         assert stored == {event.event_id for event in events} - set(refused)
         await store.ping()
 
 
-async def test_what_nobody_waits_for_any_more_when_the_store_is_closed_is_handed_out_by_the_next(path: Path) -> None:
+async def test_what_nobody_waits_for_any_more_when_the_store_is_closed_is_handed_out_by_the_next(
+    path: Path,
+) -> None:
     sample = Sample()
     async with SqliteStore(path) as store:
         await store.record(sample.event("Said"), creating(sample.action()))
@@ -354,7 +397,9 @@ async def test_text_that_cannot_be_stored_fails_its_own_job_only(store: SqliteSt
     assert len(await store.list_events(EventFilter(), 0, 100)) == 10
 
 
-async def test_what_a_failed_job_has_written_is_gone_and_its_neighbours_stay(store: SqliteStore) -> None:
+async def test_what_a_failed_job_has_written_is_gone_and_its_neighbours_stay(
+    store: SqliteStore,
+) -> None:
     class OwnError(Exception):
         pass
 
@@ -384,7 +429,7 @@ async def test_what_cannot_be_looked_for_is_the_callers_fault(store: SqliteStore
         await store.finish("\ud800", Sample().event(), always(NOTHING))
 
 
-# ---------------------------------------------------------------------------------------------------------- the plans
+# ---------------------------------------------------------------------------------------- the plans
 
 
 async def plans(store: SqliteStore, run: Any) -> list[str]:
@@ -401,12 +446,16 @@ async def plans(store: SqliteStore, run: Any) -> list[str]:
             connection.set_trace_callback(None)
 
     await store._write(OTHER, traced)
-    statements = [text for text in texts if text.startswith(("SELECT", "UPDATE", "INSERT", "DELETE"))]
+    statements = [
+        text for text in texts if text.startswith(("SELECT", "UPDATE", "INSERT", "DELETE"))
+    ]
     assert statements
     explain = "EXPLAIN QUERY PLAN "
     return await store._write(
         OTHER,
-        lambda table: [str(row[3]) for text in statements for row in table.connection.execute(explain + text)],
+        lambda table: [
+            str(row[3]) for text in statements for row in table.connection.execute(explain + text)
+        ],
     )
 
 
@@ -418,18 +467,27 @@ async def test_nothing_on_the_way_of_an_event_scans(store: SqliteStore) -> None:
     cycle = [
         lambda table: table.record(sample.event("New"), creating(sample.action(name="New"))),
         lambda table: table.claim(WORKER, NOON, None),
-        lambda table: table.finish(first.action_id, sample.event("Done"), always(creating(following))),
+        lambda table: table.finish(
+            first.action_id, sample.event("Done"), always(creating(following))
+        ),
     ]
     for run in cycle:
         found = await plans(store, run)
-        assert not [plan for plan in found if plan.startswith("SCAN") or "TEMP B-TREE" in plan], found
+        assert not [plan for plan in found if plan.startswith("SCAN") or "TEMP B-TREE" in plan], (
+            found
+        )
 
 
-async def test_a_poll_that_finds_nothing_does_not_reach_the_writer(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_poll_that_finds_nothing_does_not_reach_the_writer(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(schema, "BUSY_TIMEOUT", 0.01)
     sample = Sample()
     async with SqliteStore(path) as store:
-        await store.record(sample.event(), creating(sample.action(pack_labels={"env": "test"}), sample.action(pack_name="Other")))
+        await store.record(
+            sample.event(),
+            creating(sample.action(pack_labels={"env": "test"}), sample.action(pack_name="Other")),
+        )
         await store.record(sample.event(), creating(sample.action()))
         assert await store.claim(WORKER, NOON)
         assert not await store.claim(WORKER, NOON)
@@ -449,7 +507,9 @@ def readers_plan(path: Path, read: Callable[[Queries], object]) -> list[str]:
     connection.set_trace_callback(texts.append)
     read(Queries(connection))
     connection.set_trace_callback(None)
-    found = [str(row[3]) for text in texts for row in connection.execute(f"EXPLAIN QUERY PLAN {text}")]
+    found = [
+        str(row[3]) for text in texts for row in connection.execute(f"EXPLAIN QUERY PLAN {text}")
+    ]
     connection.close()
     return found
 
@@ -474,29 +534,43 @@ async def test_lists_walk_along_an_index(store: SqliteStore, path: Path, which: 
     for _ in range(3):
         await store.record(sample.event(), creating(sample.action(pack_labels={"env": "prod"})))
     whole = ("SCAN e", "SCAN v", "SCAN a", "SCAN f")
-    in_order = ("SCAN e USING COVERING INDEX execution_by_activity", "SCAN e USING INDEX execution_by_activity", "SCAN v")
+    in_order = (
+        "SCAN e USING COVERING INDEX execution_by_activity",
+        "SCAN e USING INDEX execution_by_activity",
+        "SCAN v",
+    )
     lists = Queries.list_events if isinstance(which, EventFilter) else Queries.list_executions
     for plan in readers_plan(path, lambda audit: lists(audit, which, 0, 10)):
         assert not plan.startswith(whole) or plan.startswith(in_order), plan
 
 
 @pytest.mark.parametrize(("backwards", "sign"), [(True, "<"), (False, ">")])
-def test_a_page_of_notes_is_sought_where_the_last_one_ended(store: SqliteStore, path: Path, backwards: bool, sign: str) -> None:
-    plans = readers_plan(path, lambda queries: queries.list_notes("change", "7", 10, backwards=backwards))
+def test_a_page_of_notes_is_sought_where_the_last_one_ended(
+    store: SqliteStore, path: Path, backwards: bool, sign: str
+) -> None:
+    plans = readers_plan(
+        path, lambda queries: queries.list_notes("change", "7", 10, backwards=backwards)
+    )
     assert plans == [f"SEARCH note USING PRIMARY KEY (kind=? AND key{sign}?)"]
 
 
-# ------------------------------------------------------------------------------------------------------------- growth
+# ------------------------------------------------------------------------------------------- growth
 
 
-async def test_purging_leaves_nothing_behind_and_gives_the_space_back(store: SqliteStore, path: Path) -> None:
+async def test_purging_leaves_nothing_behind_and_gives_the_space_back(
+    store: SqliteStore, path: Path
+) -> None:
     sample = Sample()
     payload = b'"' + b"x" * 5000 + b'"'
     for number in range(200):
         outcome = creating(sample.action(name=f"Command{number % 7}"))
         await store.record(sample.event(f"Event{number}", payload=payload), outcome)
     while claimed := await store.claim(WORKER, minutes(1)):
-        await store.finish(claimed[0].action_id, sample.event(payload=payload), always(Evaluation((decision("Deploy"),))))
+        await store.finish(
+            claimed[0].action_id,
+            sample.event(payload=payload),
+            always(Evaluation((decision("Deploy"),))),
+        )
     pages = await ask(store, "page_count")
     while (await store.purge(before(minutes(2)), limit=50)).more:
         pass
@@ -513,7 +587,9 @@ async def test_purging_leaves_nothing_behind_and_gives_the_space_back(store: Sql
 
 
 @pytest.mark.slow
-async def test_the_log_starts_over_after_a_long_read_though_nothing_is_written_any_more(store: SqliteStore, path: Path) -> None:
+async def test_the_log_starts_over_after_a_long_read_though_nothing_is_written_any_more(
+    store: SqliteStore, path: Path
+) -> None:
     sample, log = Sample(), path.with_name("flyte.db-wal")
     await store.record(sample.event(), NOTHING)
     reader = sqlite3.connect(path, isolation_level=None)
@@ -528,7 +604,9 @@ async def test_the_log_starts_over_after_a_long_read_though_nothing_is_written_a
         await asyncio.sleep(0.1)
 
 
-async def test_a_database_of_the_first_version_goes_on(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_database_of_the_first_version_goes_on(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:1])
         schema.prepare(path).close()
@@ -566,8 +644,9 @@ def old_file(path: Path, monkeypatch: pytest.MonkeyPatch, state: str) -> None:
         patch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:8])
         connection = schema.prepare(path)
     connection.execute(
-        "INSERT INTO action (action_id, execution_seq, step_index, step_id, queue_id, trigger_seq, state, states, context,"
-        " input) VALUES ('a1', 1, 0, 'first', 1, 1, ?, 'NEW 1', X'7b7d', X'31')",
+        "INSERT INTO action (action_id, execution_seq, step_index, step_id, queue_id, trigger_seq,"
+        " state, states, context, input) VALUES ('a1', 1, 0, 'first', 1, 1, ?, 'NEW 1', X'7b7d',"
+        " X'31')",
         (state,),
     )
     connection.close()
@@ -583,7 +662,9 @@ async def test_a_state_that_nobody_knows_is_not_stored(store: SqliteStore) -> No
 
 
 @pytest.mark.parametrize("state", sorted(STATES))
-def test_an_old_file_with_known_states_is_migrated(path: Path, monkeypatch: pytest.MonkeyPatch, state: str) -> None:
+def test_an_old_file_with_known_states_is_migrated(
+    path: Path, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
     old_file(path, monkeypatch, state)
     connection = schema.prepare(path)
     found = connection.execute("SELECT action_id, state FROM action").fetchall()
@@ -591,13 +672,19 @@ def test_an_old_file_with_known_states_is_migrated(path: Path, monkeypatch: pyte
     assert found == [("a1", state)]
 
 
-def test_an_old_file_with_an_unknown_state_is_refused_and_left_as_it_is(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_file_with_an_unknown_state_is_refused_and_left_as_it_is(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     old_file(path, monkeypatch, "PAUSED")
-    with pytest.raises(StoreError, match=r"'a1' .* has the unknown state 'PAUSED'; nothing was changed"):
+    with pytest.raises(
+        StoreError, match=r"'a1' .* has the unknown state 'PAUSED'; nothing was changed"
+    ):
         schema.prepare(path)
     connection = sqlite3.connect(path)
     assert connection.execute("PRAGMA user_version").fetchone() == (8,)
-    assert connection.execute("SELECT action_id, state FROM action").fetchall() == [("a1", "PAUSED")]
+    assert connection.execute("SELECT action_id, state FROM action").fetchall() == [
+        ("a1", "PAUSED")
+    ]
     connection.execute("UPDATE action SET state = 'FATAL'")
     connection.commit()
     connection.close()

@@ -18,7 +18,10 @@ from flyteops.web.api.query import Query
         (datetime(2026, 3, 1, 12, 30, tzinfo=UTC), "2026-03-01T12:30:00Z"),
         (datetime(2026, 3, 1, 12, 30, 0, 250_000, tzinfo=UTC), "2026-03-01T12:30:00.25Z"),
         (datetime(2026, 3, 1, 12, 30, 10, 1, tzinfo=UTC), "2026-03-01T12:30:10.000001Z"),
-        (datetime(2026, 3, 1, 12, 30, 10, tzinfo=timezone(timedelta(hours=14))), "2026-02-28T22:30:10Z"),
+        (
+            datetime(2026, 3, 1, 12, 30, 10, tzinfo=timezone(timedelta(hours=14))),
+            "2026-02-28T22:30:10Z",
+        ),
         (datetime(1, 1, 1, tzinfo=UTC), "0001-01-01T00:00:00Z"),
     ],
 )
@@ -41,7 +44,8 @@ def test_a_time_keeps_the_offset_that_it_came_with() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "written"), [("Argo.env.x", "Argo.env.x"), ("a/b", "a%2Fb"), ("a=b:c@d", "a=b:c@d"), ("ä%", "%C3%A4%25")]
+    ("text", "written"),
+    [("Argo.env.x", "Argo.env.x"), ("a/b", "a%2Fb"), ("a=b:c@d", "a=b:c@d"), ("ä%", "%C3%A4%25")],
 )
 def test_a_segment_escapes_only_what_it_must(text: str, written: str) -> None:
     assert segment(text) == written
@@ -53,7 +57,15 @@ def test_without_a_host_header_the_address_of_the_server_is_used() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rel", "does"), [("up", True), ("self", True), ("x/event", True), ("xevent", False), ("upper", False), ("", False)]
+    ("rel", "does"),
+    [
+        ("up", True),
+        ("self", True),
+        ("x/event", True),
+        ("xevent", False),
+        ("upper", False),
+        ("", False),
+    ],
 )
 def test_only_relations_that_clients_could_confuse_collide(rel: str, does: bool) -> None:
     assert collides(rel) == does
@@ -68,6 +80,11 @@ def test_a_broken_host_owns_no_origin(host: str) -> None:
     assert not is_own("http://a", host)
 
 
-@pytest.mark.parametrize(("query", "page"), [(b"", (0, 50)), (b"start=7&limit=1000", (7, 1000)), (b"limit=1001", (0, 1000))])
-def test_a_page_has_fifty_entries_and_a_thousand_at_most(query: bytes, page: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("query", "page"),
+    [(b"", (0, 50)), (b"start=7&limit=1000", (7, 1000)), (b"limit=1001", (0, 1000))],
+)
+def test_a_page_has_fifty_entries_and_a_thousand_at_most(
+    query: bytes, page: tuple[int, int]
+) -> None:
     assert handlers.page_of(Query(query)) == page

@@ -11,7 +11,9 @@ from tests.support.step import steps_of
 
 
 def policy(*paths):
-    return Policy([PolicyEntry(path) if isinstance(path, str) else PolicyEntry(*path) for path in paths])
+    return Policy(
+        [PolicyEntry(path) if isinstance(path, str) else PolicyEntry(*path) for path in paths]
+    )
 
 
 def found(policy, path, method="GET"):
@@ -53,7 +55,10 @@ def test_a_policy_from_before_a_path_decides_about_it_as_about_the_older_path(pa
 
 def test_an_entry_that_names_a_newer_path_decides_about_it():
     some = policy("/v1/*", "/v1/audit/*", "/v1/executions/:id")
-    assert [found(some, path) for path in ("/v1/executions/1", "/v1/executions")] == ["/v1/executions/:id", "/v1/*"]
+    assert [found(some, path) for path in ("/v1/executions/1", "/v1/executions")] == [
+        "/v1/executions/:id",
+        "/v1/*",
+    ]
 
 
 def test_levels_are_compared_one_by_one_from_the_left():
@@ -64,12 +69,22 @@ def test_levels_are_compared_one_by_one_from_the_left():
 def test_the_order_in_the_file_does_not_matter(reverse):
     entries = ["/*", "/a/:b", "/a/b", "/a/*"]
     some = policy(*(reversed(entries) if reverse else entries))
-    assert [found(some, path) for path in ("/x", "/a/x", "/a/b", "/a/x/y")] == ["/*", "/a/:b", "/a/b", "/a/*"]
+    assert [found(some, path) for path in ("/x", "/a/x", "/a/b", "/a/x/y")] == [
+        "/*",
+        "/a/:b",
+        "/a/b",
+        "/a/*",
+    ]
 
 
 def test_a_way_that_leads_nowhere_is_given_up_for_the_next():
     some = policy("/a/b/c", "/a/:x/d", "/*/e")
-    assert [found(some, path) for path in ("/a/b/d", "/a/b/e", "/a/b/x", "/q/e/e")] == ["/a/:x/d", "/*/e", None, "/*/e"]
+    assert [found(some, path) for path in ("/a/b/d", "/a/b/e", "/a/b/x", "/q/e/e")] == [
+        "/a/:x/d",
+        "/*/e",
+        None,
+        "/*/e",
+    ]
 
 
 def test_any_levels_are_one_or_more_also_in_the_middle():
@@ -124,7 +139,9 @@ def test_a_policy_may_spell_what_a_path_cannot():
 
 def test_the_steps_of_looking_for_an_entry_grow_with_the_path_and_not_with_its_ways():
     some = policy(*("/*/a" * 10 + f"/{number}" for number in range(20)))
-    short, long = (steps_of(lambda path=path: found(some, path)) for path in ("/a" * 400, "/a" * 800))
+    short, long = (
+        steps_of(lambda path=path: found(some, path)) for path in ("/a" * 400, "/a" * 800)
+    )
     assert found(some, "/a" * 800) is None
     assert long <= 2.5 * short
 
@@ -179,7 +196,7 @@ def test_names_and_values_of_claims_are_taken_from_the_path():
     assert not match.is_satisfied_by({"pack": ""})
 
 
-# ------------------------------------------------------------------------------------------------------------- the file
+# ----------------------------------------------------------------------------------------- the file
 
 
 def read(text):
@@ -204,7 +221,11 @@ def test_a_file_is_read_with_all_that_may_be_in_it():
     assert some.find("DELETE", "/v1").is_open
     assert some.find("GET", "/v1/flows").is_open
     match = some.find("PUT", "/v1/packs/A/b")
-    assert match.wanted() == [("pack", ["A", "admin"]), ("superuser", ["true"]), ("level", ["1", "2"])]
+    assert match.wanted() == [
+        ("pack", ["A", "admin"]),
+        ("superuser", ["true"]),
+        ("level", ["1", "2"]),
+    ]
     assert match.entry.line == 3
 
 

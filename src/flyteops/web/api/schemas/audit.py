@@ -7,7 +7,18 @@ from typing import Literal, Self
 from msgspec import UNSET, Raw, UnsetType, field
 
 from flyteops.engine.failure import has_failed
-from flyteops.model import Action, Attempt, Decision, Event, EventRecord, Execution, Link, PackRef, Step, Transition
+from flyteops.model import (
+    Action,
+    Attempt,
+    Decision,
+    Event,
+    EventRecord,
+    Execution,
+    Link,
+    PackRef,
+    Step,
+    Transition,
+)
 from flyteops.storage.base import ActionStatus
 from flyteops.timeformat import format_timestamp
 from flyteops.web.api.link import Links
@@ -50,7 +61,10 @@ class EventView(ResponseBody, kw_only=True):
 
 
 NO_EVENT = EventView(
-    event="", pack=PackRefView(id="", name=""), created_at="0001-01-01T00:00:00Z", received_at="0001-01-01T00:00:00Z"
+    event="",
+    pack=PackRefView(id="", name=""),
+    created_at="0001-01-01T00:00:00Z",
+    received_at="0001-01-01T00:00:00Z",
 )
 """The result of an action that has none yet, as in the original: scripts read `result.event`."""
 
@@ -171,10 +185,17 @@ class ExecutionList(ResponseBody, kw_only=True):
 
     @classmethod
     def of(
-        cls, executions: Iterable[Execution], steps: Mapping[str, tuple[Step, ...]], site: Links, following: str | None
+        cls,
+        executions: Iterable[Execution],
+        steps: Mapping[str, tuple[Step, ...]],
+        site: Links,
+        following: str | None,
     ) -> Self:
         return cls(
-            flows=[ExecutionView.of(execution, steps.get(execution.flow_uuid, ()), site) for execution in executions],
+            flows=[
+                ExecutionView.of(execution, steps.get(execution.flow_uuid, ()), site)
+                for execution in executions
+            ],
             links=site.page("/v1/audit/flows", "/v1", "/flowExecs", following),
         )
 
@@ -217,10 +238,17 @@ class RunList(ResponseBody, kw_only=True):
 
     @classmethod
     def of(
-        cls, executions: Iterable[Execution], steps: Mapping[str, tuple[Step, ...]], site: Links, following: str | None
+        cls,
+        executions: Iterable[Execution],
+        steps: Mapping[str, tuple[Step, ...]],
+        site: Links,
+        following: str | None,
     ) -> Self:
         return cls(
-            executions=[RunView.of(execution, steps.get(execution.flow_uuid, ()), site) for execution in executions],
+            executions=[
+                RunView.of(execution, steps.get(execution.flow_uuid, ()), site)
+                for execution in executions
+            ],
             links=site.page("/v1/executions", "/v1", "/execution", following),
         )
 
@@ -258,7 +286,9 @@ class ActionStatusView(ResponseBody, kw_only=True):
             attempt=status.attempt,
             due_at=_written(status.due_at),
             links=[
-                site.execution(status.correlation_id, f"{site.base}/swagger#!/flowAudit/getFlowExecution"),
+                site.execution(
+                    status.correlation_id, f"{site.base}/swagger#!/flowAudit/getFlowExecution"
+                ),
                 site.resolution(status.action_id),
             ],
         )
@@ -311,7 +341,9 @@ class DecisionView(ResponseBody, kw_only=True):
             column=decision.column,
             correlation_id=execution,
             action_id=decision.action_id,
-            links=[] if execution is None else [site.execution(execution, f"{site.base}/swagger#!/flowAudit/getFlowExecution")],
+            links=[]
+            if execution is None
+            else [site.execution(execution, f"{site.base}/swagger#!/flowAudit/getFlowExecution")],
         )
 
 

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from msgspec import UNSET, Meta, Raw, Struct, field
 
 from flyteops.errors import Problem
-from flyteops.model import CommandDeclaration, DataItem, EventDeclaration, Flow, JsonValue, Link, Pack, Step
+from flyteops.model import (
+    CommandDeclaration,
+    DataItem,
+    EventDeclaration,
+    Flow,
+    JsonValue,
+    Link,
+    Pack,
+    Step,
+)
 from flyteops.storage.base import Claimed
 from flyteops.timeformat import format_timestamp
 from flyteops.web.api.link import Links
@@ -20,7 +29,9 @@ if TYPE_CHECKING:  # the command line reads answers without the server's depende
     from flyteops.service import HealthProblem
 
 
-Timestamp = Annotated[str, Meta(extra_json_schema={"format": "date-time", "examples": ["2026-03-01T12:30:00.25Z"]})]
+Timestamp = Annotated[
+    str, Meta(extra_json_schema={"format": "date-time", "examples": ["2026-03-01T12:30:00.25Z"]})
+]
 Status = Literal["live", "warning", "critical"]
 
 LIVE = timedelta(minutes=10)
@@ -35,7 +46,7 @@ def status_of(last_seen_at: datetime, now: datetime) -> Status:
     return "warning" if age <= WARNING else "critical"
 
 
-# ------------------------------------------------------------------------------------------------------------- requests
+# ----------------------------------------------------------------------------------------- requests
 
 
 class EventBody(Struct, rename="camel"):
@@ -46,9 +57,13 @@ class EventBody(Struct, rename="camel"):
     """
 
     event: Annotated[str, Meta(examples=["Deployed"])] = ""
-    payload: Annotated[Any, Meta(description="any JSON value", examples=[{"app": "web", "version": "1.2.3"}])] = None
+    payload: Annotated[
+        Any, Meta(description="any JSON value", examples=[{"app": "web", "version": "1.2.3"}])
+    ] = None
     created_at: Timestamp | None = None
-    failure: Annotated[bool, Meta(description="whether the command, of which this is the result, has failed")] = False
+    failure: Annotated[
+        bool, Meta(description="whether the command, of which this is the result, has failed")
+    ] = False
 
 
 class EventText(Struct, rename="camel", forbid_unknown_fields=True):
@@ -63,7 +78,14 @@ class EventText(Struct, rename="camel", forbid_unknown_fields=True):
 class PresenceReport(Struct):
     """The report of an instance of a pack: that it is connected, or that it stops."""
 
-    instance: Annotated[str, Meta(min_length=1, max_length=100, description="distinguishes it from others of the same pack")]
+    instance: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=100,
+            description="distinguishes it from others of the same pack",
+        ),
+    ]
     status: Literal["live", "stopped"] = "live"
 
 
@@ -86,7 +108,7 @@ class DataItemForm(Struct):
     secret: Literal["true", "false"] = "false"  # noqa: S105 - no password
 
 
-# ------------------------------------------------------------------------------------------------------------ responses
+# ---------------------------------------------------------------------------------------- responses
 
 
 class ResponseBody(Struct, kw_only=True, rename="camel", omit_defaults=True):
@@ -110,7 +132,9 @@ class CommandView(ResponseBody, kw_only=True):
     @classmethod
     def of(cls, command: CommandDeclaration, pack_id: str, site: Links) -> Self:
         links = [site.take(pack_id, command.name)]
-        return cls(name=command.name, events=command.events, links=links, input_schema=command.input_schema)
+        return cls(
+            name=command.name, events=command.events, links=links, input_schema=command.input_schema
+        )
 
 
 class EventDeclarationView(ResponseBody, kw_only=True):
@@ -123,7 +147,12 @@ class EventDeclarationView(ResponseBody, kw_only=True):
 
     @classmethod
     def of(cls, event: EventDeclaration) -> Self:
-        return cls(name=event.name, links=event.links, payload_schema=event.payload_schema, failure=event.failure)
+        return cls(
+            name=event.name,
+            links=event.links,
+            payload_schema=event.payload_schema,
+            failure=event.failure,
+        )
 
 
 class PackSummary(ResponseBody, kw_only=True):
@@ -135,7 +164,9 @@ class PackSummary(ResponseBody, kw_only=True):
     last_seen: Timestamp
     status: Status
     links: list[Link]
-    stopped_at: Annotated[Timestamp | None, Meta(description="when it stopped, if it was not seen since")] = None
+    stopped_at: Annotated[
+        Timestamp | None, Meta(description="when it stopped, if it was not seen since")
+    ] = None
 
     @classmethod
     def of(cls, pack: Pack, site: Links, now: datetime) -> "PackSummary":
@@ -208,13 +239,21 @@ class ActionView(ResponseBody, kw_only=True):
     def of(cls, pack_id: str, claimed: Claimed, site: Links) -> Self:
         text = Raw(claimed.input)
         if claimed.lease is None:
-            return cls(command=claimed.name, input=text, links=[site.result(pack_id, claimed.action_id)])
+            return cls(
+                command=claimed.name, input=text, links=[site.result(pack_id, claimed.action_id)]
+            )
         links = [
             site.result(pack_id, claimed.action_id, claimed.lease),
             site.heartbeat(pack_id, claimed.action_id, claimed.lease),
         ]
         seconds = None if claimed.timeout is None else claimed.timeout.total_seconds()
-        return cls(command=claimed.name, input=text, links=links, attempt=claimed.attempt, lease_seconds=seconds)
+        return cls(
+            command=claimed.name,
+            input=text,
+            links=links,
+            attempt=claimed.attempt,
+            lease_seconds=seconds,
+        )
 
 
 class ActionList(ResponseBody, kw_only=True):
@@ -252,7 +291,7 @@ MOST_PROBLEMS = 1000
 
 
 class HealthProblemView(ResponseBody, kw_only=True):
-    """A thing that the server has set aside: its kind, its name, the reason and the attempts so far."""
+    """A thing that the server has set aside: its kind, name, reason and attempts so far."""
 
     kind: str
     name: str
@@ -275,7 +314,11 @@ class HealthProblemList(ResponseBody, kw_only=True):
     def of(cls, problems: "Sequence[HealthProblem]", site: Links) -> Self:
         shown = [
             HealthProblemView(
-                kind=each.kind, name=each.name, reason=each.reason, since=format_timestamp(each.since), failures=each.failures
+                kind=each.kind,
+                name=each.name,
+                reason=each.reason,
+                since=format_timestamp(each.since),
+                failures=each.failures,
             )
             for each in problems[:MOST_PROBLEMS]
         ]
@@ -311,7 +354,13 @@ class FlowView(ResponseBody, kw_only=True):
     @classmethod
     def of(cls, flow: Flow, site: Links, warnings: Sequence[Problem] = ()) -> Self:
         links = site.flow(flow.name)
-        return cls(name=flow.name, description=flow.description, steps=flow.steps, links=links, warnings=warnings)
+        return cls(
+            name=flow.name,
+            description=flow.description,
+            steps=flow.steps,
+            links=links,
+            warnings=warnings,
+        )
 
 
 class FlowList(ResponseBody, kw_only=True):
