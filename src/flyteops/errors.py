@@ -144,10 +144,7 @@ class BusyError(UnavailableError):
 
 
 class OutcomeUnknownError(UnavailableError):
-    """It is unknown whether the change was made, because the store has not answered.
-
-    Repeat it with the same Idempotency-Key.
-    """
+    """It is unknown whether the change was made; repeat it with the same Idempotency-Key."""
 
     code = "outcome-unknown"
 

@@ -22,7 +22,7 @@ def test_every_room_imports_downwards_only():
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_module_grows_beyond_what_a_reader_holds(path):
-    bound = 630 if "storage" in path.parts else 600
+    bound = 720 if "storage" in path.parts else 650
     assert len(path.read_text().splitlines()) <= bound
 
 

@@ -294,7 +294,7 @@ def test_most_of_these_templates_are_right() -> None:
     tried: list[bool] = []
 
     @settings(
-        max_examples=examples(200),
+        max_examples=500,
         deadline=None,
         database=None,
         derandomize=True,

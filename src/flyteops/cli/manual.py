@@ -58,8 +58,8 @@ def reference() -> str:
         "their commands and exit with 0.",
         "",
         (
-            "`flyte serve`, `dev`, `apply`, `render` and `audit verify` need what `pip install -e"
-            ' ".[server]"`'
+            "`flyte serve`, `dev`, `apply`, `render` and `audit verify` need what"
+            ' `pip install -e ".[server]"`'
         ),
         "in the folder of Flyte's source brings,",
         (
