@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 import msgspec
 from hypothesis import strategies as st
 
-from flyteops.engine import CompiledFlow, FlowIndex, Moment, compile_flow, evaluate, evaluate_result
+from flyteops.engine.compiled import CompiledFlow, FlowIndex, compile_flow
+from flyteops.engine.context import Moment
+from flyteops.engine.evaluation import evaluate, evaluate_result
 from flyteops.errors import InputError
 from flyteops.flow import file
 from flyteops.model import ActionSnapshot, ActionState, Event, Flow, FlowVersion, PackRef, Sibling

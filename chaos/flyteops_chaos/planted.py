@@ -17,8 +17,10 @@ from zlib import crc32
 
 from msgspec.structs import replace
 
-from flyteops import engine
+from flyteops.engine import evaluation, join
+from flyteops.engine.compiled import CompiledFlow
 from flyteops.engine.completion import rule_on_result
+from flyteops.engine.join import StepStatus
 from flyteops.errors import FlyteError
 from flyteops.model import ActionSnapshot, ActionState, Evaluation, Event, PackRef, RoutingKey, Step
 from flyteops.service import service
@@ -123,7 +125,7 @@ def mix_versions(_store: Store) -> None:
     """Continue executions by the current version of their flow."""
     version = FlowRegistry.version
 
-    def current(self: FlowRegistry, name: str, uuid: str) -> engine.CompiledFlow | None:
+    def current(self: FlowRegistry, name: str, uuid: str) -> CompiledFlow | None:
         return self.find_current(name) or version(self, name, uuid)
 
     FlowRegistry.version = current  # type: ignore[method-assign]
@@ -258,15 +260,15 @@ def never_join(_store: Store) -> None:
     _change_joins(lambda _step, _standing: False)
 
 
-def _change_joins(may_begin: Callable[[Step, engine.StepStatus], bool]) -> None:
-    why_not_yet = engine.find_unmet_dependency
+def _change_joins(may_begin: Callable[[Step, StepStatus], bool]) -> None:
+    find_unmet_dependency = join.find_unmet_dependency
 
-    def changed(step: Step, standing: engine.StepStatus) -> tuple[str, str] | None:
+    def changed(step: Step, standing: StepStatus) -> tuple[str, str] | None:
         if not step.dependencies.all or step.id in standing.ran:
-            return why_not_yet(step, standing)
+            return find_unmet_dependency(step, standing)
         return None if may_begin(step, standing) else ("dependsOn", "a planted fault")
 
-    vars(engine)["find_unmet_dependency"] = changed
+    vars(evaluation)["find_unmet_dependency"] = changed
 
 
 # --------------------------------------------------------------------------------------------- time

@@ -3,8 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flyteops.engine import FlowIndex, compile_flow, evaluate, evaluate_result
+from flyteops.engine.compiled import FlowIndex, compile_flow
 from flyteops.engine.context import EvaluationContext
+from flyteops.engine.evaluation import evaluate, evaluate_result
 from flyteops.model import (
     ActionSnapshot,
     ActionState,

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from flyteops.engine import evaluate, evaluate_result, evaluate_schedule, on_timeout
 from flyteops.engine.context import EvaluationContext
+from flyteops.engine.evaluation import evaluate, evaluate_result, evaluate_schedule, on_timeout
 from flyteops.flow.policy import next_run_of
 from flyteops.model import ActionSnapshot, Evaluation, Event
 from flyteops.service.flow import FlowRegistry

@@ -9,7 +9,8 @@ from typing import TypeVar
 
 import msgspec
 
-from flyteops.engine import CompiledFlow, FlowIndex, compile_flow, schedule_entries
+from flyteops.engine.compiled import CompiledFlow, FlowIndex, compile_flow
+from flyteops.engine.evaluation import schedule_entries
 from flyteops.errors import NotFoundError, UnavailableError, UnreadableError
 from flyteops.model import Flow, FlowVersion
 from flyteops.service.aside import FLOW, VERSION, SetAsideEntries, SetAsideKey

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from flyteops.background import BackgroundLoops
-from flyteops.engine import evaluate
 from flyteops.engine.completion import (
     RESOLVED,
     Resolution,
@@ -25,6 +24,7 @@ from flyteops.engine.completion import (
     rule_on_result,
 )
 from flyteops.engine.context import EvaluationContext, OutputLimits
+from flyteops.engine.evaluation import evaluate
 from flyteops.engine.failure import is_failure
 from flyteops.errors import (
     LateError,

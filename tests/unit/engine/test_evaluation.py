@@ -7,8 +7,9 @@ import msgspec
 import pytest
 
 from flyteops.document import Document
-from flyteops.engine import FlowIndex, compile_flow, evaluate, evaluate_result
+from flyteops.engine.compiled import FlowIndex, compile_flow
 from flyteops.engine.context import DatastoreSnapshot, EvaluationContext
+from flyteops.engine.evaluation import evaluate, evaluate_result
 from flyteops.flow.file import read_flow
 from flyteops.model import ActionSnapshot, ActionState, DataItem, FlowVersion, Sibling
 from tests.support.flow import NOON as NOW

@@ -5,7 +5,7 @@ from datetime import timedelta
 import msgspec
 import pytest
 
-from flyteops.engine import compile_flow
+from flyteops.engine.compiled import compile_flow
 from flyteops.errors import ConflictError, InputError, NotFoundError, StoreError, UnavailableError
 from flyteops.model import DataItem, Flow, FlowVersion, NewEvent, PackDeclaration
 from flyteops.service import MaintenanceSettings, SeedSource, Service
