@@ -13,7 +13,7 @@ import msgspec
 from hypothesis import strategies as st
 
 from flyteops.engine.compiled import CompiledFlow, FlowIndex, compile_flow
-from flyteops.engine.context import Moment
+from flyteops.engine.context import EvaluationContext
 from flyteops.engine.evaluation import evaluate, evaluate_result
 from flyteops.errors import InputError
 from flyteops.flow import file
@@ -80,16 +80,16 @@ def _decide(flow: Flow, prepared: CompiledFlow, payload: Any) -> None:
             payload=msgspec.json.encode(payload),
             received_at=NOW,
         )
-        outcome = evaluate(event, FlowIndex([prepared]), _moment())
+        outcome = evaluate(event, FlowIndex([prepared]), _context())
         msgspec.json.encode(outcome.decisions)
         msgspec.json.encode(outcome.actions)
-        outcome = evaluate_result(event, FlowIndex(), prepared, _progress(flow), _moment())
+        outcome = evaluate_result(event, FlowIndex(), prepared, _progress(flow), _context())
         msgspec.json.encode(outcome.decisions)
         msgspec.json.encode(outcome.actions)
 
 
-def _moment() -> Moment:
-    return Moment(
+def _context() -> EvaluationContext:
+    return EvaluationContext(
         now=NOW, seed=b"s", datastore={"k": {"x": 1}}.__getitem__, monotonic=time.monotonic
     )
 
