@@ -1,4 +1,4 @@
-"""A server under test: a process that is killed, frozen or starved of disk."""
+"""A server under test: killed, frozen, starved of disk, and given a wrong clock."""
 
 import asyncio
 import itertools

@@ -144,7 +144,10 @@ class BusyError(UnavailableError):
 
 
 class OutcomeUnknownError(UnavailableError):
-    """It is unknown whether the change was made; repeat it with the same Idempotency-Key."""
+    """It is unknown whether the change was made; repeat it with the same Idempotency-Key.
+
+    The change was sent to the store, and the answer was lost.
+    """
 
     code = "outcome-unknown"
 

@@ -143,7 +143,7 @@ class EventPattern(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """The retry policy of a lost command: the maximum number of hand-outs, and the waits."""
+    """The retry policy of a lost command: the maximum of hand-outs, and the waits (durations)."""
 
     attempts: int | None = None
     backoff: str | None = None

@@ -60,7 +60,7 @@ class ChangePage(msgspec.Struct):
     show_default=True,
     help="Maximum number, newest first.",
 )
-@click.option("--diff", is_flag=True, help="Show the content of each change.")
+@click.option("--diff", is_flag=True, help="Show the differences made by each change.")
 @url_option
 @json_option
 async def list_changes(  # noqa: PLR0913, PLR0917 - one for each option

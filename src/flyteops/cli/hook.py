@@ -277,7 +277,7 @@ def show_call(call: HookCallView) -> None:
     "-f",
     "--file",
     type=click.Path(path_type=Path, allow_dash=True),
-    help="The body; - is standard input. Default: JSON.",
+    help="The body; - is standard input. Default: a JSON object.",
 )
 @click.option(
     "-c",

@@ -124,7 +124,7 @@ class Application:
         return response.message(request.head, more)
 
     def _early(self, request: Request, more: bytes) -> Message | None:
-        """Return the response to a request that is refused for its origin or host."""
+        """Return the response to a refused origin or host, or to a question about these."""
         head = request.head
         if head.is_of_page:
             if self._guard.is_cross_site(request.method, request.path, head.fields):

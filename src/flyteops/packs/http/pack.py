@@ -108,7 +108,10 @@ async def _look_up(allowed: AllowList) -> str:
 
 
 def _proxies(text: str, environ: Mapping[str, str]) -> dict[str, str]:
-    """Read the URL of a proxy, or `environment` for HTTP_PROXY, HTTPS_PROXY and the like."""
+    """Read the URL of a proxy, or `environment` for the variables of HTTP clients.
+
+    These are HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY.
+    """
     if text.strip().lower() != "environment":
         return {"all": api_url(text)}
     by_name = {

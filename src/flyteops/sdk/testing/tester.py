@@ -87,7 +87,10 @@ class PackTester:
         return self.sent[seen]
 
     async def stop(self) -> None:
-        """Stop the pack like SIGTERM, wait for its end, and raise the error of an earlier end."""
+        """Stop the pack like SIGTERM, and wait for its end.
+
+        If the pack had ended with an error before, raise that error.
+        """
         serving, self._serving = self._serving, None
         if self._session is not None:
             self._session.stop()

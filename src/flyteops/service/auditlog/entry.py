@@ -7,6 +7,8 @@ inserted or moved without a mismatch in the next one.
 
 The log is bounded: its oldest entries are removed. An `AuditBase` then takes their place, and an
 entry of the kind `log` records the base, so that a base that no server has written is detected.
+
+Pure: the clock and the store belong to `service.auditlog.log`.
 """
 
 import re

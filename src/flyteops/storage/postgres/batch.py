@@ -27,7 +27,7 @@ class PendingRequest(NamedTuple, Generic[Q, A]):
 
 
 class Batcher(Generic[Q, A]):
-    """Answers requests; several with one `batch_key` together when they arrive faster.
+    """Answers requests; several with one `batch_key` together if they arrive faster than answers.
 
     `process` answers them all in order, with an exception for a request that has no answer; an
     exception that it raises holds for all. `limit` bounds the number of waiting requests.

@@ -139,7 +139,8 @@ class Log:
     def bound(self) -> None:
         """Make a checkpoint if there is enough to copy, and restart a long log.
 
-        Raise `sqlite3.Error` on failure; it is retried some time later.
+        Call it between transactions. Raise `sqlite3.Error` on failure; it is retried some time
+        later.
         """
         if time.monotonic() < self._not_before:
             self._again_at = self._not_before

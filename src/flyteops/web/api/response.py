@@ -44,7 +44,7 @@ class Response(msgspec.Struct, frozen=True):
     headers: HeaderList = ()
 
     async def in_format(self, head: Head) -> "Response":
-        """Return the response in the format that a request with this head asks for."""
+        """Return the response in the format that this head asks for, if that is not JSON."""
         if not head.wants_yaml or self.value is None or isinstance(self.value, bytes):
             return self
         body = encode(self.value)

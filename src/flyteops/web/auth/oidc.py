@@ -195,7 +195,10 @@ async def _get(client: httpx2.AsyncClient, url: str, kind: type[T]) -> T:
 
 
 class OidcVerifier:
-    """Returns the claims of a token whose signature and validity it has verified."""
+    """Returns the claims of verified tokens.
+
+    It verifies the signature, the issuer, the audience and the validity.
+    """
 
     def __init__(
         self, issuer: Issuer, audience: str, *, clock: Callable[[], datetime] = utc_now
