@@ -584,12 +584,12 @@ class PostgresStore(Store):
         shift: timedelta | None = None,
         leave_out: Collection[TimerKey] = (),
     ) -> ProcessedTimers:
-        async def advance(connection: Connection) -> ProcessedTimers:
-            return await timer.advance(
+        async def process(connection: Connection) -> ProcessedTimers:
+            return await timer.process_due(
                 connection, at, TimerBatch(rules, limit, leave_out, timer.concerns_all), shift
             )
 
-        advanced = await self._whole(self._pool.transaction(advance))
+        advanced = await self._whole(self._pool.transaction(process))
         self._notifier.announce(advanced.arrived)
         return advanced
 
