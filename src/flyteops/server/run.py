@@ -254,7 +254,7 @@ def make_access(settings: Settings, service: Service) -> "AccessControl | None":
     from flyteops.server.auth import AccessControl  # noqa: PLC0415
 
     async def get_pack(pack_id: str) -> Pack:
-        service.check_started()  # the gate calls this before any other request does
+        service.check_started()  # the authenticator calls this before any other request does
         return await service.packs.get(pack_id)
 
     return AccessControl(settings, service.tokens, service.loops, get_pack)

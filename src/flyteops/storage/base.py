@@ -148,7 +148,7 @@ class FailedTimer(msgspec.Struct, frozen=True):
 
 
 class ProcessedTimers(msgspec.Struct, frozen=True):
-    """The result of `process_due`: the number of timers processed, and the addresses with new actions.
+    """The result of `process_due`: the number of timers, and the addresses with new actions.
 
     `next_at` is the next due time; timers that failed, or were left out, do not count for it.
     """
@@ -506,10 +506,10 @@ class Store(ABC):
         """Store an event with all its consequences: decisions, executions and NEW actions.
 
         The actions are NEW at `event.received_at`. One with `not_before` is NEW as well, but not
-        handed out until `process_due` has reached that time. With a `key` under which an event of the
-        last day (`KEPT_KEYS`) was recorded, do nothing. Return the id of the event that is recorded
-        now or was then. Raise `ConflictError` when an id is taken or a step of an execution has its
-        action already.
+        handed out until `process_due` has reached that time. With a `key` under which an event of
+        the last day (`KEPT_KEYS`) was recorded, do nothing. Return the id of the event that is
+        recorded now or was then. Raise `ConflictError` when an id is taken or a step of an
+        execution has its action already.
         """
 
     @abstractmethod

@@ -127,6 +127,7 @@ def test_broken_distributions_do_not_break_the_help_nor_other_commands(flyte):
     assert re.search(r"\n +torture +Inject", out)
     assert "\n  --help" not in out
     assert "did you mean 'version'?" in flyte("versoin")[2]
+    assert "did you mean 'data'?" in flyte("datastore")[2]
     assert {pack.name: pack.fault for pack in list_packs()}["Exits"] == "SystemExit: 0"
 
 

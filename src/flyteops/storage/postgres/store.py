@@ -485,7 +485,7 @@ class PostgresStore(Store):
     def _together(
         self, verb: Callable[..., Awaitable[Sequence[T]]]
     ) -> Callable[[Sequence[Any]], Awaitable[Sequence[T]]]:
-        """Return a function that runs a ledger verb for many, and detects if it was done before."""
+        """Return a function that runs a verb for many callers, and detects earlier runs."""
 
         async def work(questions: Sequence[Any]) -> Sequence[T]:
             async def write(connection: Connection, again: bool) -> Sequence[T]:
