@@ -430,7 +430,7 @@ def test_nothing_is_said_about_the_default_that_stands_in_for_a_faulty_setting(
 ):
     (tmp_path / "flyte.db").mkdir()  # where the database would be by default
     monkeypatch.chdir(tmp_path)
-    assert "flyte.db' is no file" in flyte("serve")[2]
+    assert "flyte.db' is not a file" in flyte("serve")[2]
     assert flyte("serve", "--store", "somewhere")[2].count("\n") == 2
 
 
