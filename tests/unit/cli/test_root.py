@@ -346,6 +346,13 @@ def test_an_unknown_command_is_a_usage_error_with_the_nearest_name(flyte):
     assert err == "flyte: there is no command 'flow'; did you mean 'flows'?\nTry 'flyte --help'.\n"
 
 
+def test_a_limit_that_is_not_a_number_is_a_usage_error(flyte):
+    code, _, err = flyte("executions", "list", "--limit", "many")
+    assert code == 2
+    assert "Invalid value for '--limit': 'many' is not a valid whole number." in err
+    assert "0 is not in the range 1<=x<=1000" in flyte("executions", "list", "--limit", "0")[2]
+
+
 def test_no_server_is_exit_code_3_and_says_what_to_do(flyte):
     code, out, err = flyte("flows", "list", "--url", NOBODY)
     assert (code, out) == (3, "")
