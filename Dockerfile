@@ -12,7 +12,7 @@ RUN groupadd --system --gid 10001 flyte \
 COPY --from=build /opt/flyte /opt/flyte
 
 # The store is flyte.db in /data, where the server starts, unless FLYTE_STORE or FLYTE_MGO_HOST names another. Only /data is written to.
-# Outside of a container, the health of a pack is for its own machine only; here whoever runs it has to reach it.
+# Outside of a container, the health of a pack is for its own machine only; here its operator has to reach it.
 ENV PATH=/opt/flyte/bin:$PATH FLYTE_HOST=0.0.0.0 FLYTE_PACK_HEALTH_HOST=0.0.0.0 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /data
 VOLUME /data

@@ -19,7 +19,7 @@ from flyteops.storage.base import Store
 from flyteops_chaos.planted import FAULTS
 
 MAINTENANCE_INTERVAL = 0.5
-"""Seconds between two rounds of housekeeping: more often than in production, as a run is short."""
+"""Seconds between two rounds of maintenance: more often than in production, as a run is short."""
 
 
 def faulty(plant: Callable[[Store], None], url: str, **options: Any) -> Store:

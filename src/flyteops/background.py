@@ -87,7 +87,7 @@ class BackgroundLoops:
     ) -> BackgroundLoop:
         """Return the loop of this name, registering it on first use.
 
-        `name` begins a sentence: "The housekeeping".
+        `name` begins a sentence: "The maintenance".
         """
         if name not in self._loops:
             self._loops[name] = BackgroundLoop(

@@ -51,7 +51,7 @@ BOUNDARIES = {
     "flyteops.storage.mongodb.legacy:_is_supplied": "documents of other programs may hold anything",
     "flyteops.storage.mongodb.timer:Timer._lost": "an error concerns one timer, or is raised again",
     "flyteops.storage.mongodb.timer:Timer._make_available": "an error concerns one timer, or is raised again",
-    "flyteops.storage.mongodb.timer:Timer.advance": "an error concerns one timer, or is raised again",
+    "flyteops.storage.mongodb.timer:Timer.process_due": "an error concerns one timer, or is raised again",
     "flyteops.storage.mongodb.timer:_due": "an error concerns one timer, or is raised again",
     "flyteops.storage.mongodb.notify:Notifier._round": "a background loop goes on after any failure, and reports it",
     "flyteops.storage.postgres.batch:Batcher._answers": "an error of a batch is handed to its callers",

@@ -254,7 +254,7 @@ class Comparison:
     def advance(self, kind: int) -> None:
         def advance(table: ActionTable) -> object:
             batch = TimerBatch(Lost(self.now, kind, Sample()), 5, (), lambda _: True)
-            return timer.advance(table, minutes(self.now), batch, None)
+            return timer.process_due(table, minutes(self.now), batch, None)
 
         self.both(advance)
 

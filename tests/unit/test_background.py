@@ -14,13 +14,13 @@ LOGGER = logging.getLogger("flyte.test")
 def test_a_loop_that_keeps_failing_is_named_with_its_count_and_reason() -> None:
     clock = Stopwatch()
     loops = BackgroundLoops(clock)
-    loop = loops.loop("The housekeeping", LOGGER)
+    loop = loops.loop("The maintenance", LOGGER)
     loop.failed(ValueError("a bad row"))
     assert loops.problems(essential=False) == []
     clock.now = FAILING_AFTER
     loop.failed(UnavailableError("The store is away."))
     [problem] = loops.problems(essential=False)
-    assert problem == "The housekeeping has failed 2 times in a row: The store is away."
+    assert problem == "The maintenance has failed 2 times in a row: The store is away."
     assert loops.problems(essential=True) == []
     loop.succeeded()
     assert loops.problems(essential=False) == []

@@ -6,7 +6,7 @@ import click
 import msgspec
 
 from flyteops.cli.api import connect, path
-from flyteops.cli.command import FlyteGroup, json_option, url_option
+from flyteops.cli.command import FlyteGroup, WholeNumber, json_option, url_option
 from flyteops.cli.output import clean, local_time, print_json, print_table
 from flyteops.timeformat import parse_duration
 from flyteops.web.api.schemas.audit import ActionStatusList, ActionStatusView
@@ -45,7 +45,7 @@ def actions() -> None:
 @click.option(
     "--limit",
     metavar="NUMBER",
-    type=click.IntRange(1, 1000),
+    type=WholeNumber(1, 1000),
     default=50,
     show_default=True,
     help="Maximum number, oldest first.",

@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from flyteops.cli.api import connect, decode, path
-from flyteops.cli.command import FlyteGroup, json_option, url_option
+from flyteops.cli.command import FlyteGroup, WholeNumber, json_option, url_option
 from flyteops.cli.output import clean, dim, local_time, print_json, print_table
 from flyteops.cli.verify import verify
 from flyteops.service.auditlog.entry import AuditEntry, Origin, ResourceKind, ResourceState
@@ -55,7 +55,7 @@ class ChangePage(msgspec.Struct):
 @click.option(
     "--limit",
     metavar="NUMBER",
-    type=click.IntRange(1, 1000),
+    type=WholeNumber(1, 1000),
     default=50,
     show_default=True,
     help="Maximum number, newest first.",
@@ -143,7 +143,7 @@ def _done(change: AuditEntry) -> str:
 
 
 @audit.command("show")
-@click.argument("seq", metavar="CHANGE", type=click.IntRange(1))
+@click.argument("seq", metavar="CHANGE", type=WholeNumber(1))
 @url_option
 @json_option
 async def show_change(seq: int, as_json: bool) -> None:

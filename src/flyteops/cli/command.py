@@ -131,6 +131,12 @@ class FlyteCommand(click.Command):
             raise missing_module(ctx.command_path, error) from error
 
 
+class WholeNumber(click.IntRange):
+    """A whole number within bounds, called so in error messages."""
+
+    name = "whole number"
+
+
 class FlyteGroup(click.Group):
     """A group of such commands."""
 

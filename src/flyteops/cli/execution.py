@@ -6,7 +6,7 @@ import click
 import msgspec
 
 from flyteops.cli.api import connect, decode, path
-from flyteops.cli.command import FlyteGroup, json_option, url_option
+from flyteops.cli.command import FlyteGroup, WholeNumber, json_option, url_option
 from flyteops.cli.output import (
     clean,
     coloured,
@@ -48,7 +48,7 @@ def executions() -> None:
 @click.option(
     "--limit",
     metavar="NUMBER",
-    type=click.IntRange(1, 1000),
+    type=WholeNumber(1, 1000),
     default=20,
     show_default=True,
     help="Maximum number, latest first.",

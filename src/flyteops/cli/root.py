@@ -167,7 +167,10 @@ class RootGroup(click.Group):
         if name not in COMMANDS and not name.startswith("-") and name not in added_commands():
             from difflib import get_close_matches  # noqa: PLC0415 - needed for a mistake only
 
-            near = get_close_matches(name, self.list_commands(ctx), n=1, cutoff=0.5)
+            commands = self.list_commands(ctx)
+            near = [each for each in commands if name.startswith(each)] or get_close_matches(
+                name, commands, n=1, cutoff=0.5
+            )
             raise click.UsageError(
                 f"there is no command {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
                 ctx,

@@ -7,7 +7,7 @@ import click
 import msgspec
 
 from flyteops.cli.api import connect, decode, fetch, get_all, path
-from flyteops.cli.command import FlyteCommand, json_option, url_option
+from flyteops.cli.command import FlyteCommand, WholeNumber, json_option, url_option
 from flyteops.cli.decision import decision_lines, event_lines, no_subscribers_lines, trigger_lines
 from flyteops.cli.flow import load_flows
 from flyteops.cli.output import clean, print_json
@@ -28,7 +28,7 @@ EVENT_ID = re.compile(r"[0-9a-f]{24}")
 @click.option(
     "--limit",
     metavar="NUMBER",
-    type=click.IntRange(1, 1000),
+    type=WholeNumber(1, 1000),
     default=10,
     show_default=True,
     help="Maximum number of events, newest first.",

@@ -98,8 +98,8 @@ flyte pack run {module}.py
 ```
 
 The server is the one that `FLYTE_API` names, else `http://127.0.0.1:8080`. This flow greets
-whoever says so in the chat; put it into `greet.yaml`, and `flyte apply greet.yaml` hands it to the
-server. (`flyte apply` needs what `python -m pip install -e "../flyte[server]"` installs.)
+everyone who says so in the chat; put it into `greet.yaml`, and `flyte apply greet.yaml` saves it on
+the server. (`flyte apply` needs what `python -m pip install -e "../flyte[server]"` installs.)
 
 ```yaml
 name: {folder}

@@ -1,6 +1,7 @@
 """A client of the Flyte API: follows links, retries, and maps refusals to `flyteops.errors`."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -409,13 +410,26 @@ class Client:
             message = f"{method} {url}: timed out"
             raise UnavailableError(message) from error
         except (httpx2.TransportError, httpx2.DecodingError, ssl.SSLError) as error:
-            message = (
-                f"{method} {url}: {tls_fault(error, url) or str(error) or type(error).__name__}"
-            )
+            message = f"{method} {url}: {_reason(error, url)}"
             raise UnavailableError(message) from error
         except (httpx2.InvalidURL, ValueError) as error:
             message = f"{url!r} is not a valid URL: {error}"
             raise InputError(message) from error
+
+
+def _reason(error: Exception, url: str) -> str:
+    """Return the reason why a request got no response."""
+    if (fault := tls_fault(error, url)) is not None:
+        return fault
+    # The HTTP library says "All connection attempts failed", however few there were.
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ConnectionRefusedError):
+            return "connection refused"
+        if isinstance(cause, socket.gaierror):
+            return f"the host name cannot be resolved: {cause.strerror}"
+        cause = cause.__cause__ or cause.__context__
+    return str(error) or type(error).__name__
 
 
 def _action(taken: _TakenAction, base: str) -> ClaimedAction:

@@ -1,4 +1,4 @@
-"""Access control: the gate of a server, made from its settings and kept up to date."""
+"""Access control: the authenticator of a server, made from its settings and kept up to date."""
 
 import logging
 import os
@@ -98,7 +98,7 @@ def _private(name: str, flags: int) -> int:
 
 
 class AccessControl:
-    """The gate, and the tasks that keep its policy and keys up to date.
+    """The authenticator, and the tasks that keep its policy and keys up to date.
 
     Without an OpenID provider there are neither.
     """
@@ -119,11 +119,11 @@ class AccessControl:
             if settings.packs_without_token
             else None
         )
-        self.gate = Authenticator(tokens, guests=guests)
+        self.authenticator = Authenticator(tokens, guests=guests)
         if self._issuer is not None and self._path is not None:
             self._watch = FileWatch(self._path)
             verifier = OidcVerifier(self._issuer, settings.oidc_issuer_client_id or "")
-            self.gate = Authenticator(tokens, load_policy(self._path), verifier, guests)
+            self.authenticator = Authenticator(tokens, load_policy(self._path), verifier, guests)
 
     async def make_first_token(self) -> None:
         """Write an admin's token to the configured path if auth is by tokens without an admin."""
@@ -183,7 +183,7 @@ class AccessControl:
     def _load_policy(self) -> None:
         loop = self._loops.loop("Loading the auth policy", LOGGER)
         try:
-            self.gate.policy = load_policy(self._path or "")
+            self.authenticator.policy = load_policy(self._path or "")
         except InputError as error:
             reason = "; ".join(map(str, error.problems))
             LOGGER.error("The new auth policy is not used: %s", reason)
@@ -191,7 +191,7 @@ class AccessControl:
         else:
             loop.succeeded()
             LOGGER.info("The new auth policy is in use")
-            warn_of_gaps(self.gate.policy)
+            warn_of_gaps(self.authenticator.policy)
 
 
 def announce_access(settings: Settings, *, is_local: bool) -> None:

@@ -109,7 +109,7 @@ def make_server(
         max_connections=connections_allowed(settings.max_connections),
         max_transfer_bytes=settings.max_transfer_bytes,
     )
-    app = create_app(service, options, None if access is None else access.gate)
+    app = create_app(service, options, None if access is None else access.authenticator)
     config = uvicorn.Config(
         app,
         http=Connection,

@@ -80,13 +80,13 @@ async def reload_on_signal(
 
 
 async def run_maintenance(service: Service, stop: asyncio.Event) -> None:
-    """Run the housekeeping every few seconds; a failure is logged and retried the next time."""
-    loop = service.loops.loop("The housekeeping", LOGGER)
+    """Run the maintenance every few seconds; a failure is logged and retried the next time."""
+    loop = service.loops.loop("The maintenance", LOGGER)
     while not stop.is_set():
         try:
             await service.run_maintenance()
             loop.succeeded()
-        # The housekeeping goes on after any failure; the loop reports it.
+        # The maintenance goes on after any failure; the loop reports it.
         except Exception as error:  # noqa: BLE001
             loop.failed(error)
         with contextlib.suppress(TimeoutError):

@@ -193,7 +193,7 @@ async def run_background_work(
 
 def make_service(settings: Settings, store: Store) -> Service:
     """Return the use cases on a store, with the real clock and real randomness."""
-    housekeeping = MaintenanceSettings(
+    maintenance = MaintenanceSettings(
         keep_for=settings.keep_for,
         keep_finished_for=settings.keep_finished_for,
         max_bytes=settings.max_disk,
@@ -208,7 +208,7 @@ def make_service(settings: Settings, store: Store) -> Service:
         clock=utc_now,
         monotonic=steady_seconds,
         seeds=SeedSource(secrets.token_bytes(32)),
-        maintenance=housekeeping,
+        maintenance=maintenance,
         encryptor=make_encryptor(settings),
         longest_body=settings.max_body_bytes,
     )
@@ -254,7 +254,7 @@ def make_access(settings: Settings, service: Service) -> "AccessControl | None":
     from flyteops.server.auth import AccessControl  # noqa: PLC0415
 
     async def get_pack(pack_id: str) -> Pack:
-        service.check_started()  # the gate calls this before any other request does
+        service.check_started()  # the authenticator calls this before any other request does
         return await service.packs.get(pack_id)
 
     return AccessControl(settings, service.tokens, service.loops, get_pack)

@@ -12,7 +12,7 @@ REMEMBERED = 10_000
 
 
 class Subscriber:
-    """A waiting caller. `told` holds the addresses of arrivals for it since its last look."""
+    """A waiting caller. `arrivals` holds the addresses of new actions since its last poll."""
 
     __slots__ = ("_arrived", "_is_cancelled", "arrivals", "command", "pack")
 
@@ -36,12 +36,12 @@ class Subscriber:
         self._arrived.set()
 
     def cancel(self) -> None:
-        """Let the caller wait no longer, although nothing has arrived."""
+        """End the wait although nothing has arrived."""
         self._is_cancelled = True
         self._arrived.set()
 
     async def wait(self, seconds: float) -> bool:
-        """Return True after an arrival, False on timeout or dismissal."""
+        """Return True after an arrival, False on timeout or cancellation."""
         if self._is_cancelled:
             return False
         try:
@@ -53,9 +53,9 @@ class Subscriber:
 
     @contextmanager
     def polling(self) -> Iterator[None]:
-        """Look for arrivals; later ones wake the caller anew.
+        """Poll for arrivals; later ones wake the caller again.
 
-        If the look fails, earlier ones are kept.
+        If the poll fails, earlier ones are kept.
         """
         arrivals, self.arrivals = self.arrivals, []
         if not self._is_cancelled:
@@ -70,14 +70,14 @@ class Subscriber:
 class LongPolls:
     """Long-polling takes.
 
-    A new action wakes one matching waiter; one that leaves empty-handed passes the wake-up on.
+    A new action wakes one matching subscriber; one that leaves without it wakes the next.
     """
 
     def __init__(self, limit: int = 10_000) -> None:
         self._limit = limit
         self._count = 0
         self._is_closed = False
-        # The waiters by pack id, and the ids of all packs that ever waited and accept an address.
+        # The subscribers by pack id, and the ids of all packs that ever waited for an address.
         self._subscribers: dict[str, dict[Subscriber, None]] = {}
         self._packs: dict[str, dict[str, PackRef]] = {}
         self._accepting: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[str, ...]] = {}
@@ -101,14 +101,14 @@ class LongPolls:
         return subscriber
 
     def close(self) -> None:
-        """Dismiss all waiters; later callers do not wait."""
+        """Cancel all waits; later callers do not wait."""
         self._is_closed = True
         for subscribers in self._subscribers.values():
             for subscriber in subscribers:
                 subscriber.cancel()
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
-        """Stop waiting; arrivals that this waiter has not looked for go to the next."""
+        """Stop waiting; arrivals that this subscriber has not polled for go to the next."""
         self._count -= 1
         subscribers = self._subscribers[subscriber.pack.id]
         del subscribers[subscriber]
@@ -117,7 +117,7 @@ class LongPolls:
         self.notify(subscriber.arrivals)
 
     def notify(self, routing_keys: Iterable[RoutingKey]) -> None:
-        """Wake one waiter that accepts it for each arrival."""
+        """Wake one subscriber for each arrival that it accepts."""
         if not self._subscribers:
             return
         for routing_key in routing_keys:
@@ -126,7 +126,7 @@ class LongPolls:
                 subscriber.notify(routing_key)
 
     def notify_all(self) -> None:
-        """Wake all waiters, as it is unknown whether anything has arrived."""
+        """Wake all subscribers, as it is unknown whether anything has arrived."""
         for subscribers in self._subscribers.values():
             for subscriber in subscribers:
                 subscriber.wake()

@@ -9,7 +9,7 @@ from flyteops.storage.base import KEPT_KEYS, Retention
 
 @dataclass(frozen=True, kw_only=True)
 class MaintenanceSettings:
-    """The settings of `Service.sweep`.
+    """The settings of `Service.run_maintenance`.
 
     Durations are `timedelta`, `dead_packs_at` is local wall time. Finished data is kept for
     `keep_finished_for`, all other data for `keep_for`; with `max_bytes`, finished data is removed

@@ -409,7 +409,7 @@ class Service:
     def _new_id(self) -> str:
         return self._new_context().new_id()
 
-    # --------------------------------------------------------------------------------- housekeeping
+    # ---------------------------------------------------------------------------------- maintenance
 
     async def run_maintenance(self) -> None:
         """Do periodic work, for every few seconds: last-seen times, dead packs, retention."""

@@ -86,7 +86,7 @@ class Secret(NamedTuple):
 
 
 class Vault:
-    """All secrets of a store. Without `seals`, there can be none."""
+    """All secrets of a store. Without `encryptor`, there can be none."""
 
     def __init__(
         self,

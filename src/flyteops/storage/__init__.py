@@ -133,15 +133,18 @@ def store_faults(url: str) -> Iterator[str]:
     path = Path(path_of(url))
     folder = path.parent
     if path.exists() and not path.is_file():
-        yield "is no file; name the file that the database is in, or will be"
+        yield "is not a file; name the database file, or the file to create"
     elif path.exists() and not os.access(path, os.R_OK | os.W_OK):
         yield "cannot be written; the server must be allowed to read and write it"
     elif folder.exists() and not folder.is_dir():
-        yield f"cannot be: {str(folder)!r} is no directory"
+        yield f"cannot be created: {str(folder)!r} is not a directory"
     elif folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
         yield f"cannot be used: the server may not write in {str(folder)!r}"
     elif not folder.exists() and not folder.parent.is_dir():
-        yield f"cannot be created: there is no directory {str(folder.parent)!r}"
+        yield (
+            f"cannot be created: there is no directory {str(folder.parent)!r}"
+            + ("" if path.is_absolute() else "; an absolute path has four slashes")
+        )
 
 
 def _refusal(fault: str) -> SettingsError:

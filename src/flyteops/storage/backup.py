@@ -139,7 +139,7 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
         fault = (
             f"The backup is not as it was written: {error}."
             if is_backup
-            else "This is no backup of Flyte."
+            else "This is not a backup of Flyte."
         )
         raise InputError(fault) from error
 
@@ -148,7 +148,7 @@ def _check_head(line: bytes) -> None:
     try:
         head = decode_head(line)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise InputError("This is no backup of Flyte.") from error
+        raise InputError("This is not a backup of Flyte.") from error
     if head.format > FORMAT:
         raise InputError(
             f"The backup was made by Flyte {head.version} in format {head.format}; this version"

@@ -148,7 +148,7 @@ class FailedTimer(msgspec.Struct, frozen=True):
 
 
 class ProcessedTimers(msgspec.Struct, frozen=True):
-    """The result of `advance`: the number of timers processed, and the addresses with new actions.
+    """The result of `process_due`: the number of timers, and the addresses with new actions.
 
     `next_at` is the next due time; timers that failed, or were left out, do not count for it.
     """
@@ -506,10 +506,10 @@ class Store(ABC):
         """Store an event with all its consequences: decisions, executions and NEW actions.
 
         The actions are NEW at `event.received_at`. One with `not_before` is NEW as well, but not
-        handed out until `advance` has reached that time. With a `key` under which an event of the
-        last day (`KEPT_KEYS`) was recorded, do nothing. Return the id of the event that is recorded
-        now or was then. Raise `ConflictError` when an id is taken or a step of an execution has its
-        action already.
+        handed out until `process_due` has reached that time. With a `key` under which an event of
+        the last day (`KEPT_KEYS`) was recorded, do nothing. Return the id of the event that is
+        recorded now or was then. Raise `ConflictError` when an id is taken or a step of an
+        execution has its action already.
         """
 
     @abstractmethod
@@ -654,7 +654,7 @@ class Store(ABC):
 
     @abstractmethod
     def export(self, *, partly: bool = False) -> AsyncGenerator[Sequence[Stored], None]:
-        """Yield all data as of one moment, in the order defined in `portable`, a part at a time.
+        """Yield all data as of one moment, in the order defined in `record`, a part at a time.
 
         The moment comes after the call. Meanwhile servers may keep using the store, which need not
         be open here. A part is no longer than `PAGE_BYTES`, unless it is a single record. Raise

@@ -101,7 +101,7 @@ def _in_step(item: str, value: int) -> bool:
 
 def _number(string: str) -> int:
     if not _NUMBER.fullmatch(string):
-        raise CronError(f"{string!r} is no number")
+        raise CronError(f"{string!r} is not a number")
     return int(string)
 
 
@@ -116,7 +116,7 @@ def _day_is_due(item: str, at: datetime) -> bool:
         return at.day == last
     mark = item.find("W")
     if mark < 1:
-        raise CronError(f"{item!r} is no day of the month")
+        raise CronError(f"{item!r} is not a day of the month")
     wanted = _number(item[:mark])
     for day in (wanted, wanted - 1, wanted + 1, wanted - 2, wanted + 2):
         if 0 < day <= last and date(at.year, at.month, day).isoweekday() < 6:
@@ -132,6 +132,6 @@ def _weekday_is_due(item: str, at: datetime) -> bool:
         return weekday == _number(item[:mark]) and at.day > _last_day(at) - 7
     parts = item.split("#")
     if len(parts) < 2 or not parts[0]:
-        raise CronError(f"{item!r} is no day of the week")
+        raise CronError(f"{item!r} is not a day of the week")
     day, nth = _number(parts[0]), _number(parts[1])
     return weekday == day and 1 <= nth <= 5 and (at.day - 1) // 7 == nth - 1

@@ -127,6 +127,7 @@ def test_broken_distributions_do_not_break_the_help_nor_other_commands(flyte):
     assert re.search(r"\n +torture +Inject", out)
     assert "\n  --help" not in out
     assert "did you mean 'version'?" in flyte("versoin")[2]
+    assert "did you mean 'data'?" in flyte("datastore")[2]
     assert {pack.name: pack.fault for pack in list_packs()}["Exits"] == "SystemExit: 0"
 
 
@@ -345,6 +346,13 @@ def test_an_unknown_command_is_a_usage_error_with_the_nearest_name(flyte):
     assert err == "flyte: there is no command 'flow'; did you mean 'flows'?\nTry 'flyte --help'.\n"
 
 
+def test_a_limit_that_is_not_a_number_is_a_usage_error(flyte):
+    code, _, err = flyte("executions", "list", "--limit", "many")
+    assert code == 2
+    assert "Invalid value for '--limit': 'many' is not a valid whole number." in err
+    assert "0 is not in the range 1<=x<=1000" in flyte("executions", "list", "--limit", "0")[2]
+
+
 def test_no_server_is_exit_code_3_and_says_what_to_do(flyte):
     code, out, err = flyte("flows", "list", "--url", NOBODY)
     assert (code, out) == (3, "")
@@ -429,7 +437,7 @@ def test_nothing_is_said_about_the_default_that_stands_in_for_a_faulty_setting(
 ):
     (tmp_path / "flyte.db").mkdir()  # where the database would be by default
     monkeypatch.chdir(tmp_path)
-    assert "flyte.db' is no file" in flyte("serve")[2]
+    assert "flyte.db' is not a file" in flyte("serve")[2]
     assert flyte("serve", "--store", "somewhere")[2].count("\n") == 2
 
 

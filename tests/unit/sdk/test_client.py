@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -146,6 +147,25 @@ async def test_the_last_failure_is_raised_when_the_attempts_are_used_up() -> Non
     ) as client:
         with pytest.raises(UnavailableError, match=r"GET http://flyte\.test/prefix/v1: refused"):
             await client.request("GET", "/v1", attempts=2)
+
+
+@pytest.mark.parametrize(
+    ("cause", "reason"),
+    [
+        (ConnectionRefusedError(111, "Connect call failed"), "connection refused$"),
+        (
+            socket.gaierror(-2, "Name or service not known"),
+            "the host name cannot be resolved: Name or service not known$",
+        ),
+        (OSError("lost"), "All connection attempts failed$"),
+    ],
+)
+async def test_a_failed_connection_is_reported_with_its_cause(cause: OSError, reason: str) -> None:
+    fault = httpx2.ConnectError("All connection attempts failed")
+    fault.__cause__ = cause
+    async with client_of(Answers(fault)) as client:
+        with pytest.raises(UnavailableError, match=f"/v1: {reason}"):
+            await client.request("GET", "/v1", attempts=1)
 
 
 async def test_retry_after_is_honoured_within_bounds() -> None:

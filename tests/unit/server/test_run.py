@@ -45,7 +45,7 @@ def test_an_address_that_is_not_ours_is_a_fault_of_the_settings(host):
     assert repr(host) in problem.message
 
 
-async def test_the_housekeeping_goes_on_after_a_failure(tmp_path, caplog):
+async def test_the_maintenance_goes_on_after_a_failure(tmp_path, caplog):
     store = open_store(f"sqlite:///{tmp_path}/flyte.db")
     async with store:
         service = make_service(Settings(), store)
@@ -55,7 +55,7 @@ async def test_the_housekeeping_goes_on_after_a_failure(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "flyte.server"):
         sweeping = asyncio.create_task(run_maintenance(service, stop))
         await failed.wait()
-    assert "The housekeeping failed: The store is closed; retrying until it succeeds" in caplog.text
+    assert "The maintenance failed: The store is closed; retrying until it succeeds" in caplog.text
     assert not sweeping.done()
     stop.set()
     await sweeping

@@ -77,7 +77,7 @@ async def test_equal_stores_have_equal_backups(store, backup, restored):
 
 async def test_a_backup_that_is_cut_off_is_refused_wherever_that_is(backup, restored):
     for length in range(20, len(backup), len(backup) // 40):
-        await refuse(backup[:length], restored, "cut off|no backup")
+        await refuse(backup[:length], restored, "cut off|not a backup")
     await refuse(backup[:-1], restored, "cut off")
     await refuse(changed(backup, lambda lines: lines[:-1]), restored, "cut off")
 
@@ -87,7 +87,7 @@ async def test_a_backup_with_another_byte_is_refused_wherever_that_is(backup, re
     # reader.
     for place in range(10, len(backup), len(backup) // 40):
         flipped = backup[:place] + bytes([backup[place] ^ 1]) + backup[place + 1 :]
-        await refuse(flipped, restored, "not as it was written|cut off|no backup")
+        await refuse(flipped, restored, "not as it was written|cut off|not a backup")
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ async def test_a_backup_that_was_edited_is_refused(backup, restored, change):
     ],
 )
 async def test_what_is_no_backup_is_refused(file, restored):
-    await refuse(file, restored, "no backup of Flyte")
+    await refuse(file, restored, "not a backup of Flyte")
 
 
 async def test_a_backup_in_a_newer_format_says_which_version_is_needed(backup, restored):

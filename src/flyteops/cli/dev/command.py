@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from flyteops.cli.command import FlyteCommand
+from flyteops.cli.command import FlyteCommand, WholeNumber
 from flyteops.cli.dev.lockfile import FolderLock, LockHolder
 from flyteops.cli.dev.processes import ProcessGroup
 from flyteops.errors import FlyteError, UnavailableError
@@ -44,7 +44,8 @@ NOT_PASSED_ON = (
 @click.command(cls=FlyteCommand)
 @click.option(
     "--port",
-    type=click.IntRange(0, 65535),
+    metavar="NUMBER",
+    type=WholeNumber(0, 65535),
     help="The port of the server; default: 8080, or any free port if that is taken.",
 )
 @click.option(

@@ -99,7 +99,7 @@ class HookReceiver:
             self._refuse(hook, note("refused", code=verified.code, reason=verified.reason))
             raise _error_of(verified)
         if verified.challenge:
-            reason = f"{hook.caller.title} verified the address; this is no event"
+            reason = f"{hook.caller.title} verified the address; this is not an event"
             call = replace(note("accepted", reason=reason), challenge=verified.challenge)
             self._hooks.calls.add(hook.name, call)
             return call

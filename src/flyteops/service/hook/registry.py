@@ -75,7 +75,7 @@ PAYLOAD_SCHEMA: JsonValue = {
 
 
 class HookRegistry:
-    """All hooks, and their last calls. Without `seals`, their secrets are stored unencrypted."""
+    """All hooks, and their last calls. Without `encryptor`, secrets are stored unencrypted."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - all that it works with comes from outside
         self,

@@ -259,7 +259,7 @@ class Client:
             )
         if isinstance(error, (InvalidURI, ValueError)):  # whose text may hold a password
             return StoreError(
-                f"{self._name} is no address of a MongoDB server; give"
+                f"{self._name} is not the address of a MongoDB server; give"
                 " mongodb://user:password@host:27017/database, special characters in user and"
                 " password percent-encoded."
             )

@@ -501,7 +501,7 @@ class MongoStore(Store):
         leave_out: Collection[TimerKey] = (),
     ) -> ProcessedTimers:
         async def work(database: Database) -> ProcessedTimers:
-            return await self._timer.advance(
+            return await self._timer.process_due(
                 database, at, TimerBatch(rules, limit, leave_out, concerns_all), shift
             )
 

@@ -93,10 +93,10 @@ class Timer:
             else None
         )
 
-    async def advance(
+    async def process_due(
         self, database: Database, at: datetime, batch: TimerBatch, shift: timedelta | None
     ) -> ProcessedTimers:
-        """See `Store.advance`.
+        """See `Store.process_due`.
 
         All rulings come first, so that a rule that ends the verb leaves everything unchanged.
         """

@@ -485,7 +485,7 @@ class PostgresStore(Store):
     def _together(
         self, verb: Callable[..., Awaitable[Sequence[T]]]
     ) -> Callable[[Sequence[Any]], Awaitable[Sequence[T]]]:
-        """Return a function that runs a ledger verb for many, and detects if it was done before."""
+        """Return a function that runs a verb for many callers, and detects earlier runs."""
 
         async def work(questions: Sequence[Any]) -> Sequence[T]:
             async def write(connection: Connection, again: bool) -> Sequence[T]:
@@ -584,12 +584,12 @@ class PostgresStore(Store):
         shift: timedelta | None = None,
         leave_out: Collection[TimerKey] = (),
     ) -> ProcessedTimers:
-        async def advance(connection: Connection) -> ProcessedTimers:
-            return await timer.advance(
+        async def process(connection: Connection) -> ProcessedTimers:
+            return await timer.process_due(
                 connection, at, TimerBatch(rules, limit, leave_out, timer.concerns_all), shift
             )
 
-        advanced = await self._whole(self._pool.transaction(advance))
+        advanced = await self._whole(self._pool.transaction(process))
         self._notifier.announce(advanced.arrived)
         return advanced
 

@@ -94,10 +94,10 @@ async def renew(connection: Connection, at: datetime, if_unattended_for: timedel
     return is_away
 
 
-async def advance(
+async def process_due(
     connection: Connection, at: datetime, batch: TimerBatch, shift: timedelta | None
 ) -> ProcessedTimers:
-    """See `Store.advance`."""
+    """See `Store.process_due`."""
     now = to_microseconds(at)
     if shift is not None:
         await _shift(connection, now, shift // MICROSECOND)

@@ -370,7 +370,7 @@ class SqliteStore(Store):
         leave_out: Collection[TimerKey] = (),
     ) -> ProcessedTimers:
         def run(table: ActionTable) -> ProcessedTimers:
-            return timer.advance(
+            return timer.process_due(
                 table, at, TimerBatch(rules, limit, leave_out, concerns_all), shift
             )
 

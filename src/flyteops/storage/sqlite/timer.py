@@ -58,10 +58,10 @@ def renew(table: ActionTable, at: datetime) -> None:
     table.execute(SQL.renew_leases, {"at": to_microseconds(at), "slack": CLOCK_SLACK})
 
 
-def advance(
+def process_due(
     table: ActionTable, at: datetime, batch: TimerBatch, shift: timedelta | None
 ) -> ProcessedTimers:
-    """See `Store.advance`."""
+    """See `Store.process_due`."""
     table.flush()
     now = to_microseconds(at)
     if shift is not None:

@@ -95,7 +95,7 @@ def removetags(value: object, argument: object, state: RenderState) -> str:
         try:
             data = state.replaced(state.pattern(f"</?{tag}/?>"), lambda _: b"", data)
         except RegexpError as error:
-            raise TemplateAbort(f"the tag {tag!r} is no regular expression: {error}") from None
+            raise TemplateAbort(f"the tag {tag!r} is not a regular expression: {error}") from None
     return data.decode("utf-8", "replace").strip(SPACES)
 
 

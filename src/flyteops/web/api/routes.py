@@ -31,7 +31,7 @@ OPERATIONS: tuple[Operation, ...] = (
         example=EVENT_EXAMPLE,
         outcomes={
             202: Success(
-                "The event is stored; Location tells where to ask what was decided about it.",
+                "The event is stored; Location is the URL of the decisions about it.",
                 has_location=True,
             )
         },

@@ -17,6 +17,7 @@ from uuid import uuid4
 import pytest
 
 from flyteops.errors import StoreError, UnavailableError
+from flyteops.storage import store_faults
 from flyteops.storage.base import EventFilter
 from flyteops.storage.sqlite import SqliteStore, guard, log
 from flyteops.storage.sqlite.store import OTHER
@@ -438,3 +439,12 @@ async def test_the_rights_of_a_group_stay_and_are_reported(
     async with SqliteStore(path):
         assert mode_of(path) == mode_of(path.with_name("flyte.db-wal")) == 0o640
     assert "group" in caplog.text
+
+
+def test_a_path_in_a_missing_directory_is_refused_and_a_relative_one_with_a_hint() -> None:
+    assert list(store_faults("sqlite:////nope/nope/flyte.db")) == [
+        "cannot be created: there is no directory '/nope'"
+    ]
+    assert list(store_faults("sqlite:///nope/nope/flyte.db")) == [
+        "cannot be created: there is no directory 'nope'; an absolute path has four slashes"
+    ]
