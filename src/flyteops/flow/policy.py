@@ -41,7 +41,7 @@ Fault = tuple[tuple[str, ...], str]
 class StepPolicy(NamedTuple):
     """The terms of every action of a step.
 
-    With `asks`, an operator decides when no attempt is left.
+    With `asks_operator`, an operator decides when no attempt is left.
     """
 
     delay: timedelta | None = None

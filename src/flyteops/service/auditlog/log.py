@@ -143,7 +143,7 @@ class AuditLog:
         after: ResourceState | None,
         action: ActionName | None = None,
     ) -> AsyncIterator[None]:
-        """Write an entry about the change made inside, within a `turn`; none if nothing changes."""
+        """Write an entry on the change made inside, within `exclusive`; none without change."""
         if before == after:
             yield
             return
