@@ -263,7 +263,8 @@ class Connection(asyncio.Protocol):
     def _read_whole(self, data: bytes) -> bool:
         """Begin a request that is here as a whole; wait for its second part.
 
-        Many clients send head and body apart.
+        Many clients send head and body apart. A first part is held before the request is
+        authorized, and not counted, so it must be small.
         """
         if (
             self._reader is None
@@ -273,7 +274,7 @@ class Connection(asyncio.Protocol):
         ):
             return False
         found = self._reader.read(data, self)
-        if found is None:
+        if found is None or (found.missing and len(data) > PIECE):
             return False
         if found.missing:
             self._half, self._held, self._stage = found, data, BODY
