@@ -328,6 +328,13 @@ async def test_head_and_body_that_come_apart_are_read_as_a_whole(twins: Twins) -
     assert twins.whole.counted == 2  # a body in many parts is not waited for
 
 
+async def test_white_space_around_a_header_is_not_part_of_it(twins: Twins) -> None:
+    first = await twins.ask(request(EVENTS, EVENT, f"{GO}\r\nIdempotency-Key: once"))
+    for line in ("Idempotency-Key: once \t", "IDEMPOTENCY-KEY:  once ", "idempotency-key:once"):
+        again = await twins.ask(request(EVENTS, EVENT, f"{GO}\r\n{line}"))
+        assert again[1]["location"] == first[1]["location"]
+
+
 async def test_a_request_without_headers_does_not_borrow_those_of_the_next(twins: Twins) -> None:
     bare = f"POST {EVENTS} HTTP/1.1\r\n\r\n".encode()
     for twin in (twins.whole, twins.incremental):

@@ -36,6 +36,7 @@ from flyteops.web.http.request_head import (
     HeadError,
     Refusal,
     fault_of,
+    field_of,
     read_head,
     without_upgrade,
 )
@@ -389,7 +390,7 @@ class Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._stage != HEAD:
             return  # a trailer, which must not change the header fields
-        name = name.lower()
+        name, value = field_of(name, value)
         if name == b"expect" and value.lower() == b"100-continue":
             self._awaits_go_ahead = True
         self.headers.append((name, value))
