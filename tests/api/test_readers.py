@@ -594,6 +594,24 @@ async def test_what_a_client_takes_that_closes_meanwhile_goes_to_others(
     assert (status, json.loads(body)["command"]) == (200, "C")
 
 
+async def test_what_a_client_takes_that_is_cut_off_meanwhile_goes_to_others(
+    twin: Twin, held: HeldStore
+) -> None:
+    """The action may arrive between the end of the connection and the news of it."""
+    await twin.ask(request(EVENTS, EVENT))
+    gone = await twin.server.connect()
+    held.hold()
+    await gone.send(request("/v1/packs/P/actions/take"))
+    await held.has_done.wait()
+    break_off = twin.seen[-1].break_off
+    assert break_off is not None
+    held.may_tell.set()
+    break_off()
+    assert await gone.rest() == b""
+    status, _, body = await twin.ask(request("/v1/packs/P/actions/take?wait=30"))
+    assert (status, json.loads(body)["command"]) == (200, "C")
+
+
 async def test_what_has_come_in_part_when_the_server_stops_is_answered_once_it_is_whole(
     twin: Twin,
 ) -> None:
