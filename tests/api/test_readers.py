@@ -328,6 +328,13 @@ async def test_head_and_body_that_come_apart_are_read_as_a_whole(twins: Twins) -
     assert twins.whole.counted == 2  # a body in many parts is not waited for
 
 
+async def test_white_space_around_a_header_is_not_part_of_it(twins: Twins) -> None:
+    first = await twins.ask(request(EVENTS, EVENT, f"{GO}\r\nIdempotency-Key: once"))
+    for line in ("Idempotency-Key: once \t", "IDEMPOTENCY-KEY:  once ", "idempotency-key:once"):
+        again = await twins.ask(request(EVENTS, EVENT, f"{GO}\r\n{line}"))
+        assert again[1]["location"] == first[1]["location"]
+
+
 async def test_a_request_without_headers_does_not_borrow_those_of_the_next(twins: Twins) -> None:
     bare = f"POST {EVENTS} HTTP/1.1\r\n\r\n".encode()
     for twin in (twins.whole, twins.incremental):
@@ -403,7 +410,11 @@ async def test_whole_requests_are_authorized(tmp_path: Path) -> None:
             ]
             await service.tokens.revoke(token.token_id)
             assert await asked("P", bearer) == 401
-        assert twin.counted == 0
+            assert twin.counted == 0
+            # Without a token, nobody makes the server hold a large first part until the rest comes.
+            event = request(EVENTS, b"x" * LIMIT)
+            await twin.wire.send(event[:-1])
+            assert (await twin.wire.answer())[0] == 401
 
 
 NAMES = st.sampled_from(["P", "Q", "%50", "P.", ""])
@@ -579,6 +590,24 @@ async def test_what_a_client_takes_that_closes_meanwhile_goes_to_others(
     for _ in range(3):  # by then the server has seen it
         assert (await other.ask(request("/v1/nowhere")))[0] == 404
     held.may_tell.set()
+    status, _, body = await twin.ask(request("/v1/packs/P/actions/take?wait=30"))
+    assert (status, json.loads(body)["command"]) == (200, "C")
+
+
+async def test_what_a_client_takes_that_is_cut_off_meanwhile_goes_to_others(
+    twin: Twin, held: HeldStore
+) -> None:
+    """The action may arrive between the end of the connection and the news of it."""
+    await twin.ask(request(EVENTS, EVENT))
+    gone = await twin.server.connect()
+    held.hold()
+    await gone.send(request("/v1/packs/P/actions/take"))
+    await held.has_done.wait()
+    break_off = twin.seen[-1].break_off
+    assert break_off is not None
+    held.may_tell.set()
+    break_off()
+    assert await gone.rest() == b""
     status, _, body = await twin.ask(request("/v1/packs/P/actions/take?wait=30"))
     assert (status, json.loads(body)["command"]) == (200, "C")
 

@@ -396,20 +396,24 @@ def _configure(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:
-    for version in range(_pragma(connection, "user_version"), len(MIGRATIONS)):
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            for statement in MIGRATIONS[version]:
+    """Bring the tables up to date; all of it is done, or nothing."""
+    version = _pragma(connection, "user_version")
+    if version == len(MIGRATIONS):
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for statements in MIGRATIONS[version:]:
+            for statement in statements:
                 connection.execute(statement)
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {version + 1}")
-            connection.execute("COMMIT")
-        except BaseException as error:  # all of a migration, or nothing
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            if str(error).startswith("CHECK constraint failed"):
-                raise _unknown_state(connection, path) from error
-            raise
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        connection.execute("COMMIT")
+    except BaseException as error:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        if str(error).startswith("CHECK constraint failed"):
+            raise _unknown_state(connection, path) from error
+        raise
 
 
 def _unknown_state(connection: sqlite3.Connection, path: Path) -> StoreError:

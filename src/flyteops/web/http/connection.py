@@ -36,6 +36,7 @@ from flyteops.web.http.request_head import (
     HeadError,
     Refusal,
     fault_of,
+    field_of,
     read_head,
     without_upgrade,
 )
@@ -263,7 +264,8 @@ class Connection(asyncio.Protocol):
     def _read_whole(self, data: bytes) -> bool:
         """Begin a request that is here as a whole; wait for its second part.
 
-        Many clients send head and body apart.
+        Many clients send head and body apart. A first part is held before the request is
+        authorized, and not counted, so it must be small.
         """
         if (
             self._reader is None
@@ -273,7 +275,7 @@ class Connection(asyncio.Protocol):
         ):
             return False
         found = self._reader.read(data, self)
-        if found is None:
+        if found is None or (found.missing and len(data) > PIECE):
             return False
         if found.missing:
             self._half, self._held, self._stage = found, data, BODY
@@ -388,7 +390,7 @@ class Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._stage != HEAD:
             return  # a trailer, which must not change the header fields
-        name = name.lower()
+        name, value = field_of(name, value)
         if name == b"expect" and value.lower() == b"100-continue":
             self._awaits_go_ahead = True
         self.headers.append((name, value))

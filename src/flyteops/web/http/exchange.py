@@ -192,6 +192,7 @@ class Exchange(Request):
         line = self._line
         if (
             self.is_gone
+            or line.transport.is_closing()
             or line.flow.write_paused
             or line.is_half_closed
             or len(response.body) > PIECE
@@ -234,7 +235,7 @@ class Exchange(Request):
         """
         if self._line.flow.write_paused and not self.is_gone:
             await self._line.flow.drain()
-        if self.is_gone or (self.is_begun and self._line.transport.is_closing()):
+        if self.is_gone or self._line.transport.is_closing():
             raise ConnectionResetError
 
     def _write_first(self, response: Message, body: bytes) -> None:

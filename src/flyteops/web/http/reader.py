@@ -13,7 +13,7 @@ import httptools
 
 from flyteops.web.api.request import Head, Server, Variable, normal_path
 from flyteops.web.http.exchange import Exchange, Line
-from flyteops.web.http.request_head import HOST, MAX_FIELDS
+from flyteops.web.http.request_head import HOST, MAX_FIELDS, field_of
 
 REQUEST_LINE = re.compile(
     rb"(GET|POST|PUT|DELETE|HEAD|OPTIONS) (/(?!/)[\w.~!$&'()*+,;=:@%/-]{0,1000})"
@@ -169,7 +169,7 @@ class _Fields:
         self.parser = httptools.HttpRequestParser(self)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.fields.append((name.lower(), value))
+        self.fields.append(field_of(name, value))
 
     def on_headers_complete(self) -> None:
         # After the end of a request without a body, the parser would not know.

@@ -93,6 +93,11 @@ def fault_of(error: httptools.HttpParserError) -> ProblemType:
     return OTHER_VERSION if str(error).startswith(VERSION_ERRORS) else BAD_REQUEST
 
 
+def field_of(name: bytes, value: bytes) -> tuple[bytes, bytes]:
+    """Return a header field: the parser keeps white space after a value (RFC 9112, 5)."""
+    return name.lower(), value.rstrip(b" \t")
+
+
 def read_head(version: str, url: bytes, headers: HeaderLines) -> Target:
     """Return the target of a request, and let an authority in its URL replace the Host header.
 

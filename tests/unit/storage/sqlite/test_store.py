@@ -638,10 +638,10 @@ async def test_a_database_of_the_first_version_goes_on(
         assert actions[0].trigger.failure is msgspec.UNSET
 
 
-def old_file(path: Path, monkeypatch: pytest.MonkeyPatch, state: str) -> None:
-    """Write a file of the version before states were checked, with an action in this state."""
+def old_file(path: Path, monkeypatch: pytest.MonkeyPatch, state: str, version: int = 8) -> None:
+    """Write a file of a version in which states were not checked, with an action in this state."""
     with monkeypatch.context() as patch:
-        patch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:8])
+        patch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:version])
         connection = schema.prepare(path)
     connection.execute(
         "INSERT INTO action (action_id, execution_seq, step_index, step_id, queue_id, trigger_seq,"
@@ -672,16 +672,17 @@ def test_an_old_file_with_known_states_is_migrated(
     assert found == [("a1", state)]
 
 
+@pytest.mark.parametrize("version", [1, 8])
 def test_an_old_file_with_an_unknown_state_is_refused_and_left_as_it_is(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, monkeypatch: pytest.MonkeyPatch, version: int
 ) -> None:
-    old_file(path, monkeypatch, "PAUSED")
+    old_file(path, monkeypatch, "PAUSED", version)
     with pytest.raises(
         StoreError, match=r"'a1' .* has the unknown state 'PAUSED'; nothing was changed"
     ):
         schema.prepare(path)
     connection = sqlite3.connect(path)
-    assert connection.execute("PRAGMA user_version").fetchone() == (8,)
+    assert connection.execute("PRAGMA user_version").fetchone() == (version,)
     assert connection.execute("SELECT action_id, state FROM action").fetchall() == [
         ("a1", "PAUSED")
     ]
