@@ -246,6 +246,7 @@ async def test_the_search_for_waiting_commands_is_understood_by_the_server() -> 
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 async def test_a_store_that_is_too_large_forgets_what_is_too_much_and_not_everything() -> None:
     """PostgreSQL makes no table smaller when rows are removed; their room is used again."""
     sample = Sample()

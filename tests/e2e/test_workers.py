@@ -136,7 +136,7 @@ def test_the_port_of_others_is_not_shared_with_them(serve, store):
     port = url.rpartition(":")[2]
     for count in ("1", "2"):
         code, _, err = serve("--workers", count, "--port", port, FLYTE_STORE=store).end()
-        assert (code, f"Port {port} of 127.0.0.1 is in use by another program" in err) == (1, True)
+        assert (code, f"port {port} of 127.0.0.1 is in use by another program" in err) == (1, True)
 
 
 def replacement(parent, worker):
