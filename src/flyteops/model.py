@@ -377,8 +377,29 @@ class Decision(msgspec.Struct, frozen=True, omit_defaults=True):
     action_id: str | None = None
 
 
+DEFAULT_BODY_LENGTH = 10 * 1024 * 1024
+"""The default of the maximum length of a request's body, in bytes."""
+
+
+class Basis(msgspec.Struct, frozen=True, omit_defaults=True):
+    """All that is needed to compute the decisions about an event that are not stored.
+
+    These are the decisions to skip a step with which the event could have begun an execution. The
+    flow versions that listened, and the versions of the datastore items, are stored once under a
+    `number`. The first `begun` stored decisions are about beginnings as well. `nanosecond` is
+    `Event.created_nanosecond`; `body_length` is the maximum length of a request's body, which
+    determines the limits on the length of texts.
+    """
+
+    number: int = msgspec.field(name="n")
+    seed: bytes = msgspec.field(name="s")
+    begun: int = msgspec.field(name="b", default=0)
+    nanosecond: int = msgspec.field(name="ns", default=0)
+    body_length: int = msgspec.field(name="l", default=DEFAULT_BODY_LENGTH)
+
+
 class EventRecord(msgspec.Struct, frozen=True):
-    """An event with all decisions about it.
+    """An event with the decisions about it; with a `basis`, some of them are to be computed.
 
     `action_id` names the action whose result it is, if any.
     """
@@ -386,6 +407,7 @@ class EventRecord(msgspec.Struct, frozen=True):
     event: Event
     decisions: tuple[Decision, ...]
     action_id: str | None = None
+    basis: Basis | None = None
 
 
 # -------------------------------------------------------------- between the evaluator and the store
@@ -432,11 +454,13 @@ class RoutingKey(msgspec.Struct, frozen=True):
 class Evaluation(msgspec.Struct, frozen=True):
     """The outcome of an event: the decisions about it, and the actions that they create.
 
-    An action whose `correlation_id` is not known to the store begins that execution.
+    An action whose `correlation_id` is not known to the store begins that execution. With a
+    `basis`, decisions that can be computed from it are left out.
     """
 
     decisions: tuple[Decision, ...] = ()
     actions: tuple[NewAction, ...] = ()
+    basis: Basis | None = None
 
 
 class Sibling(msgspec.Struct, frozen=True):

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from flyteops import template
+from flyteops.engine.subscribers import Entry, Subscribers
 from flyteops.errors import TemplateError
 from flyteops.flow.policy import StepPolicy, policy_of
 from flyteops.model import (
@@ -13,12 +14,22 @@ from flyteops.model import (
     Step,
 )
 from flyteops.template import Template, ValueTemplate, compile_value
+from flyteops.template.condition import (
+    Condition,
+    Conditions,
+    EventPath,
+    every,
+    necessary_conditions,
+)
+from flyteops.template.datastore import datastore_keys
 
 
 class CompiledStep(NamedTuple):
     """A step with its templates compiled.
 
-    `fault` is the first compile error, with its path in the step.
+    `fault` is the first compile error, with its path in the step. `conditions` are necessary for an
+    event to begin an execution with the step; those of a step that may read other datastore items
+    than `item_keys` are left out.
     """
 
     position: int
@@ -30,6 +41,8 @@ class CompiledStep(NamedTuple):
     command_input: ValueTemplate | None
     policy: StepPolicy = StepPolicy()
     fault: tuple[str, TemplateError] | None = None
+    conditions: Conditions = ()
+    item_keys: frozenset[str] = frozenset()
 
 
 EventKey = tuple[str, str]
@@ -75,7 +88,7 @@ class _CompileError(Exception):
 
 def _compile_step(index: int, step: Step) -> CompiledStep:
     try:
-        return CompiledStep(
+        compiled = CompiledStep(
             position=index,
             step=step,
             context=_compile_all("context", step.context),
@@ -87,6 +100,28 @@ def _compile_step(index: int, step: Step) -> CompiledStep:
         )
     except _CompileError as error:
         return CompiledStep(index, step, {}, {}, None, {}, None, fault=(error.path, error.cause))
+    if not step.is_trigger:
+        return compiled
+    conditions, item_keys = _conditions(step)
+    return compiled._replace(conditions=conditions, item_keys=item_keys)
+
+
+def _conditions(step: Step) -> tuple[Conditions, frozenset[str]]:
+    """Return the conditions of a trigger step, and the datastore items that decide about it."""
+    context, labels, criteria = step.context or {}, step.event.pack_labels or {}, step.criteria
+    keys: set[str] = set()
+    for source in (*context.values(), *labels.values(), *([criteria] if criteria else [])):
+        named = datastore_keys(source)
+        if named is None:
+            return (), frozenset()
+        keys |= named
+    of_labels = (
+        Condition(EventPath(("Pack", "Labels", key)), frozenset([("text", value)]))
+        for key, value in labels.items()
+        if "{" not in value and "\x01" not in value
+    )
+    of_criteria = necessary_conditions(criteria, context) if criteria else ()
+    return every([*of_labels, *of_criteria]), frozenset(keys)
 
 
 def _terms(step: Step) -> StepPolicy:
@@ -128,53 +163,56 @@ class FlowIndex:
     """
 
     def __init__(self, flows: Iterable[CompiledFlow] = ()) -> None:
-        self._listening: dict[
-            EventKey, tuple[tuple[CompiledFlow, tuple[CompiledStep, ...]], ...]
-        ] = {}
-        self._flows: dict[str, CompiledFlow] = {}
-        for flow in flows:
-            self.put(flow)
+        self._flows = {flow.version.flow.name: flow for flow in flows}
+        entries: dict[EventKey, list[Entry]] = {}
+        for flow in self._flows.values():
+            for key, steps in _triggers(flow).items():
+                entries.setdefault(key, []).append((flow, steps))
+        self._subscribers = {key: Subscribers.of(each) for key, each in entries.items()}
 
     def put(self, flow: CompiledFlow) -> None:
         """Add the flow, replacing the one of the same name."""
         name = flow.version.flow.name
-        self.discard(name)
+        former, triggers = self._flows.get(name), _triggers(flow)
         self._flows[name] = flow
-        for key, steps in _triggers(flow).items():
-            entries = [*self._listening.get(key, ()), (flow, tuple(steps))]
-            # One assignment: an evaluation in another thread sees the entries before it or after
-            # it.
-            self._listening[key] = tuple(
-                sorted(entries, key=lambda entry: entry[0].version.flow.name)
-            )
+        # One assignment for each kind of event: an evaluation in another thread sees the
+        # subscribers before it or after it.
+        for key, steps in triggers.items():
+            known = self._subscribers.get(key, NO_SUBSCRIBERS)
+            self._subscribers[key] = known.put((flow, steps))
+        if former is not None:
+            self._discard(former, _triggers(former).keys() - triggers.keys())
 
     def discard(self, name: str) -> None:
         """Remove the flow of this name, if there is one."""
         flow = self._flows.pop(name, None)
-        if flow is None:
-            return
-        for key in _triggers(flow):
-            left = tuple(entry for entry in self._listening[key] if entry[0] is not flow)
+        if flow is not None:
+            self._discard(flow, _triggers(flow))
+
+    def _discard(self, flow: CompiledFlow, keys: Iterable[EventKey]) -> None:
+        for key in keys:
+            left = self._subscribers[key].discard(flow.version.flow.name)
             if left:
-                self._listening[key] = left
+                self._subscribers[key] = left
             else:
-                del self._listening[key]
+                del self._subscribers[key]
 
-    def subscribers(self, event: Event) -> "Subscribers":
-        """Return the flows with trigger steps for this event, by name.
-
-        Each comes with those steps in their order.
-        """
-        return self._listening.get((event.pack.name, event.name), ())
+    def subscribers(self, event: Event) -> Subscribers:
+        """Return the flows with trigger steps for this event."""
+        return self._subscribers.get((event.pack.name, event.name), NO_SUBSCRIBERS)
 
 
-def _triggers(flow: CompiledFlow) -> dict[EventKey, list[CompiledStep]]:
+NO_SUBSCRIBERS = Subscribers((), ())
+
+
+def trigger_steps(flow: CompiledFlow, event: Event) -> tuple[CompiledStep, ...]:
+    """Return the steps of a flow with which the event can begin an execution, in their order."""
+    return tuple(prepared for prepared in flow.waiting(event) if prepared.step.is_trigger)
+
+
+def _triggers(flow: CompiledFlow) -> Mapping[EventKey, tuple[CompiledStep, ...]]:
     found = {
-        key: [prepared for prepared in steps if prepared.step.is_trigger]
+        key: tuple(prepared for prepared in steps if prepared.step.is_trigger)
         for key, steps in flow.subscribers.items()
     }
     return {key: steps for key, steps in found.items() if steps}
-
-
-Subscribers = Sequence[tuple[CompiledFlow, Sequence[CompiledStep]]]
-"""Flows, each with the steps with which an event is to begin an execution."""

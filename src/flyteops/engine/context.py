@@ -1,6 +1,6 @@
 """The inputs of an evaluation besides event and flows: time, chance, datastore and cost limits."""
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from hashlib import blake2b
@@ -10,8 +10,9 @@ from typing import NamedTuple, Self
 import msgspec
 
 from flyteops.document import decode_json
+from flyteops.engine.subscribers import Subscribers
 from flyteops.errors import TemplateError, TemplateRenderError
-from flyteops.model import DataItem, JsonValue
+from flyteops.model import DEFAULT_BODY_LENGTH, DataItem, JsonValue
 from flyteops.template import ABOUT_SECRETS, DEFAULT_LIMITS, Budget, Limits, Runtime
 
 STEP_SECONDS = 1.0
@@ -41,6 +42,7 @@ class OutputLimits(NamedTuple):
     limits: Limits = DEFAULT_LIMITS
     action_length: int = ACTION_LENGTH
     event_length: int = EVENT_LENGTH
+    body_length: int = DEFAULT_BODY_LENGTH
 
     @classmethod
     def for_bodies(cls, longest: int) -> Self:
@@ -48,8 +50,15 @@ class OutputLimits(NamedTuple):
         length = max(DEFAULT_LIMITS.output_length, longest) + SMALL_LENGTH
         limits = replace(DEFAULT_LIMITS, output_length=length, value_length=length)
         # An action may hold the text twice: in its context, for later steps, and in its input.
-        return cls(limits, max(ACTION_LENGTH, 2 * length), max(EVENT_LENGTH, 4 * length))
+        action_length, event_length = max(ACTION_LENGTH, 2 * length), max(EVENT_LENGTH, 4 * length)
+        return cls(limits, action_length, event_length, longest)
 
+
+BasisNumber = Callable[[Subscribers, Iterable[str]], int]
+"""Returns the number under which flow versions and datastore items (by key) are stored.
+
+Raises if they are not stored yet.
+"""
 
 ID_DIGITS = 13
 """The number of random hex digits of an id; those before them are its time."""
@@ -65,6 +74,12 @@ class DatastoreSnapshot:
         self._items = items
         self._secrets = secrets
         self._values: dict[str, JsonValue] = {}
+
+    def find(self, key: str) -> DataItem | None:
+        """Return an item, without its value if it is a secret; None if there is none."""
+        if key in self._secrets:
+            return DataItem(key, "", b"", is_secret=True)
+        return self._items.get(key)
 
     def __call__(self, key: str) -> JsonValue:
         """Return the item's value: JSON for JSON content types, else text.
@@ -95,11 +110,14 @@ class EvaluationContext:
 
     `seed` decides all randomness, `monotonic` (seconds) bounds the time of templates. `secret(name,
     form)` returns the placeholder of a secret, while the templates of an input are rendered
-    (`is_input`).
+    (`is_input`). With a `basis_number`, decisions that can be computed again are left out of the
+    evaluation, see `Basis`; `items_read` are the keys of the datastore items that skipped steps
+    have read so far.
     """
 
     is_input = False
     _made = 0
+    _step = b""
     _budget: Budget
     _runtime: Runtime | None = None
     _digits = ""
@@ -115,8 +133,12 @@ class EvaluationContext:
         monotonic: Callable[[], float],
         secret: Callable[[str, str], str] | None = None,
         allowance: OutputLimits = OutputLimits(),  # noqa: B008 - it does not change
+        basis_number: BasisNumber | None = None,
     ) -> None:
-        self._allowance = allowance
+        self.allowance = allowance
+        self.basis_number = basis_number
+        self.items_read: set[str] = set()
+        self._step_reads: set[str] = set()
         self._room: float = allowance.event_length
         self.now = now
         self.seed = seed
@@ -125,28 +147,38 @@ class EvaluationContext:
         self.monotonic = monotonic
         self._time = f"{int(now.timestamp() * 1000):011x}"
 
+    def begin_event(self) -> None:
+        """Begin an evaluation, with a budget of its own."""
+        self._room, self._ends_at = self.allowance.event_length, None
+        self.items_read.clear()
+
     @property
     def runtime(self) -> Runtime:
         """The runtime of templates within a step; made on first use, as most events need none."""
         if self._runtime is None:
             self._runtime = Runtime(
-                datastore=self.datastore,
+                datastore=self._read_item,
                 secret=self._refer,
                 random=self._chances,
                 now=self.now,
                 clock=self.monotonic,
-                limits=self._allowance.limits,
+                limits=self.allowance.limits,
                 budget=self._budget,
             )
         return self._runtime
 
+    def _read_item(self, key: str) -> JsonValue:
+        self._step_reads.add(key)
+        return self.datastore(key)
+
     def _chances(self) -> Random:
-        """Return the random numbers of templates.
+        """Return the random numbers of the step, which no other step changes.
 
         Made at the first use, because seeding costs more than most templates.
         """
         if self._random is None:
-            self._random = Random(self.seed)  # noqa: S311 - templates use it, nothing else
+            seed = blake2b(self._step, key=self.seed, digest_size=16).digest()
+            self._random = Random(seed)  # noqa: S311 - templates use it, nothing else
         return self._random
 
     def _refer(self, name: str, form: str) -> str:
@@ -157,19 +189,28 @@ class EvaluationContext:
             raise KeyError(name)
         return self._secret(name, form)
 
-    def begin_step(self, context: Mapping[str, str]) -> None:
-        """Give the next step its share of the event's budget; `context` is carried over to it."""
+    def begin_step(self, step: bytes, context: Mapping[str, str]) -> None:
+        """Give the next step its share of the event's budget; `context` is carried over to it.
+
+        `step` identifies it, and with the seed determines its random numbers.
+        """
+        self._step, self._random = step, None
+        self._step_reads.clear()
         now = self.monotonic()
         if self._ends_at is None:
             self._ends_at = now + EVENT_SECONDS
             self._budget = Budget("the templates of a step")
-        length = min(self._allowance.action_length, max(self._room, SMALL_LENGTH))
+        length = min(self.allowance.action_length, max(self._room, SMALL_LENGTH))
         deadline = min(now + STEP_SECONDS, self._ends_at)
         taken = sum(map(len, context.values())) if context else 0
         self._budget.renew(DEFAULT_LIMITS.steps, length, deadline, taken=taken)
 
+    def skip_step(self) -> None:
+        """Note the datastore items that a step read which is skipped."""
+        self.items_read |= self._step_reads
+
     def end_step(self) -> None:
-        """Subtract the output of the step from the event's remaining budget."""
+        """Subtract the output of a step that runs from the event's remaining budget."""
         self._room -= self._budget.made
 
     def jitter(self) -> float:

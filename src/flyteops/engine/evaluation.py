@@ -7,26 +7,29 @@ give the same outcome, on which tests in flow files, dry runs, replay and "why d
 The rules are in the docs under "The life of an event".
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
-from typing import NamedTuple, Self
+from typing import Self
 
 import msgspec
 
 from flyteops import template
-from flyteops.engine.compiled import CompiledFlow, CompiledStep, FlowIndex, Subscribers, _join
+from flyteops.engine.compiled import CompiledFlow, CompiledStep, FlowIndex, _join, trigger_steps
 from flyteops.engine.context import EvaluationContext
 from flyteops.engine.join import StepStatus, find_unmet_dependency, why_missed
+from flyteops.engine.subscribers import Entry, Subscribers
 from flyteops.errors import TemplateError
 from flyteops.flow.policy import StepPolicy, first_due_at, schedule_rule
 from flyteops.model import (
     FATAL,
     SCHEDULED,
     ActionSnapshot,
+    Basis,
     Decision,
     Evaluation,
     Event,
+    JsonValue,
     NewAction,
     PackRef,
     Step,
@@ -48,6 +51,8 @@ UNFORESEEN = (ArithmeticError, AttributeError, LookupError, RecursionError, Type
 SHOWN = 200
 """The maximum number of characters of a text in a decision."""
 
+_UNREAD = object()
+
 NOTHING = Evaluation()
 """The outcome of nearly all events."""
 
@@ -59,6 +64,17 @@ def evaluate(event: Event, index: FlowIndex, ctx: EvaluationContext) -> Evaluati
     """
     subscribers = index.subscribers(event)
     return _Evaluator(event, ctx).begin(subscribers).outcome if subscribers else NOTHING
+
+
+def evaluate_triggers(
+    event: Event, flow: CompiledFlow, ctx: EvaluationContext
+) -> tuple[Decision, ...]:
+    """Return the decisions on the steps with which an event could begin an execution of a flow.
+
+    Computes those that `evaluate` left out, given the seed, time, flow version and datastore items
+    of then.
+    """
+    return _Evaluator(event, ctx).begin_all([(flow, trigger_steps(flow, event))]).outcome.decisions
 
 
 def evaluate_result(
@@ -93,7 +109,7 @@ def evaluate_schedule(
         received_at=ctx.now,
         created_at=due_at,
     )
-    return event, _Evaluator(event, ctx).begin([(flow, (prepared,))]).outcome
+    return event, _Evaluator(event, ctx).begin_all([(flow, (prepared,))]).outcome
 
 
 def schedule_entries(flow: CompiledFlow, now: datetime) -> tuple[ScheduleEntry, ...]:
@@ -172,26 +188,47 @@ class _FailedError(Exception):
         self.values = values or {}
 
 
-class _Parent(NamedTuple):
-    """The parent of a new action: an execution, and the context that is carried over from it."""
+class _Parent:
+    """The parent of a new action: an execution, and the context that is carried over from it.
 
-    correlation_id: str
-    context: Mapping[str, str]
+    One that begins has no id before a step runs, so that the ids of others do not depend on it.
+    """
+
+    def __init__(
+        self, correlation_id: str | None = None, context: Mapping[str, str] | None = None
+    ) -> None:
+        self.begins = correlation_id is None
+        self.correlation_id = correlation_id
+        self.context = context or {}
+
+    def id(self, ctx: EvaluationContext) -> str:
+        """Return the id of the execution."""
+        if self.correlation_id is None:
+            self.correlation_id = ctx.new_id()
+        return self.correlation_id
 
 
 class _Evaluator:
     """The evaluation of one event: its payload is parsed once, and only if a step reads it."""
 
     def __init__(self, event: Event, ctx: EvaluationContext) -> None:
+        ctx.begin_event()
         self._event = event
         self._ctx = ctx
         self._event_value: object = None
+        self._payload: JsonValue = _UNREAD
         self._decisions: list[Decision] = []
         self._actions: list[NewAction] = []
+        self._basis: Basis | None = None
 
     @property
     def outcome(self) -> Evaluation:
-        return Evaluation(tuple(self._decisions), tuple(self._actions))
+        return Evaluation(tuple(self._decisions), tuple(self._actions), self._basis)
+
+    def _read_payload(self) -> JsonValue:
+        if self._payload is _UNREAD:
+            self._payload = msgspec.json.decode(self._event.payload)
+        return self._payload
 
     def _scope(self, context: Mapping[str, str]) -> dict[str, object]:
         if self._event_value is None:
@@ -202,7 +239,7 @@ class _Evaluator:
         event = self._event
         return template.event_value(
             name=event.name,
-            payload=msgspec.json.decode(event.payload),
+            payload=self._read_payload(),
             pack_id=event.pack.id,
             pack_name=event.pack.name,
             pack_labels=event.pack.labels,
@@ -213,8 +250,30 @@ class _Evaluator:
         )
 
     def begin(self, subscribers: Subscribers) -> Self:
-        for flow, steps in subscribers:
-            parent = _Parent(self._ctx.new_id(), {})
+        """Try the steps that may run; leave out the decisions that can be computed again."""
+        ctx = self._ctx
+        if ctx.basis_number is None or not subscribers:
+            return self.begin_all(subscribers.entries)
+        candidates = subscribers.candidates(self._event, self._read_payload, ctx.monotonic)
+        self.begin_all(candidates)
+        made = self._decisions
+        kept = [each for each in made if each.outcome != "skipped"]
+        if len(kept) < subscribers.step_count:
+            number = ctx.basis_number(subscribers, subscribers.item_keys | ctx.items_read)
+            self._decisions = kept
+            self._basis = Basis(
+                number,
+                ctx.seed,
+                len(kept),
+                self._event.created_nanosecond,
+                ctx.allowance.body_length,
+            )
+        return self
+
+    def begin_all(self, entries: Iterable[Entry]) -> Self:
+        """Try steps with which the event could begin an execution of their flow."""
+        for flow, steps in entries:
+            parent = _Parent()
             for prepared in steps:
                 self._decisions.append(self._try(flow, prepared, parent))
         return self
@@ -276,9 +335,11 @@ class _Evaluator:
 
     def _try(self, flow: CompiledFlow, prepared: CompiledStep, parent: _Parent) -> Decision:
         try:
-            self._ctx.begin_step(parent.context)
+            step = f"{flow.version.uuid} {prepared.position} {parent.begins:d}".encode()
+            self._ctx.begin_step(step, parent.context)
             action, detail, values = self._pass(flow, prepared, parent)
         except _Skipped as skipped:
+            self._ctx.skip_step()
             return _decision(
                 flow, prepared, "skipped", skipped.reason, skipped.detail, values=skipped.values
             )
@@ -290,8 +351,7 @@ class _Evaluator:
             return _failure(
                 flow, prepared, _FailedError("", TemplateError(f"{type(error).__name__}: {error}"))
             )
-        finally:
-            self._ctx.end_step()
+        self._ctx.end_step()
         self._actions.append(action)
         return Decision(
             flow_name=action.flow_name,
@@ -320,9 +380,10 @@ class _Evaluator:
         command = prepared.step.command
         labels = self._render_all("command.packLabels", prepared.command_labels, scope)
         _check_names(prepared.step, labels)
+        command_input = self._render_input(prepared.command_input, scope)
         action = NewAction(
+            correlation_id=parent.id(self._ctx),
             action_id=self._ctx.new_id(),
-            correlation_id=parent.correlation_id,
             flow_name=flow.version.flow.name,
             flow_uuid=flow.version.uuid,
             step_id=prepared.step.id,
@@ -330,7 +391,7 @@ class _Evaluator:
             name=command.name,
             pack_name=command.pack_name,
             pack_labels=labels,
-            input=self._render_input(prepared.command_input, scope),
+            input=command_input,
             context=context,
             not_before=self._ctx.now + prepared.policy.delay if prepared.policy.delay else None,
             timeout=prepared.policy.timeout,

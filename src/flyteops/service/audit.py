@@ -2,10 +2,14 @@
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from flyteops.model import EventRecord, Execution
 from flyteops.service import redaction
 from flyteops.service.auditlog.entry import AuditEntry
 from flyteops.service.auditlog.log import AuditFilter, AuditLog
+from flyteops.service.basis import BasisRegistry
+from flyteops.service.recomputation import Recomputation
 from flyteops.service.vault import Vault
 from flyteops.storage.base import (
     ActionFilter,
@@ -20,8 +24,17 @@ from flyteops.storage.base import (
 class Audit:
     """Queries of the history. Lists come in pages: `limit` records from the record `start` on."""
 
-    def __init__(self, store: Store, log: AuditLog, vault: Vault) -> None:
+    def __init__(
+        self,
+        store: Store,
+        log: AuditLog,
+        vault: Vault,
+        bases: BasisRegistry,
+        recomputation: Recomputation,
+    ) -> None:
         self._store = store
+        self._bases = bases
+        self._recomputation = recomputation
         self._log = log
         self._vault = vault
 
@@ -53,13 +66,16 @@ class Audit:
         self, which: EventFilter, start: int = 0, limit: int = 50
     ) -> Page[EventRecord]:
         """Return events with the decisions on each step, newest first."""
-        return redaction.mask_event_records(
-            self._vault, await self._store.list_events(which, start, limit)
-        )
+        if which.flow_name is not None:
+            which = replace(which, bases=await self._bases.with_flow(which.flow_name))
+        found = await self._store.list_events(which, start, limit)
+        whole = await self._recomputation.complete_page(found, which.flow_name)
+        return redaction.mask_event_records(self._vault, whole)
 
     async def get_event(self, event_id: str) -> EventRecord:
         """Return an event with the decisions on each step; raise `NotFoundError`."""
-        return redaction.mask_event_record(self._vault, await self._store.get_event(event_id))
+        found = await self._store.get_event(event_id)
+        return redaction.mask_event_record(self._vault, await self._recomputation.complete(found))
 
     async def list_actions(
         self, which: ActionFilter, start: int = 0, limit: int = 50

@@ -24,6 +24,7 @@ from flyteops.service.auditlog.entry import (
 )
 from flyteops.service.auditlog.log import AuditLog
 from flyteops.service.auditlog.snapshot import flow_state
+from flyteops.service.basis import BasisRegistry, NotStoredError
 from flyteops.storage.base import NotLoadedError, Store
 
 LOGGER = logging.getLogger("flyte.service")
@@ -97,8 +98,10 @@ class FlowRegistry:
         clock: Callable[[], datetime],
         new_id: Callable[[], str],
         expect: Callable[[Iterable[datetime]], None],
+        bases: BasisRegistry,
     ) -> None:
         self._store = store
+        self._bases = bases
         self._changes = changes
         self._aside = aside
         self._clock = clock
@@ -256,14 +259,32 @@ class FlowRegistry:
             raise NotLoadedError(uuid)
         return old
 
+    async def load_version(self, name: str, uuid: str) -> CompiledFlow:
+        """Return any version of a flow that the store has.
+
+        Raise `NotFoundError`, and `UnreadableError` if it cannot be read.
+        """
+        while True:
+            try:
+                found = self.version(name, uuid)
+            except NotLoadedError:
+                await self._load(uuid)
+                continue
+            if found is None:
+                raise NotFoundError(f"There is no version {uuid!r} of the flow {name!r}.")
+            return found
+
     async def with_versions(self, verb: Callable[[], Awaitable[T]]) -> T:
         """Run a store operation.
 
-        Load the versions that it needs and that are not in memory, and repeat it.
+        Load the versions that it needs and that are not in memory, store the basis that its
+        decision needs, and repeat it.
         """
         while True:
             try:
                 return await verb()
+            except NotStoredError as missing:
+                await self._bases.store(missing)
             except NotLoadedError as missing:
                 await self._load(missing.flow_uuid)
 

@@ -8,6 +8,7 @@ from flyteops.errors import StoreError
 from flyteops.service.aside import READ, VERSION, SetAsideEntries
 from flyteops.service.auditlog.entry import ResourceKey, ResourceState
 from flyteops.service.auditlog.log import AuditLog
+from flyteops.service.basis import BasisRegistry
 from flyteops.service.data import DataRegistry
 from flyteops.service.flow import FlowRegistry
 from flyteops.service.hook.registry import HookRegistry
@@ -43,7 +44,8 @@ class Registries:
         self._aside = aside
         self._counters = ChangeCounters()
         self.log = AuditLog(store, clock, self._catch_up, self._states, aside.is_unreadable)
-        self.flows = FlowRegistry(store, self.log, aside, clock, new_id, expect)
+        self.bases = BasisRegistry(store)
+        self.flows = FlowRegistry(store, self.log, aside, clock, new_id, expect, self.bases)
         self.packs = PackRegistry(store, clock, self.log, aside)
         self.vault = Vault(store, self.log, aside, encryptor)
         self.data = DataRegistry(store, self.vault, self.log, aside)

@@ -8,6 +8,7 @@ from functools import partial
 from flyteops.background import BackgroundLoop
 from flyteops.service.auditlog.log import AuditLog
 from flyteops.service.auditlog.trimmer import AuditLogTrimmer
+from flyteops.service.basis import BasisRegistry
 from flyteops.service.maintenance import MaintenanceSettings, run_all
 from flyteops.storage.base import Retention, Store, VersionBound
 
@@ -30,22 +31,35 @@ Another server may still be evaluating an event with it.
 
 
 class FlowVersionRetention:
-    """Removes unused flow versions. `excess` is the number of bytes above their bound."""
+    """Removes bases and flow versions that are not used. `excess` are the bytes above the bound."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, bases: BasisRegistry) -> None:
         self.excess = 0
         self._store = store
+        self._bases = bases
+        self._unused_since: dict[int, datetime] = {}
         self._next_at: datetime | None = None
 
     async def run(self, now: datetime, limit: int) -> None:
-        """Remove the oldest unused versions when they take more than `limit` bytes."""
+        """Remove unused bases, and the oldest unused versions when they exceed `limit` bytes."""
         if self._next_at is not None and self._next_at - ROUND <= now < self._next_at:
             return
+        await self._remove_bases(now)
         left = await self._store.purge_versions(
-            VersionBound(now, now - GRACE, limit), limit=VERSION_STEP
+            VersionBound(now, now - GRACE, limit, self._bases.flow_uuids), limit=VERSION_STEP
         )
         self.excess = max(0, left.unused_bytes - limit)
         self._next_at = None if left.removed == VERSION_STEP else now + ROUND
+
+    async def _remove_bases(self, now: datetime) -> None:
+        """Remove bases that no event has had for a while, and the values of items of no basis."""
+        await self._bases.refresh()
+        unused = await self._store.find_unused_bases(self._bases.numbers)
+        self._bases.forget(unused)
+        since = {number: self._unused_since.get(number, now) for number in unused}
+        await self._bases.remove([number for number, at in since.items() if at <= now - GRACE])
+        await self._bases.remove_values(now, GRACE)
+        self._unused_since = since
 
 
 class RetentionTask:
@@ -59,13 +73,14 @@ class RetentionTask:
         self,
         store: Store,
         changes: AuditLog,
+        bases: BasisRegistry,
         maintenance: MaintenanceSettings,
         loop: Callable[..., BackgroundLoop],
     ) -> None:
         self._store = store
         self._maintenance = maintenance
         self._log_trimmer = AuditLogTrimmer(store, changes, loop)
-        self._version_retention = FlowVersionRetention(store)
+        self._version_retention = FlowVersionRetention(store, bases)
         self._over_bytes = 0
 
     async def run(self, now: datetime) -> None:

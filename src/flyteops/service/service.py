@@ -45,11 +45,13 @@ from flyteops.service.aside import SetAsideEntries
 from flyteops.service.audit import Audit
 from flyteops.service.auditlog.entry import SERVER, Author, resource_key
 from flyteops.service.auditlog.snapshot import action_state, resolution_state
+from flyteops.service.basis import NotStoredError
 from flyteops.service.decider import Decider
 from flyteops.service.health import Health
 from flyteops.service.hook.receiver import HookReceiver
 from flyteops.service.longpoll import LongPolls
 from flyteops.service.maintenance import MaintenanceSettings, run_all
+from flyteops.service.recomputation import Recomputation
 from flyteops.service.registries import Registries
 from flyteops.service.release import ClaimReleaser
 from flyteops.service.retention import RetentionTask
@@ -112,7 +114,8 @@ class Service:
         self.data = registries.data
         self.tokens = registries.tokens
         self.hooks = registries.hooks
-        self.audit = Audit(store, registries.log, registries.vault)
+        recomputation = Recomputation(registries.bases, registries.flows, monotonic)
+        self.audit = Audit(store, registries.log, registries.vault, registries.bases, recomputation)
         self.hook_receiver = HookReceiver(self.hooks, self._accept, clock, store.get_event)
         self._vault = registries.vault
         self._long_polls = LongPolls()
@@ -122,7 +125,9 @@ class Service:
         self._scheduler = Scheduler(
             store, watch, self._timer, self.flows, self._decider, aside, self._long_polls.notify
         )
-        self._retention = RetentionTask(store, registries.log, self._maintenance, self.loops.loop)
+        self._retention = RetentionTask(
+            store, registries.log, registries.bases, self._maintenance, self.loops.loop
+        )
         self.health = Health(store, self.loops, self._scheduler, self._retention, aside)
 
     # ------------------------------------------------------------------------------------ lifecycle
@@ -181,9 +186,15 @@ class Service:
 
     async def _accept(self, pack_id: str, new_event: NewEvent, key: str | None) -> tuple[str, bool]:
         """Accept an event; return its id, and whether it is new."""
-        ctx = self._new_context()
-        event = _event(await self.packs.sender(pack_id, ctx.now), new_event, ctx)
-        outcome = evaluate(event, self.flows.index, ctx)
+        while True:
+            ctx = self._new_context()
+            event = _event(await self.packs.sender(pack_id, ctx.now), new_event, ctx)
+            try:
+                outcome = evaluate(event, self.flows.index, ctx)
+            except NotStoredError as missing:
+                await self._registries.bases.store(missing)
+                continue
+            break
         with self._followed(outcome):
             event_id = await self._store.record(
                 event, outcome, key=None if key is None else short_key(f"{key}\n{pack_id}")
@@ -397,13 +408,15 @@ class Service:
         )
 
     def _new_context(self) -> EvaluationContext:
+        datastore = self.data.snapshot
         return EvaluationContext(
             now=self._clock(),
             seed=self._seeds(),
-            datastore=self.data.snapshot,
+            datastore=datastore,
             monotonic=self._monotonic,
             secret=self._vault.placeholder_for,
             allowance=self._allowance,
+            basis_number=partial(self._registries.bases.number, datastore),
         )
 
     def _new_id(self) -> str:

@@ -173,11 +173,15 @@ class ExecutionFilter(msgspec.Struct, frozen=True):
 
 
 class EventFilter(msgspec.Struct, frozen=True):
-    """Events to list; None matches all. `flow_name` selects those with decisions on its steps."""
+    """Events to list; None matches all.
+
+    `flow_name` selects those with stored decisions on its steps, and those with one of the `bases`.
+    """
 
     flow_name: str | None = None
     event_name: str | None = None
     pack_name: str | None = None
+    bases: tuple[int, ...] = ()
 
 
 class ActionFilter(msgspec.Struct, frozen=True):
@@ -318,14 +322,16 @@ class Purged(msgspec.Struct, frozen=True):
 class VersionBound(msgspec.Struct, frozen=True):
     """The flow versions that `purge_versions` removes.
 
-    Unused ones are those that are not current and that no execution began with. Of these, the
-    oldest are removed as long as all take more than `max_bytes`, but only those that were found
-    unused before `unused_before`. `at` is the present time.
+    Unused ones are those that are not current, that no execution began with, and that are not among
+    the uuids `kept` for decisions. Of these, the oldest are removed as long as all take more than
+    `max_bytes`, but only those that were found unused before `unused_before`. `at` is the present
+    time.
     """
 
     at: datetime
     unused_before: datetime
     max_bytes: int
+    kept: frozenset[str] = frozenset()
 
 
 class PurgedVersions(msgspec.Struct, frozen=True):
@@ -628,12 +634,16 @@ class Store(ABC):
     async def list_events(self, which: EventFilter, start: int, limit: int) -> Page[EventRecord]:
         """Return events with the decisions about them, newest first; cut as `list_executions` cuts.
 
-        With `flow_name`, only the decisions about steps of that flow.
+        With `flow_name`, only the stored decisions about steps of that flow.
         """
 
     @abstractmethod
     async def get_event(self, event_id: str) -> EventRecord:
-        """Return the event with all decisions about it; raise `NotFoundError`."""
+        """Return the event with all stored decisions about it; raise `NotFoundError`."""
+
+    @abstractmethod
+    async def find_unused_bases(self, numbers: Collection[int]) -> Collection[int]:
+        """Return those of the numbers that no event has as its basis."""
 
     # --------------------------------------------------------------------------------------- growth
 

@@ -10,7 +10,17 @@ from typing import get_args
 
 import msgspec
 
-from flyteops.model import DataItem, Decision, Event, FlowVersion, NewAction, Note, Pack, Transition
+from flyteops.model import (
+    Basis,
+    DataItem,
+    Decision,
+    Event,
+    FlowVersion,
+    NewAction,
+    Note,
+    Pack,
+    Transition,
+)
 from flyteops.transition import ScheduleEntry
 
 
@@ -51,10 +61,11 @@ class StoredNote(Portable, frozen=True, tag="note"):
 
 
 class StoredEvent(Portable, frozen=True, tag="event"):
-    """An event, and the decisions about it."""
+    """An event, the stored decisions about it, and the basis of the others."""
 
     event: Event
     decisions: tuple[Decision, ...] = ()
+    basis: Basis | None = None
 
 
 class StoredAttempt(Portable, frozen=True):

@@ -15,9 +15,11 @@ from flyteops.model import (
     Action,
     ActionState,
     Attempt,
+    Basis,
     DataItem,
     Decision,
     Event,
+    EventRecord,
     Flow,
     FlowVersion,
     NewAction,
@@ -26,7 +28,7 @@ from flyteops.model import (
     PackRef,
     Transition,
 )
-from flyteops.storage.base import PAGE_BYTES, ActionStatus
+from flyteops.storage.base import PAGE_BYTES, ActionStatus, EventFilter
 from flyteops.storage.record import (
     StoredAction,
     StoredAttempt,
@@ -58,11 +60,59 @@ No pack has it, since no label may contain a NUL.
 MICROSECOND = timedelta(microseconds=1)
 
 encode_json = msgspec.json.Encoder(order="deterministic").encode
-encode_decisions = msgspec.json.Encoder().encode
-decode_decisions = msgspec.json.Decoder(tuple[Decision, ...]).decode
+_encode = msgspec.json.Encoder().encode
+_decode_decisions = msgspec.json.Decoder(tuple[Decision, ...]).decode
 decode_strings = msgspec.json.Decoder(dict[str, str]).decode
 decode_flow = msgspec.json.Decoder(Flow).decode
 decode_declaration = msgspec.json.Decoder(PackDeclaration).decode
+
+
+class _Evaluated(msgspec.Struct, frozen=True, omit_defaults=True):
+    basis: Basis
+    decisions: tuple[Decision, ...] = ()
+
+
+_decode_evaluated = msgspec.json.Decoder(_Evaluated).decode
+
+BASIS_KEY = "\x1f"
+"""The beginning of the key of a basis among the names of flows under which events are listed."""
+
+
+def encode_decisions(decisions: Sequence[Decision], basis: Basis | None = None) -> bytes | None:
+    """Return the column for the decisions about an event; None if there is nothing to store."""
+    if basis is not None:
+        return _encode(_Evaluated(basis, tuple(decisions)))
+    return _encode(decisions) if decisions else None
+
+
+def decode_decisions(text: bytes | None) -> tuple[tuple[Decision, ...], Basis | None]:
+    """Read the column for the decisions about an event: a list, or with a basis an object."""
+    if text is None:
+        return (), None
+    if text[:1] == b"{":
+        evaluated = _decode_evaluated(text)
+        return evaluated.decisions, evaluated.basis
+    return _decode_decisions(text), None
+
+
+def basis_key(number: int) -> str:
+    """Return the key under which the events with a basis are listed."""
+    return f"{BASIS_KEY}{number}"
+
+
+def listing_keys(decisions: Sequence[Decision], basis: Basis | None) -> list[str]:
+    """Return the keys under which an event is listed: flows with a decision, and the basis."""
+    keys = {decision.flow_name for decision in decisions}
+    if basis is not None:
+        keys.add(basis_key(basis.number))
+    return sorted(keys)
+
+
+def filter_keys(which: EventFilter) -> Sequence[str] | None:
+    """Return the keys under which the wanted events are listed; None for all events."""
+    if which.flow_name is None:
+        return None
+    return [which.flow_name, *map(basis_key, which.bases)]
 
 
 def to_microseconds(at: datetime) -> int:
@@ -154,12 +204,34 @@ def readable_transitions(states: str) -> tuple[Transition, ...]:
     return tuple(found) or (Transition(ActionState.UNKNOWN, EPOCH),)
 
 
-def readable_decisions(text: bytes | None) -> tuple[Decision, ...]:
-    """Read the decisions about an event, for a list; none if they are damaged."""
+def record_of(
+    event: Event, text: bytes | None, action_id: str | None, flow_name: str | None
+) -> EventRecord:
+    """Return an event with the decisions about it, those of one flow if it is named.
+
+    There are none if they are damaged.
+    """
     try:
-        return () if text is None else decode_decisions(text)
+        decisions, basis = decode_decisions(text)
     except (msgspec.MsgspecError, UnicodeError, TypeError):
-        return ()
+        decisions, basis = (), None
+    record = EventRecord(event, decisions, action_id, basis)
+    return record if flow_name is None else of_flow(record, flow_name)
+
+
+def of_flow(record: EventRecord, flow_name: str) -> EventRecord:
+    """Return an event with the decisions about one flow."""
+    begun = 0 if record.basis is None else record.basis.begun
+    kept = [
+        (place < begun, each)
+        for place, each in enumerate(record.decisions)
+        if each.flow_name == flow_name
+    ]
+    basis = record.basis
+    if basis is not None:
+        basis = msgspec.structs.replace(basis, begun=sum(begins for begins, _ in kept))
+    decisions = tuple([each for _, each in kept])
+    return msgspec.structs.replace(record, decisions=decisions, basis=basis)
 
 
 def _readable_context(text: bytes) -> dict[str, str]:

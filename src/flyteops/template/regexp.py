@@ -2,14 +2,23 @@
 
 import math
 import re
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
 
 import re2  # type: ignore[import-untyped]
 
 from flyteops.errors import TemplateLimitError
-from flyteops.template.limit import Limits
+from flyteops.template.limit import DEFAULT_LIMITS, Limits
 from flyteops.template.value import clean
+
+SET_MEMORY = 32 * 1024 * 1024
+"""The maximum memory in bytes of a set of regular expressions."""
+
+SET_COST = 2**26
+"""The maximum cost of a search for a set, in bytes of text times the weight of its patterns."""
+
+SET_REPETITIONS = 16
+"""The maximum number of a counted repetition in a pattern that can be part of a set."""
 
 _REPETITION = re.compile(r"\{([0-9]{1,4})(?:,([0-9]{0,4}))?\}")
 _FOREIGN = re.compile(r"(?:[^\\]|\\.)*?\\C", re.DOTALL)
@@ -88,3 +97,94 @@ def compile_pattern(source: str, limits: Limits) -> Pattern:
                 " regexp_memory); simplify it"
             ) from None
         raise RegexpError(reason) from None
+
+
+class SetPattern(NamedTuple):
+    """A regular expression that can be part of a set: in UTF-8, and its `Pattern.weight`."""
+
+    source: bytes
+    weight: int
+
+
+def set_pattern(source: str) -> SetPattern | None:
+    """Return a regular expression for a set; raise RegexpError.
+
+    None if it needs too much memory, or has large counted repetitions, with which the automaton of
+    a whole set may get a new state at each character.
+    """
+    if _largest_count(source) > SET_REPETITIONS:
+        return None
+    try:
+        return SetPattern(clean(source).encode(), compile_pattern(source, DEFAULT_LIMITS).weight)
+    except TemplateLimitError:
+        return None
+
+
+class PatternSet:
+    """Regular expressions that are searched for all at once, in one pass over a text.
+
+    `rejected` are the indexes of those that need too much memory even alone. A set that is too
+    large for RE2 is split.
+    """
+
+    def __init__(self, patterns: Sequence[SetPattern]) -> None:
+        self.rejected: list[int] = []
+        self._sets: list[tuple[re2.Set, Sequence[int]]] = []
+        self._weight = sum(pattern.weight for pattern in patterns)
+        if patterns:
+            self._add(list(enumerate(patterns)))
+
+    def _add(self, patterns: Sequence[tuple[int, SetPattern]]) -> None:
+        compiled = _compile_set([pattern.source for _, pattern in patterns])
+        if compiled is not None:
+            self._sets.append((compiled, [index for index, _ in patterns]))
+        elif len(patterns) == 1:
+            self.rejected.append(patterns[0][0])
+        else:
+            middle = len(patterns) // 2
+            self._add(patterns[:middle])
+            self._add(patterns[middle:])
+
+    def __len__(self) -> int:
+        return len(self._sets)
+
+    def find(self, data: bytes) -> Sequence[int] | None:
+        """Return the indexes of the patterns that match UTF-8 bytes.
+
+        None if that is not known, as the text is too long for so many patterns, or if RE2 gives up.
+        """
+        if len(data) * self._weight > SET_COST:
+            return None
+        found: list[int] = []
+        for compiled, indexes in self._sets:
+            matches = compiled.Match(data)
+            if len(indexes) not in matches:
+                return None
+            found += [indexes[index] for index in matches if index < len(indexes)]
+        return found
+
+
+def _largest_count(source: str) -> int:
+    """Return the largest number of a counted repetition, such as 30 of ``[a-z]{2,30}``."""
+    counts = (int(number or 0) for pair in _REPETITION.findall(source) for number in pair)
+    return max(counts, default=0)
+
+
+def _compile_set(patterns: Sequence[bytes]) -> re2.Set | None:
+    """Return a set of valid patterns with one behind them that always matches.
+
+    None if it is too large. RE2 reports no matches when it has no memory left for a search, so the
+    last pattern tells that from a search without matches.
+    """
+    options = re2.Options()
+    options.max_mem = SET_MEMORY
+    options.log_errors = False
+    compiled = re2.Set.SearchSet(options)
+    try:
+        for pattern in (*patterns, rb"\A"):
+            compiled.Add(pattern)
+        compiled.Compile()
+    except re2.error:
+        return None
+    # A set that is too large finds nothing, which shows at the first search only.
+    return compiled if len(patterns) in compiled.Match(b"") else None

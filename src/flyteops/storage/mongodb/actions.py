@@ -15,7 +15,16 @@ from pymongo import InsertOne
 from pymongo.errors import DuplicateKeyError
 
 from flyteops.errors import ConflictError, UnreadableError
-from flyteops.model import ActionSnapshot, Decision, Evaluation, Event, Lease, NewAction, Sibling
+from flyteops.model import (
+    ActionSnapshot,
+    Basis,
+    Decision,
+    Evaluation,
+    Event,
+    Lease,
+    NewAction,
+    Sibling,
+)
 from flyteops.storage import rules
 from flyteops.storage.finish import FinishRequest
 from flyteops.storage.mongodb.bulk import write_all
@@ -50,7 +59,7 @@ from flyteops.storage.mongodb.execution import (
 )
 from flyteops.storage.mongodb.legacy import adopt
 from flyteops.storage.mongodb.queue import Queues, queue_of
-from flyteops.storage.row import STATES, encode_decisions, to_instant, to_microseconds
+from flyteops.storage.row import STATES, encode_decisions, listing_keys, to_instant, to_microseconds
 from flyteops.storage.rules import StateChange
 from flyteops.transition import LateResult
 
@@ -75,15 +84,17 @@ class ActionDocument(NamedTuple):
         return self.progress.attempt
 
 
-def record_document(event: Event, decisions: Sequence[Decision], seq: int) -> Document:
+def record_document(
+    event: Event, decisions: Sequence[Decision], basis: Basis | None, seq: int
+) -> Document:
     """Return the document of an event with the decisions about it."""
-    encoded = encode_decisions(decisions) if decisions else None
+    encoded = encode_decisions(decisions, basis)
     document = {
         "_id": event.event_id,
         **event_document(event),
         "seq": seq,
         "at": to_microseconds(event.received_at),
-        "flows": sorted({decision.flow_name for decision in decisions}),
+        "flows": listing_keys(decisions, basis),
         "executions": [],
         "bytes": len(event.payload) + len(encoded or b""),
     }
@@ -167,7 +178,7 @@ class ActionCollection:
         """
         at = to_microseconds(event.received_at)
         seq, *seqs = self.numbers(1 + len(outcome.actions))
-        document = record_document(event, outcome.decisions, seq)
+        document = record_document(event, outcome.decisions, outcome.basis, seq)
         created = []
         for each, number in zip(outcome.actions, seqs, strict=True):
             made = action_document(each, event_fields(document), at, number)

@@ -265,8 +265,8 @@ async def _events(database: Database) -> AsyncIterator[Stored]:
             if event is not None and "id" not in extra(document[field]):
                 yield StoredEvent(event)
     async for document in database.flyte_event.find({}, {"todo": 0}).sort("seq", 1):
-        decisions = decode_decisions(document["decisions"]) if "decisions" in document else ()
-        yield StoredEvent(event_of(document, document["_id"]), decisions)
+        evaluated = decode_decisions(document.get("decisions"))
+        yield StoredEvent(event_of(document, document["_id"]), *evaluated)
 
 
 async def _actions(database: Database) -> AsyncIterator[Stored]:
@@ -420,7 +420,7 @@ async def _load_events(
 ) -> None:
     numbers = actions.numbers(len(records))
     documents = [
-        record_document(each.event, each.decisions, seq)
+        record_document(each.event, each.decisions, each.basis, seq)
         for each, seq in zip(records, numbers, strict=True)
     ]
     await write_all(database.flyte_event, [InsertOne(each) for each in documents])

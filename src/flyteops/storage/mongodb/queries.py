@@ -4,7 +4,7 @@ The actions of an execution are read from `action`, or, once they are no longer 
 their copies in `audit`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from bson.raw_bson import RawBSONDocument
 
@@ -16,7 +16,14 @@ from flyteops.storage.mongodb.client import OPTIONS
 from flyteops.storage.mongodb.document import action_of, event_of, extra, pairs_of, status_of
 from flyteops.storage.mongodb.driver import Cursor, Database, Document
 from flyteops.storage.mongodb.legacy import CREATED, FOREIGN, complete, run_of, supply
-from flyteops.storage.row import DELAYED, readable_decisions, to_microseconds, up_to_page
+from flyteops.storage.row import (
+    DELAYED,
+    basis_key,
+    filter_keys,
+    record_of,
+    to_microseconds,
+    up_to_page,
+)
 
 ENDED = frozenset(["SUCCESS", "FATAL"])
 
@@ -34,8 +41,13 @@ async def list_events(
     database: Database, which: EventFilter, start: int, limit: int
 ) -> Page[EventRecord]:
     """See `Store.list_events`."""
-    wanted = {"flows": which.flow_name, "name": which.event_name, "pack.name": which.pack_name}
-    query = {field: value for field, value in wanted.items() if value is not None}
+    keys = filter_keys(which)
+    wanted = {
+        "flows": None if keys is None else {"$in": list(keys)} if len(keys) > 1 else keys[0],
+        "name": which.event_name,
+        "pack.name": which.pack_name,
+    }
+    query: Document = {field: value for field, value in wanted.items() if value is not None}
     found = await _page(
         database.flyte_event.find(query, {"seq": 1, "bytes": 1}).sort("seq", -1), start, limit
     )
@@ -58,11 +70,18 @@ async def get_event(database: Database, event_id: str) -> EventRecord:
     return _record(document, None)
 
 
+async def find_unused_bases(database: Database, numbers: Collection[int]) -> Collection[int]:
+    """See `Store.find_unused_bases`."""
+    return [
+        number
+        for number in numbers
+        if await database.flyte_event.find_one({"flows": basis_key(number)}, {"_id": 1}) is None
+    ]
+
+
 def _record(document: Document, flow_name: str | None) -> EventRecord:
-    decisions = readable_decisions(document.get("decisions"))
-    if flow_name is not None:
-        decisions = tuple([decision for decision in decisions if decision.flow_name == flow_name])
-    return EventRecord(event_of(document, document["_id"]), decisions, document.get("action"))
+    event = event_of(document, document["_id"])
+    return record_of(event, document.get("decisions"), document.get("action"), flow_name)
 
 
 async def _page(cursor: Cursor, start: int, limit: int) -> list[Document]:

@@ -59,6 +59,7 @@ async def purge_versions(database: Database, what: VersionBound, limit: int) -> 
         uuid, kept = version.get("uuid"), extra(version)
         is_used = (
             uuid in current
+            or uuid in what.kept
             or await database.flyte_execution.find_one({"flowUUID": uuid}, {"_id": 1}) is not None
         )
         since = kept.get("unusedSince")

@@ -566,6 +566,9 @@ class MongoStore(Store):
     async def get_event(self, event_id: str) -> EventRecord:
         return await self._get(partial(queries.get_event, event_id=event_id))
 
+    async def find_unused_bases(self, numbers: Collection[int]) -> Collection[int]:
+        return await self._get(partial(queries.find_unused_bases, numbers=numbers))
+
     # --------------------------------------------------------------------------------------- growth
 
     async def purge(self, what: Retention, *, limit: int = 1000) -> Purged:

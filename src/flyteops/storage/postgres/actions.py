@@ -29,6 +29,7 @@ from flyteops.storage.row import (
     encode_json,
     event_of,
     failure_column,
+    listing_keys,
     read_queue,
     subsets,
     to_instant,
@@ -127,13 +128,13 @@ async def _stored(connection: Connection, entries: Sequence[EventInsert]) -> set
 
 
 def _event_columns(entries: Sequence[EventInsert]) -> tuple[Sequence[object], ...]:
-    """Return the events by columns, and the flows with a decision about each."""
+    """Return the events by columns, and the keys under which each is listed."""
     events = [entry.event for entry in entries]
-    decisions = [entry.outcome.decisions for entry in entries]
-    flows = [
-        (name, place)
-        for place, made in enumerate(decisions, 1)
-        for name in sorted({each.flow_name for each in made})
+    outcomes = [entry.outcome for entry in entries]
+    keys = [
+        (key, place)
+        for place, made in enumerate(outcomes, 1)
+        for key in listing_keys(made.decisions, made.basis)
     ]
     return (
         [event.event_id for event in events],
@@ -145,10 +146,10 @@ def _event_columns(entries: Sequence[EventInsert]) -> tuple[Sequence[object], ..
         [to_microseconds(event.received_at) for event in events],
         [None if event.created_at is None else event.created_at.isoformat() for event in events],
         [failure_column(event) for event in events],
-        [encode_decisions(made) if made else None for made in decisions],
+        [encode_decisions(made.decisions, made.basis) for made in outcomes],
         [len(entry.outcome.actions) for entry in entries],
-        [name for name, _ in flows],
-        [place for _, place in flows],
+        [key for key, _ in keys],
+        [place for _, place in keys],
     )
 
 

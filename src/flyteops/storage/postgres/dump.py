@@ -36,6 +36,7 @@ from flyteops.storage.row import (
     execution_row,
     failure_column,
     key_row,
+    listing_keys,
     of_length,
     pack_row,
     stored_action_of,
@@ -235,8 +236,7 @@ async def _events(connection: Connection, seqs: Sequence[int]) -> Sequence[Store
     query = f"SELECT {EVENT}, decisions FROM flyte_event WHERE seq = ANY($1) ORDER BY seq"  # noqa: S608 - constant SQL
     rows = await connection.fetch(query, seqs)
     return [
-        StoredEvent(event_of(event), () if decisions is None else decode_decisions(decisions))
-        for *event, decisions in rows
+        StoredEvent(event_of(event), *decode_decisions(decisions)) for *event, decisions in rows
     ]
 
 
@@ -341,16 +341,16 @@ async def _load_events(connection: Connection, records: Sequence[StoredEvent]) -
             to_microseconds(event.received_at),
             None if event.created_at is None else event.created_at.isoformat(),
             failure_column(event),
-            encode_decisions(decisions) if decisions else None,
+            encode_decisions(record.decisions, record.basis),
         )
-        for event, decisions in ((record.event, record.decisions) for record in records)
+        for event, record in ((record.event, record) for record in records)
     ]
-    flows = [
-        (flow, record.event.event_id)
+    keys = [
+        (key, record.event.event_id)
         for record in records
-        for flow in {each.flow_name for each in record.decisions}
+        for key in listing_keys(record.decisions, record.basis)
     ]
-    await connection.execute(LOAD_EVENTS, *_columns(events, 10), *_columns(flows, 2))
+    await connection.execute(LOAD_EVENTS, *_columns(events, 10), *_columns(keys, 2))
 
 
 async def _load_actions(connection: Connection, records: Sequence[StoredAction]) -> None:

@@ -1,6 +1,6 @@
 """Queries for people: executions, actions and events. Each verb runs in one snapshot."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from flyteops.model import Action, ActionState, Attempt, Event, EventRecord, Execution
 from flyteops.storage import rules
@@ -16,8 +16,10 @@ from flyteops.storage.postgres.driver import Connection
 from flyteops.storage.row import (
     DELAYED,
     action_of,
+    basis_key,
     event_of,
-    readable_decisions,
+    filter_keys,
+    record_of,
     status_of,
     to_instant,
     to_microseconds,
@@ -59,17 +61,20 @@ async def list_events(
 ) -> Page[EventRecord]:
     """See `Store.list_events`."""
     where = Where()
-    page, order = SQL.event_page, "v.seq"
-    if which.flow_name is not None:
-        page, order = SQL.flow_event_page, "f.event_seq"
-        where.add("f.flow_name = {}", which.flow_name)
+    keys = filter_keys(which)
+    if keys is not None:
+        where.values.append(keys)
     if which.event_name is not None:
         where.add("v.name = {}", which.event_name)
     if which.pack_name is not None:
         where.add("v.pack_name = {}", which.pack_name)
+    if keys is None:
+        page = f"{SQL.event_page} WHERE {where}"
+    else:
+        newest = f"AND {where} ORDER BY f.event_seq DESC LIMIT {start + limit:d}"
+        page = f"{SQL.listed_event_page} {newest}) c"
     rows = await connection.fetch(
-        f"{page} WHERE {where} ORDER BY {order} DESC LIMIT {limit:d} OFFSET {start:d}",
-        *where.values,
+        f"{page} ORDER BY seq DESC LIMIT {limit:d} OFFSET {start:d}", *where.values
     )
     sizes: dict[int, int] = dict(map(tuple, rows))
     kept = up_to_page(list(sizes), sizes)
@@ -85,6 +90,13 @@ async def get_event(connection: Connection, event_id: str) -> EventRecord:
     return (await event_records(connection, [seq], None))[0]
 
 
+async def find_unused_bases(connection: Connection, numbers: Collection[int]) -> Collection[int]:
+    """See `Store.find_unused_bases`."""
+    keys = {basis_key(number): number for number in numbers}
+    rows = await connection.fetch(SQL.unused_keys, list(keys))
+    return [keys[key] for (key,) in rows]
+
+
 async def event_records(
     connection: Connection, seqs: Sequence[int], flow_name: str | None
 ) -> list[EventRecord]:
@@ -96,12 +108,7 @@ async def event_records(
     )
     records = {}
     for seq, encoded, action_id in rows:
-        decisions = readable_decisions(encoded)
-        if flow_name is not None:
-            decisions = tuple(
-                [decision for decision in decisions if decision.flow_name == flow_name]
-            )
-        records[seq] = EventRecord(events[seq], decisions, action_id)
+        records[seq] = record_of(events[seq], encoded, action_id, flow_name)
     return [records[seq] for seq in seqs]
 
 

@@ -40,11 +40,9 @@ async def purge(connection: Connection, what: Retention, limit: int) -> Purged:
 
 async def purge_versions(connection: Connection, what: VersionBound, limit: int) -> PurgedVersions:
     """See `Store.purge_versions`."""
-    await connection.execute(SQL.mark_versions_used)
-    await connection.execute(
-        SQL.mark_versions_unused,
-        to_microseconds(what.at),
-    )
+    kept = list(what.kept)
+    await connection.execute(SQL.mark_versions_used, kept)
+    await connection.execute(SQL.mark_versions_unused, kept, to_microseconds(what.at))
     rows = await connection.fetch(SQL.unused_versions)
     chosen, left = surplus([(row[0], row[1], row[2]) for row in rows], what, limit)
     await connection.execute(SQL.delete_versions, chosen)

@@ -121,7 +121,7 @@ class ActionTable:
             (each, encode_json(each.context), self.queues.queue_id(each))
             for each in outcome.actions
         ]
-        decisions = encode_decisions(outcome.decisions) if outcome.decisions else None
+        decisions = encode_decisions(outcome.decisions, outcome.basis)
         source_id = self.sources.source_id(event)
         last = self._last_execution
         executions = [self._execution_seq(each, now) for each in outcome.actions]
@@ -132,7 +132,7 @@ class ActionTable:
         row = EventRow(
             self._last_event, source_id, now, action_seq, len(actions) + (action_seq is not None)
         )
-        self.buffer.add_event(event, row, outcome.decisions, decisions)
+        self.buffer.add_event(event, row, outcome, decisions)
         for (each, context, queue_id), execution_seq in zip(actions, executions, strict=True):
             is_only = execution_seq > last and executions.count(execution_seq) == 1
             self._last_action += 1

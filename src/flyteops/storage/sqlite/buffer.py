@@ -1,11 +1,10 @@
 """The rows that the writer gathers in a transaction and writes in bulk."""
 
 import sqlite3
-from collections.abc import Sequence
 
-from flyteops.model import Decision, Event, NewAction
+from flyteops.model import Evaluation, Event, NewAction
 from flyteops.storage import rules
-from flyteops.storage.row import failure_column, to_microseconds
+from flyteops.storage.row import failure_column, listing_keys, to_microseconds
 from flyteops.storage.sqlite.action_row import ActionRow, EventRow, Placement
 from flyteops.storage.statements import load_statements
 
@@ -93,7 +92,7 @@ class WriteBuffer:
         self.count += 1
 
     def add_event(
-        self, event: Event, row: EventRow, decisions: Sequence[Decision], encoded: bytes | None
+        self, event: Event, row: EventRow, outcome: Evaluation, decisions: bytes | None
     ) -> None:
         """Add an event and the decisions about it, which are also given as JSON."""
         created_at = None if event.created_at is None else event.created_at.isoformat()
@@ -107,13 +106,13 @@ class WriteBuffer:
                 row.action_seq,
                 row.referrers,
                 event.payload,
-                encoded,
+                decisions,
                 failure_column(event),
             )
         )
-        if decisions:
+        if decisions is not None:
             self._flow_events.extend(
-                [(name, row.seq) for name in {each.flow_name for each in decisions}]
+                [(key, row.seq) for key in listing_keys(outcome.decisions, outcome.basis)]
             )
         self.count += 1
 

@@ -35,6 +35,7 @@ from flyteops.storage.row import (
     execution_row,
     failure_column,
     key_row,
+    listing_keys,
     of_length,
     pack_row,
     stored_action_of,
@@ -153,8 +154,8 @@ def _records(connection: sqlite3.Connection) -> Iterator[Sized]:
     for row in connection.execute("SELECT kind, key, value FROM note ORDER BY kind, key"):
         yield StoredNote(Note(*row)), len(row[2])
     for *event, decisions in connection.execute(EVENTS):
-        known = () if decisions is None else decode_decisions(decisions)
-        yield StoredEvent(event_of(event), known), len(event[5]) + len(decisions or b"")
+        evaluated = decode_decisions(decisions)
+        yield StoredEvent(event_of(event), *evaluated), len(event[5]) + len(decisions or b"")
     for seq, *row in connection.execute(ACTIONS):
         yield (
             stored_action_of(row, () if row[11] is None else _attempts(connection, seq)),
@@ -276,22 +277,21 @@ def _load_events(connection: sqlite3.Connection, records: Sequence[StoredEvent])
         [
             (name, record.event.event_id)
             for record in records
-            for name in sorted({each.flow_name for each in record.decisions})
+            for name in listing_keys(record.decisions, record.basis)
         ],
     )
 
 
 def _event_row(record: StoredEvent) -> tuple[object, ...]:
-    event, decisions = record.event, record.decisions
+    event = record.event
     created_at = None if event.created_at is None else event.created_at.isoformat()
-    encoded = encode_decisions(decisions) if decisions else None
     return (
         event.event_id,
         to_microseconds(event.received_at),
         created_at,
         event.payload,
         failure_column(event),
-        encoded,
+        encode_decisions(record.decisions, record.basis),
     )
 
 

@@ -7,7 +7,7 @@ those instead.
 
 import heapq
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
@@ -37,15 +37,17 @@ from flyteops.storage.base import (
 from flyteops.storage.row import (
     DELAYED,
     action_of,
+    basis_key,
     current_of,
     decode_declaration,
     decode_flow,
     decode_labels,
     event_of,
+    filter_keys,
     item_of,
     name_of,
     pack_of,
-    readable_decisions,
+    record_of,
     status_of,
     to_instant,
     to_microseconds,
@@ -116,10 +118,13 @@ class Queries:
     def list_events(self, which: EventFilter, start: int, limit: int) -> Page[EventRecord]:
         is_any = which.event_name is None and which.pack_name is None
         sources = None if is_any else self._sources(which)
-        if sources is not None and len(sources) <= FEW and which.flow_name is None:
+        keys = filter_keys(which)
+        if keys is not None:
+            seqs = self._newest_listed(keys, sources, start, limit)
+        elif sources is not None and len(sources) <= FEW:
             seqs = self._newest_of(sources, start, limit)
         else:
-            seqs = self._walk_events(which.flow_name, sources, start, limit)
+            seqs = self._walk_events(None, sources, start, limit)
         sizes = self._sizes(SQL.event_sizes, seqs)
         kept = up_to_page(seqs, sizes)
         return Page(self._event_records(kept, which.flow_name), is_cut=len(kept) < len(seqs))
@@ -144,16 +149,30 @@ class Queries:
         )
         return heapq.nlargest(start + limit, newest)[start:]
 
+    def _newest_listed(
+        self, keys: Sequence[str], sources: Sequence[int] | None, start: int, limit: int
+    ) -> list[int]:
+        """Merge the newest events of each key under which events are listed."""
+        if len(keys) == 1:
+            return self._walk_events(keys[0], sources, start, limit)
+        newest = {seq for key in keys for seq in self._walk_events(key, sources, 0, start + limit)}
+        return sorted(newest, reverse=True)[start : start + limit]
+
+    def find_unused_bases(self, numbers: Collection[int]) -> list[int]:
+        return [
+            number for number in numbers if not self._walk_events(basis_key(number), None, 0, 1)
+        ]
+
     def _walk_events(
-        self, flow_name: str | None, sources: Sequence[int] | None, start: int, limit: int
+        self, key: str | None, sources: Sequence[int] | None, start: int, limit: int
     ) -> list[int]:
         conditions = []
         values: list[object] = []
         page, order, source = SQL.event_page, "v.seq", "+v.source_id"
-        if flow_name is not None:
+        if key is not None:
             page, order, source = SQL.flow_event_page, "f.event_seq", "v.source_id"
             conditions.append("f.flow_name = ?")
-            values.append(flow_name)
+            values.append(key)
         if sources is not None:
             conditions.append(f"{source} IN {SQL.numbers}")
             values.append(_json(sources))
@@ -169,14 +188,10 @@ class Queries:
             SQL.decisions,
             (_json(seqs),),
         )
-        records = {}
-        for seq, encoded, action_id in rows:
-            decisions = readable_decisions(encoded)
-            if flow_name is not None:
-                decisions = tuple(
-                    decision for decision in decisions if decision.flow_name == flow_name
-                )
-            records[seq] = EventRecord(events[seq], decisions, action_id)
+        records = {
+            seq: record_of(events[seq], decisions, action_id, flow_name)
+            for seq, decisions, action_id in rows
+        }
         return [records[seq] for seq in seqs]
 
     # ----------------------------------------------------------------------------------- executions

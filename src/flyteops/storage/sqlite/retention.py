@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 
+import msgspec
+
 from flyteops.storage import rules
 from flyteops.storage.base import Purged, PurgedVersions, Retention, VersionBound
-from flyteops.storage.row import decode_decisions, to_microseconds
+from flyteops.storage.row import decode_decisions, listing_keys, to_microseconds
 from flyteops.storage.rules import FOREVER, surplus
 from flyteops.storage.sqlite.actions import ActionTable
 from flyteops.storage.statements import load_statements
@@ -34,11 +36,9 @@ def purge(table: ActionTable, what: Retention, limit: int) -> Purged:
 def purge_versions(table: ActionTable, what: VersionBound, limit: int) -> PurgedVersions:
     """See `Store.purge_versions`."""
     table.flush()
-    table.execute(SQL.mark_versions_used)
-    table.execute(
-        SQL.mark_versions_unused,
-        (to_microseconds(what.at),),
-    )
+    kept = msgspec.json.encode(sorted(what.kept)).decode()
+    table.execute(SQL.mark_versions_used, (kept,))
+    table.execute(SQL.mark_versions_unused, (to_microseconds(what.at), kept))
     unused = table.execute(SQL.unused_versions)
     chosen, left = surplus(unused, what, limit)
     table.connection.executemany(SQL.delete_version, [(uuid,) for uuid in chosen])
@@ -133,7 +133,7 @@ def _remove_events(table: ActionTable, before: int, limit: int) -> int:
     ).fetchall()
     for seq, _, decisions in found:
         if decisions is not None:
-            rows = {(decision.flow_name, seq) for decision in decode_decisions(decisions)}
+            rows = [(key, seq) for key in listing_keys(*decode_decisions(decisions))]
             table.connection.executemany(SQL.delete_flow_event, rows)
     table.sources.drop_unused({source_id for _, source_id, _ in found})
     return len(found)

@@ -418,6 +418,9 @@ class SqliteStore(Store):
     async def get_event(self, event_id: str) -> EventRecord:
         return await self._read(lambda queries: queries.get_event(event_id))
 
+    async def find_unused_bases(self, numbers: Collection[int]) -> Collection[int]:
+        return await self._read(lambda queries: queries.find_unused_bases(numbers))
+
     # --------------------------------------------------------------------------------------- growth
 
     async def purge(self, what: Retention, *, limit: int = 1000) -> Purged:

@@ -14,9 +14,15 @@ WHERE v.seq = ANY($1)
 -- name: event_page
 SELECT v.seq, length(v.payload) + coalesce(length(v.decisions), 0) FROM flyte_event v
 
--- name: flow_event_page
-SELECT v.seq, length(v.payload) + coalesce(length(v.decisions), 0)
-FROM flyte_flow_event f JOIN flyte_event v ON v.seq = f.event_seq
+-- The newest events for each key under which events are listed ($1); one may be listed under several.
+-- name: listed_event_page
+SELECT DISTINCT c.seq, c.size FROM unnest($1::text[]) AS k (key) CROSS JOIN LATERAL (
+  SELECT v.seq, length(v.payload) + coalesce(length(v.decisions), 0) AS size
+  FROM flyte_flow_event f JOIN flyte_event v ON v.seq = f.event_seq WHERE f.flow_name = k.key
+
+-- name: unused_keys
+SELECT k.key FROM unnest($1::text[]) AS k (key)
+WHERE NOT EXISTS (SELECT FROM flyte_flow_event f WHERE f.flow_name = k.key)
 
 -- name: execution_seq
 SELECT seq FROM flyte_execution WHERE correlation_id = $1

@@ -6,6 +6,7 @@ NOT EXISTS (SELECT FROM flyte_action a WHERE a.execution_seq = e.seq AND a.state
 -- name: is_unused
 NOT EXISTS (SELECT FROM flyte_flow f WHERE f.uuid = v.uuid)
   AND NOT EXISTS (SELECT FROM flyte_execution e WHERE e.flow_uuid = v.uuid)
+  AND NOT (v.uuid = ANY($1::text[]))
 
 -- name: old_executions
 SELECT seq FROM flyte_execution WHERE changed_at < $1 ORDER BY changed_at, seq LIMIT $2 FOR UPDATE SKIP LOCKED
@@ -64,7 +65,7 @@ RETURNING 1
 UPDATE flyte_flow_version v SET unused_since = NULL WHERE unused_since IS NOT NULL AND NOT ({is_unused})
 
 -- name: mark_versions_unused
-UPDATE flyte_flow_version v SET unused_since = $1 WHERE unused_since IS NULL AND {is_unused}
+UPDATE flyte_flow_version v SET unused_since = $2 WHERE unused_since IS NULL AND {is_unused}
 
 -- name: unused_versions
 SELECT uuid, octet_length(flow), unused_since FROM flyte_flow_version WHERE unused_since IS NOT NULL

@@ -6,6 +6,7 @@ NOT EXISTS (SELECT 1 FROM action a WHERE a.execution_seq = e.seq AND a.state NOT
 -- name: is_unused
 uuid NOT IN (SELECT uuid FROM flow)
   AND NOT EXISTS (SELECT 1 FROM execution WHERE execution.flow_uuid = flow_version.uuid)
+  AND uuid NOT IN (SELECT value FROM json_each(?))
 
 -- name: old_executions
 SELECT seq FROM execution WHERE changed_at < ? ORDER BY changed_at LIMIT ?

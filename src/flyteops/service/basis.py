@@ -1,0 +1,308 @@
+"""The bases of evaluations: flow versions and datastore items that stored events refer to.
+
+Decisions that follow from an event, its seed and the flows and items of that time are not stored
+with each event (`model.Basis`). The flow versions that listened and the items that they read are
+stored once, under a number: as a note that names what differs from an earlier basis, so that a
+change of one flow among thousands takes little room. Values of items are notes of their own, under
+a digest of their content.
+"""
+
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime, timedelta
+from hashlib import blake2b
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
+
+import msgspec
+
+from flyteops.engine.context import DatastoreSnapshot
+from flyteops.engine.subscribers import Subscribers
+from flyteops.errors import ConflictError, NotFoundError
+from flyteops.model import DataItem, Note
+from flyteops.storage.base import NotLoadedError, Store
+
+BASIS = "basis"
+"""The kind of the notes with bases; their keys are numbers of 12 digits."""
+
+ITEM_VALUE = "item-value"
+"""The kind of the notes with values of datastore items; their keys are digests."""
+
+RECENT = 8
+"""The number of bases of which one may be that from which the next is stored as a difference."""
+
+LONGEST_CHAIN = 50
+"""The number of differences in a row after which a basis is stored in full again."""
+
+ABSENT, SECRET = "-", "secret"
+"""Instead of the digest of an item: there was none, or it was a secret, which nothing can read."""
+
+
+class BasisContent(NamedTuple):
+    """The flow versions (uuids by flow name) and items (digests by key) of a basis."""
+
+    flows: Mapping[str, str]
+    items: Mapping[str, str]
+
+
+class BasisNote(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The stored form of a basis: the difference from the basis `base`, or all of it."""
+
+    fingerprint: str
+    flows: dict[str, str] = {}
+    items: dict[str, str] = {}
+    base: int | None = None
+    without_flows: tuple[str, ...] = ()
+    without_items: tuple[str, ...] = ()
+
+
+class ItemValue(msgspec.Struct, frozen=True):
+    """The stored form of an item's value."""
+
+    content_type: str
+    value: bytes
+
+
+class NotStoredError(NotLoadedError):
+    """A basis is not stored yet: the evaluation ends without any effect, and is to be repeated."""
+
+    def __init__(self, subscribers: Subscribers, items: Mapping[str, DataItem | None]) -> None:
+        super().__init__("")
+        self.subscribers = subscribers
+        self.items = items
+
+
+class BasisRegistry:
+    """All bases in memory, as they are stored; those of current evaluations by their content."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._notes: dict[int, BasisNote] = {}
+        self._by_content: dict[str, int] = {}
+        self._unused_values: dict[str, datetime] = {}
+        self._known: WeakKeyDictionary[Subscribers, dict[tuple[str, ...], int]]
+        self._known = WeakKeyDictionary()
+        self._recent: deque[int] = deque(maxlen=RECENT)
+        self._digests: WeakKeyDictionary[DatastoreSnapshot, dict[str, str]] = WeakKeyDictionary()
+        self._is_loaded = False
+
+    # -------------------------------------------------------------------------------- evaluation
+
+    def number(
+        self, datastore: DatastoreSnapshot, subscribers: Subscribers, keys: Iterable[str]
+    ) -> int:
+        """Return the number of the basis of an evaluation with this datastore, see `BasisNumber`.
+
+        May be called in the writer's thread. Raise `NotStoredError` if there is none yet.
+        """
+        ordered = sorted(keys)
+        digests = tuple([self._digest(datastore, key) for key in ordered])
+        known = self._known.get(subscribers)
+        number = None if known is None else known.get((*ordered, *digests))
+        if number is None:
+            raise NotStoredError(subscribers, {key: datastore.find(key) for key in ordered})
+        return number
+
+    def _digest(self, datastore: DatastoreSnapshot, key: str) -> str:
+        digests = self._digests.setdefault(datastore, {})
+        if key not in digests:
+            digests[key] = digest_of(datastore.find(key))
+        return digests[key]
+
+    async def store(self, missing: NotStoredError) -> None:
+        """Store the basis that an evaluation needs, and the values of its items."""
+        await self.refresh()
+        digests = {key: digest_of(item) for key, item in missing.items.items()}
+        flows = {
+            flow.version.flow.name: flow.version.uuid for flow, _ in missing.subscribers.entries
+        }
+        content = BasisContent(flows, digests)
+        fingerprint = _fingerprint(content)
+        number = self._by_content.get(fingerprint)
+        if number is None:
+            for key, item in missing.items.items():
+                if item is not None and not item.is_secret:
+                    await self._store_value(digests[key], item)
+            number = await self._add(content, fingerprint)
+        ordered = sorted(digests)
+        kind = (*ordered, *[digests[key] for key in ordered])
+        self._known.setdefault(missing.subscribers, {})[kind] = number
+
+    async def _store_value(self, digest: str, item: DataItem) -> None:
+        value = msgspec.json.encode(ItemValue(item.content_type, item.value))
+        await self._store.save_note(Note(ITEM_VALUE, digest, value))
+
+    async def _add(self, content: BasisContent, fingerprint: str) -> int:
+        """Store a basis under the next number, which another server may take first."""
+        note = self._difference(content, fingerprint)
+        while True:
+            number = max(self._notes, default=0) + 1
+            encoded = msgspec.json.encode(note)
+            try:
+                await self._store.save_note(Note(BASIS, f"{number:012}", encoded), replaces=False)
+            except ConflictError:
+                await self._load_after(number - 1)
+                continue
+            self._put(number, note)
+            self._recent.append(number)
+            return number
+
+    def _difference(self, content: BasisContent, fingerprint: str) -> BasisNote:
+        """Return the stored form: the difference from a recent basis, if that is much shorter."""
+        best = BasisNote(fingerprint, dict(content.flows), dict(content.items))
+        least = (len(content.flows) + len(content.items)) // 2
+        for base in self._recent:
+            if self._chain(base) >= LONGEST_CHAIN:
+                continue
+            former = self.content(base)
+            flows, without_flows = _changes(former.flows, content.flows)
+            items, without_items = _changes(former.items, content.items)
+            length = sum(map(len, (flows, without_flows, items, without_items)))
+            if length < least:
+                best = BasisNote(fingerprint, flows, items, base, without_flows, without_items)
+                least = length
+        return best
+
+    def _chain(self, number: int) -> int:
+        length = 0
+        while (base := self._notes[number].base) is not None:
+            number, length = base, length + 1
+        return length
+
+    # ------------------------------------------------------------------------------------ reading
+
+    async def refresh(self) -> None:
+        """Load the bases that other servers have stored."""
+        if not self._is_loaded or self._store.is_shared:
+            await self._load_after(max(self._notes, default=0))
+            self._is_loaded = True
+
+    async def _load_after(self, number: int) -> None:
+        for note in await self._store.list_notes(BASIS, after=f"{number:012}"):
+            self._put(int(note.key), msgspec.json.decode(note.value, type=BasisNote))
+
+    def _put(self, number: int, note: BasisNote) -> None:
+        self._notes[number] = note
+        self._by_content[note.fingerprint] = number
+
+    def content(self, number: int) -> BasisContent:
+        """Return a basis in full; raise `NotFoundError` if it is not known."""
+        chain: list[BasisNote] = []
+        at: int | None = number
+        while at is not None:
+            if at not in self._notes:
+                raise NotFoundError(f"There is no basis {at} of decisions in the store.")
+            chain.append(self._notes[at])
+            at = chain[-1].base
+        flows: dict[str, str] = {}
+        items: dict[str, str] = {}
+        for note in reversed(chain):
+            for name in note.without_flows:
+                flows.pop(name, None)
+            for key in note.without_items:
+                items.pop(key, None)
+            flows |= note.flows
+            items |= note.items
+        return BasisContent(flows, items)
+
+    async def with_flow(self, name: str) -> tuple[int, ...]:
+        """Return the numbers of the bases that have a version of a flow, newest first."""
+        await self.refresh()
+        found: dict[int, bool] = {}
+        for number, note in sorted(self._notes.items()):
+            former = note.base is not None and found.get(note.base, False)
+            found[number] = name in note.flows or (former and name not in note.without_flows)
+        return tuple(sorted((number for number, has in found.items() if has), reverse=True))
+
+    async def snapshot(self, content: BasisContent) -> DatastoreSnapshot:
+        """Return the items of a basis as templates saw them."""
+        items: dict[str, DataItem] = {}
+        secrets = {key for key, digest in content.items.items() if digest == SECRET}
+        for key, digest in content.items.items():
+            if digest in (ABSENT, SECRET):
+                continue
+            before = f"{int(digest, 16) - 1:0{len(digest)}x}"
+            for note in await self._store.list_notes(ITEM_VALUE, after=before, limit=1):
+                if note.key == digest:
+                    stored = msgspec.json.decode(note.value, type=ItemValue)
+                    items[key] = DataItem(key, stored.content_type, stored.value)
+        return DatastoreSnapshot(items, secrets)
+
+    # ---------------------------------------------------------------------------------- retention
+
+    @property
+    def numbers(self) -> Collection[int]:
+        """The numbers of all known bases."""
+        return tuple(self._notes)
+
+    @property
+    def flow_uuids(self) -> frozenset[str]:
+        """The flow versions of all known bases."""
+        return frozenset(uuid for note in self._notes.values() for uuid in note.flows.values())
+
+    def forget(self, numbers: Collection[int]) -> None:
+        """Use these bases no more for evaluations; each is stored again when one needs it."""
+        gone = set(numbers)
+        for known in self._known.values():
+            for content in [each for each, number in known.items() if number in gone]:
+                del known[content]
+        self._by_content = {
+            content: number for content, number in self._by_content.items() if number not in gone
+        }
+        self._recent = deque([each for each in self._recent if each not in gone], maxlen=RECENT)
+
+    async def remove(self, numbers: Collection[int]) -> None:
+        """Remove bases that no event has, except those that others differ from."""
+        needed = {note.base for note in self._notes.values()}
+        for number in sorted(set(numbers) - needed, reverse=True):
+            await _delete(self._store, BASIS, f"{number:012}")
+            self._notes.pop(number, None)
+
+    async def remove_values(self, now: datetime, grace: timedelta) -> None:
+        """Remove values of items that no basis has, at the second look after `grace`.
+
+        Another server may be about to store the basis of one.
+        """
+        used = {digest for note in self._notes.values() for digest in note.items.values()}
+        former, self._unused_values = self._unused_values, {}
+        after: str | None = None
+        while page := await self._store.list_notes(ITEM_VALUE, after=after, limit=100):
+            after = page[-1].key
+            for note in page:
+                since = former.get(note.key, now)
+                if note.key in used:
+                    continue
+                if since <= now - grace:
+                    await _delete(self._store, ITEM_VALUE, note.key)
+                else:
+                    self._unused_values[note.key] = since
+
+
+async def _delete(store: Store, kind: str, key: str) -> None:
+    try:
+        await store.delete_note(kind, key)
+    except NotFoundError:  # another server was faster
+        return
+
+
+def _changes(
+    former: Mapping[str, str], present: Mapping[str, str]
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return the entries that are new or different, and the keys that are gone."""
+    changed = {key: value for key, value in present.items() if former.get(key) != value}
+    return changed, tuple(sorted(former.keys() - present.keys()))
+
+
+def digest_of(item: DataItem | None) -> str:
+    """Return the digest of an item's content, or the word for one that templates cannot read."""
+    if item is None:
+        return ABSENT
+    if item.is_secret:
+        return SECRET
+    content = item.content_type.encode() + b"\0" + item.value
+    return blake2b(content, digest_size=16).hexdigest()
+
+
+def _fingerprint(content: BasisContent) -> str:
+    text = msgspec.json.encode((content.flows, content.items), order="sorted")
+    return blake2b(text, digest_size=12).hexdigest()
