@@ -26,7 +26,7 @@ SEGMENT_LENGTH = 512
 FEW = 3
 """The number of steps up to which trying all of them costs less than looking for candidates."""
 
-SEARCH_SECONDS = 0.25
+SEARCH_SECONDS = 1.0
 """The time after which steps are tried instead of searching for further candidates."""
 
 Entry = tuple["CompiledFlow", tuple["CompiledStep", ...]]

@@ -3,6 +3,7 @@
 from flyteops.testing.action import ActionContract
 from flyteops.testing.archive import ArchiveContract
 from flyteops.testing.aside import AsideContract
+from flyteops.testing.basis import BasisContract
 from flyteops.testing.catalog import CatalogContract
 from flyteops.testing.event import EventContract
 from flyteops.testing.text import TextContract
@@ -14,6 +15,7 @@ from flyteops.testing.transfer import TransferContract
 class StoreContract(
     CatalogContract,
     EventContract,
+    BasisContract,
     ActionContract,
     TimerContract,
     TimetableContract,

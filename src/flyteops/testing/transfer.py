@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from flyteops.errors import ConflictError, StoreError
-from flyteops.model import FATAL, ActionSnapshot, ActionState, DataItem, Evaluation, Note
+from flyteops.model import FATAL, ActionSnapshot, ActionState, Basis, DataItem, Evaluation, Note
 from flyteops.storage.base import PAGE_BYTES, ActionFilter, EventFilter, Store
 from flyteops.storage.dump import load_all, move
 from flyteops.storage.record import Checkpoint, Stored, StoredAction, Tally, encode_record, kind_of
@@ -78,6 +78,9 @@ class Everything:
         await start(store, self.new, self.later, event=sample.event(at=minutes(20), pack=SENDER))
         await store.record(
             sample.event(at=minutes(20)), Evaluation((decision(values={"b": "1", "a": "2"}),))
+        )
+        await store.record(
+            sample.event(at=minutes(20)), Evaluation((decision(),), (), Basis(3, b"seed", begun=1))
         )
         await store.record(self.keyed, NOTHING, key="k")
 
