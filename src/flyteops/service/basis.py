@@ -7,6 +7,7 @@ change of one flow among thousands takes little room. Values of items are notes 
 a digest of their content.
 """
 
+import asyncio
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
@@ -85,6 +86,7 @@ class BasisRegistry:
         self._recent: deque[int] = deque(maxlen=RECENT)
         self._digests: WeakKeyDictionary[DatastoreSnapshot, dict[str, str]] = WeakKeyDictionary()
         self._is_loaded = False
+        self._lock = asyncio.Lock()
 
     # -------------------------------------------------------------------------------- evaluation
 
@@ -111,6 +113,10 @@ class BasisRegistry:
 
     async def store(self, missing: NotStoredError) -> None:
         """Store the basis that an evaluation needs, and the values of its items."""
+        async with self._lock:
+            await self._store_missing(missing)
+
+    async def _store_missing(self, missing: NotStoredError) -> None:
         await self.refresh()
         digests = {key: digest_of(item) for key, item in missing.items.items()}
         flows = {

@@ -1,0 +1,213 @@
+"""Decisions that are computed again: the same as when the event came, whatever changed since."""
+
+import asyncio
+
+import msgspec
+import pytest
+
+from flyteops.engine import subscribers
+from flyteops.model import Command, DataItem, EventPattern, Flow, NewEvent, PackDeclaration, Step
+from flyteops.service import Service, recomputation
+from flyteops.service.basis import BASIS, ITEM_VALUE
+from flyteops.storage.base import EventFilter
+from flyteops.storage.sqlite import SqliteStore
+from tests.support.clock import Clock
+
+TEXT = {"message": "deploy app-1", "room": "ops"}
+
+
+def a_flow(name, criteria, **more):
+    step = Step(
+        id="first",
+        event=EventPattern(name="Said", pack_name="Chat"),
+        criteria=criteria,
+        command=Command(name="Do", pack_name="Worker"),
+        **more,
+    )
+    return Flow(name, steps=(step,))
+
+
+def match(pattern):
+    return f"{{{{ Event.Payload.message|match:'{pattern}' }}}}"
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+async def store(tmp_path):
+    async with SqliteStore(tmp_path / "flyte.db") as store:
+        yield store
+
+
+async def started(store, clock, **more):
+    service = Service(store, clock=clock, **more)
+    await service.start()
+    return service
+
+
+@pytest.fixture
+async def service(store, clock):
+    return await started(store, clock)
+
+
+async def say(service, payload=None):
+    await service.packs.register(PackDeclaration("Chat", {}))
+    return await service.accept_event(
+        "Chat", NewEvent("Said", msgspec.json.encode(payload or TEXT))
+    )
+
+
+async def decisions(service, event_id):
+    record = await service.audit.get_event(event_id)
+    assert record.basis is None
+    return [(each.flow_name, each.outcome, each.reason) for each in record.decisions]
+
+
+SKIPPED = ("skipped", "criteria")
+
+
+async def test_a_skipped_step_is_not_stored_and_shown_with_its_values(service, store):
+    for number in range(6):
+        await service.flows.save(a_flow(f"f{number}", match(f"^deploy app-{number}$")))
+    event_id = await say(service)
+    stored = await store.get_event(event_id)
+    assert [each.flow_name for each in stored.decisions] == ["f1"]
+    assert await decisions(service, event_id) == [
+        (f"f{number}", *(("ran", "passed") if number == 1 else SKIPPED)) for number in range(6)
+    ]
+    (shown,) = (await service.audit.get_event(event_id)).decisions[:1]
+    assert shown.values == {"Event.Payload.message": '"deploy app-1"'}
+    assert shown.detail == "the criteria are false"
+
+
+async def test_a_flow_that_was_changed_or_deleted_shows_what_was_decided_then(service):
+    for number in range(5):
+        await service.flows.save(a_flow(f"f{number}", match("^nothing")))
+    event_id = await say(service)
+    await service.flows.save(a_flow("f0", match("^deploy")))
+    await service.flows.delete("f1")
+    await service.flows.save(a_flow("new", match("^deploy")))
+    assert await decisions(service, event_id) == [(f"f{number}", *SKIPPED) for number in range(5)]
+    later = await say(service)
+    assert {name: outcome for name, outcome, _ in await decisions(service, later)} == {
+        "f0": "ran",
+        "f2": "skipped",
+        "f3": "skipped",
+        "f4": "skipped",
+        "new": "ran",
+    }
+
+
+async def test_a_datastore_item_that_was_changed_shows_its_value_of_then(service):
+    static = "{{ Event.Payload.room == 'x' && datastore('rooms').ops == 'yes' }}"
+    dynamic = "{{ datastore(Event.Payload.room) == 'yes' }}"
+    await service.data.save(DataItem("rooms", "application/json", b'{"ops": "no"}'))
+    await service.data.save(DataItem("ops", "text/plain", b"no"))
+    for name, criteria in (("a", dynamic), ("b", static), ("c", match("^q")), ("d", match("^z"))):
+        await service.flows.save(a_flow(name, criteria))
+    event_id = await say(service)
+    before = (await service.audit.get_event(event_id)).decisions
+    await service.data.save(DataItem("rooms", "application/json", b'{"ops": "yes"}'))
+    await service.data.delete("ops")
+    assert (await service.audit.get_event(event_id)).decisions == before
+    assert before[0].values["datastore(Event.Payload.room)"] == '"no"'
+    assert {each.outcome for each in before} == {"skipped"}
+    missing = await say(service)
+    assert (await decisions(service, missing))[0] == ("a", "failed", "error")
+
+
+async def test_a_step_that_fails_before_its_criteria_is_reported_as_failed(service):
+    for number in range(5):
+        context = {"bad": "{{ 1/0 }}"} if number == 2 else None
+        await service.flows.save(a_flow(f"f{number}", match("^nothing"), context=context))
+    event_id = await say(service)
+    shown = await decisions(service, event_id)
+    assert shown[2] == ("f2", "failed", "error")
+    assert shown[3] == ("f3", *SKIPPED)
+
+
+async def test_events_of_a_flow_include_those_that_it_skipped(service):
+    for number in range(5):
+        await service.flows.save(a_flow(f"f{number}", match(f"^{number}$")))
+    events = [await say(service, {"message": str(number)}) for number in range(4)]
+    found = await service.audit.list_events(EventFilter("f1"))
+    assert [each.event.event_id for each in found] == events[::-1]
+    assert [each.decisions[0].outcome for each in found] == ["skipped", "skipped", "ran", "skipped"]
+    assert {decision.flow_name for each in found for decision in each.decisions} == {"f1"}
+    await service.flows.delete("f1")
+    await say(service, {"message": "later"})
+    found = await service.audit.list_events(EventFilter("f1"))
+    assert [each.event.event_id for each in found] == events[::-1]
+
+
+async def test_one_number_stands_for_each_distinct_set_also_after_a_restart(service, store, clock):
+    for number in range(5):
+        await service.flows.save(a_flow(f"f{number}", match(f"^{number}$")))
+    first = [await say(service) for _ in range(3)]
+    await service.flows.save(a_flow("f0", match("^other")))
+    changed = await say(service)
+    again = await started(store, clock)
+    numbers = [
+        (await store.get_event(each)).basis.number for each in (*first, changed, await say(again))
+    ]
+    assert numbers == [1, 1, 1, 2, 2]
+    assert len(await store.list_notes(BASIS)) == 2
+
+
+async def test_a_change_of_one_flow_among_many_is_stored_as_a_difference(service, store):
+    for number in range(300):
+        await service.flows.save(a_flow(f"f{number:03}", match(f"^{number}$")))
+    await say(service)
+    whole = len((await store.list_notes(BASIS))[-1].value)
+    for number in range(3):
+        await service.flows.save(a_flow("f000", match(f"^again {number}$")))
+        event_id = await say(service)
+    sizes = [len(note.value) for note in await store.list_notes(BASIS)]
+    assert sizes[0] == whole
+    assert max(sizes[1:]) < whole / 20
+    await service.flows.delete("f000")
+    last = await say(service)
+    assert len(await decisions(service, event_id)) == 300
+    assert len(await decisions(service, last)) == 299
+
+
+async def test_bases_and_values_go_with_the_last_event_and_flow_versions_with_them(
+    service, store, clock
+):
+    await service.data.save(DataItem("rooms", "application/json", b'{"ops": "no"}'))
+    item = "{{ Event.Payload.room == 'ops' && datastore('rooms').ops == 'yes' }}"
+    for number in range(5):
+        await service.flows.save(a_flow(f"f{number}", item))
+    uuid = service.flows.find_current("f0").version.uuid
+    event_id = await say(service)
+    await service.flows.save(a_flow("f0", match("^other")))
+    assert len(await store.list_notes(ITEM_VALUE)) == 1
+    for _ in range(3):
+        clock.forward(hours=2)
+        await service.run_maintenance()
+    assert len(await decisions(service, event_id)) == 5, "they are kept as long as the event"
+    assert await store.get_flow_version(uuid)
+
+
+async def test_two_evaluations_at_the_same_moment_share_their_basis(service, store):
+    for number in range(5):
+        await service.flows.save(a_flow(f"f{number}", match(f"^{number}$")))
+    await asyncio.gather(*(say(service) for _ in range(20)))
+    assert len(await store.list_notes(BASIS)) == 1
+
+
+async def test_a_long_page_of_decisions_is_cut(service, monkeypatch):
+    monkeypatch.setattr(recomputation, "PAGE_DECISIONS", 12)
+    for number in range(5):
+        await service.flows.save(a_flow(f"f{number}", match(f"^{number}$")))
+    for _ in range(4):
+        await say(service)
+    page = await service.audit.list_events(EventFilter())
+    assert (len(page), page.is_cut) == (2, True)
+
+
+def test_few_steps_are_tried_without_a_search():
+    assert subscribers.FEW < 5, "the tests above are about more"
