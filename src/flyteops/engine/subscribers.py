@@ -129,6 +129,9 @@ class Segment:
         self.entries = tuple(entries)
         self.names = frozenset(flow.version.flow.name for flow, _ in self.entries)
         self._steps = [(flow, step) for flow, steps in self.entries for step in steps]
+        self.item_keys = frozenset(
+            key for _, step in self._steps if step.conditions for key in step.item_keys
+        )
         self._tables: tuple[dict[EventPath, _Equalities], dict[EventPath, _Searches]] | None = None
 
     def __len__(self) -> int:
@@ -222,13 +225,7 @@ class Subscribers:
         self.entries = entries
         self.segments = segments
         self.step_count = sum(map(len, segments))
-        self.item_keys = frozenset(
-            key
-            for _, steps in entries
-            for step in steps
-            if step.conditions
-            for key in step.item_keys
-        )
+        self.item_keys = frozenset().union(*(segment.item_keys for segment in segments))
 
     @classmethod
     def of(cls, entries: Iterable[Entry]) -> Self:

@@ -32,6 +32,9 @@ ITEM_VALUE = "item-value"
 RECENT = 8
 """The number of bases of which one may be that from which the next is stored as a difference."""
 
+SMALL_DIFFERENCE = 10
+"""The number of entries up to which a difference is short enough to look for no shorter one."""
+
 LONGEST_CHAIN = 50
 """The number of differences in a row after which a basis is stored in full again."""
 
@@ -118,7 +121,8 @@ class BasisRegistry:
 
     async def _store_missing(self, missing: NotStoredError) -> None:
         await self.refresh()
-        digests = {key: digest_of(item) for key, item in missing.items.items()}
+        # In the order of their names, as the fingerprint wants them.
+        digests = {key: digest_of(missing.items[key]) for key in sorted(missing.items)}
         flows = {
             flow.version.flow.name: flow.version.uuid for flow, _ in missing.subscribers.entries
         }
@@ -157,7 +161,7 @@ class BasisRegistry:
         """Return the stored form: the difference from a recent basis, if that is much shorter."""
         best = BasisNote(fingerprint, dict(content.flows), dict(content.items))
         least = (len(content.flows) + len(content.items)) // 2
-        for base in self._recent:
+        for base in reversed(self._recent):
             if self._chain(base) >= LONGEST_CHAIN:
                 continue
             former = self.content(base)
@@ -167,6 +171,8 @@ class BasisRegistry:
             if length < least:
                 best = BasisNote(fingerprint, flows, items, base, without_flows, without_items)
                 least = length
+            if length <= SMALL_DIFFERENCE:
+                break
         return best
 
     def _chain(self, number: int) -> int:
@@ -310,5 +316,5 @@ def digest_of(item: DataItem | None) -> str:
 
 
 def _fingerprint(content: BasisContent) -> str:
-    text = msgspec.json.encode((content.flows, content.items), order="sorted")
+    text = msgspec.json.encode((list(content.flows.items()), list(content.items.items())))
     return blake2b(text, digest_size=12).hexdigest()
