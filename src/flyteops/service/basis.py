@@ -38,7 +38,7 @@ SMALL_DIFFERENCE = 10
 LONGEST_CHAIN = 50
 """The number of differences in a row after which a basis is stored in full again."""
 
-ABSENT, SECRET = "-", "secret"
+ABSENT, HIDDEN = "-", "secret"
 """Instead of the digest of an item: there was none, or it was a secret, which nothing can read."""
 
 
@@ -229,13 +229,13 @@ class BasisRegistry:
     async def snapshot(self, content: BasisContent) -> DatastoreSnapshot:
         """Return the items of a basis as templates saw them."""
         items: dict[str, DataItem] = {}
-        secrets = {key for key, digest in content.items.items() if digest == SECRET}
-        for key, digest in content.items.items():
-            if digest in (ABSENT, SECRET):
+        secrets = {key for key, value_id in content.items.items() if value_id == HIDDEN}
+        for key, value_id in content.items.items():
+            if value_id in (ABSENT, HIDDEN):
                 continue
-            before = f"{int(digest, 16) - 1:0{len(digest)}x}"
+            before = f"{int(value_id, 16) - 1:0{len(value_id)}x}"
             for note in await self._store.list_notes(ITEM_VALUE, after=before, limit=1):
-                if note.key == digest:
+                if note.key == value_id:
                     stored = msgspec.json.decode(note.value, type=ItemValue)
                     items[key] = DataItem(key, stored.content_type, stored.value)
         return DatastoreSnapshot(items, secrets)
@@ -310,7 +310,7 @@ def digest_of(item: DataItem | None) -> str:
     if item is None:
         return ABSENT
     if item.is_secret:
-        return SECRET
+        return HIDDEN
     content = item.content_type.encode() + b"\0" + item.value
     return blake2b(content, digest_size=16).hexdigest()
 

@@ -43,7 +43,7 @@ async def list_events(
     """See `Store.list_events`."""
     keys = filter_keys(which)
     wanted = {
-        "flows": None if keys is None else {"$in": list(keys)} if len(keys) > 1 else keys[0],
+        "flows": None if keys is None else {"$in": list(keys)},
         "name": which.event_name,
         "pack.name": which.pack_name,
     }

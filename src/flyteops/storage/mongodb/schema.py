@@ -16,8 +16,11 @@ from flyteops.storage.mongodb.driver import Database, MongoCollection
 
 LOGGER = logging.getLogger("flyte.store")
 
-VERSION = 1
-"""The version of Flyte's fields and collections; a server refuses a database with a larger one."""
+VERSION = 2
+"""The version of Flyte's fields and collections; a server refuses a database with a larger one.
+
+Since version 2, events may have a basis in the field `decisions`.
+"""
 
 AUDIT_KEPT_FOR = timedelta(days=183)
 """How long the original keeps copies of actions."""

@@ -196,6 +196,10 @@ ALTER TABLE flyte_action ADD CONSTRAINT flyte_action_known_state
   CHECK (state IN ('NEW', 'LATER', 'PENDING', 'UNKNOWN', 'SUCCESS', 'FATAL'));
 """
 
+# From here on, events may have a basis in the column `decisions`, which earlier versions cannot
+# read.
+BASES = "SELECT"
+
 MIGRATIONS: tuple[str, ...] = (
     FIRST,
     LOADING,
@@ -206,6 +210,7 @@ MIGRATIONS: tuple[str, ...] = (
     UNUSED_VERSIONS,
     IDENTITY,
     STATES,
+    BASES,
 )
 """The statements that lead from version n to n + 1.
 

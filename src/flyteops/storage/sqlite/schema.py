@@ -237,6 +237,10 @@ STATES = (
     """,
 )
 
+# From here on, events may have a basis in the column `decisions`, which earlier versions cannot
+# read.
+BASES = ()
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     FIRST,
     TIME,
@@ -247,6 +251,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     FAILURE,
     UNUSED_VERSIONS,
     STATES,
+    BASES,
 )
 """The statements that lead from version n to n + 1.
 
