@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 
 from flyteops.errors import FlyteError
-from flyteops.packs.email.letter import SendEmail, listed, write_mail
 from flyteops.packs.email.mailbox import Mailbox
+from flyteops.packs.email.message import SendEmail, listed, write_mail
 from flyteops.packs.email.received import ReceivedEmail
 from flyteops.packs.email.reception import MailReceiver
 from flyteops.packs.email.settings import EmailSettings

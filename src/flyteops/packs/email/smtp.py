@@ -10,7 +10,7 @@ import aiosmtplib
 import msgspec
 
 from flyteops.errors import FlyteError, ForbiddenError, UnavailableError
-from flyteops.packs.email.letter import OutgoingMail
+from flyteops.packs.email.message import OutgoingMail
 from flyteops.retry import Backoff, retry_call
 from flyteops.sdk.tls import create_ssl_context, untrusted
 

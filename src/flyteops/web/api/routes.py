@@ -18,7 +18,7 @@ from flyteops.web.api.parameter import (
     PART,
 )
 from flyteops.web.api.schemas import audit, wire
-from flyteops.web.auth import own
+from flyteops.web.auth import tokens
 
 OPERATIONS: tuple[Operation, ...] = (
     Operation(
@@ -457,14 +457,14 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="POST",
         path="/v1/tokens",
-        handler=own.create_token,
+        handler=tokens.create_token,
         name="createToken",
         tag="token",
-        body=own.CreateTokenRequest,
+        body=tokens.CreateTokenRequest,
         example={"pack": "Deployer", "labels": {"env": "staging"}, "expiresIn": "90d"},
         outcomes={
             201: Success(
-                "The token; keep it, for it is not shown again.", own.NewToken, has_location=True
+                "The token; keep it, for it is not shown again.", tokens.NewToken, has_location=True
             )
         },
         errors=(400, 413),
@@ -472,24 +472,24 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="GET",
         path="/v1/tokens",
-        handler=own.list_tokens,
+        handler=tokens.list_tokens,
         name="listTokens",
         tag="token",
-        outcomes={200: Success("The tokens.", own.TokenList)},
+        outcomes={200: Success("The tokens.", tokens.TokenList)},
     ),
     Operation(
         method="GET",
         path="/v1/tokens/{tokenId}",
-        handler=own.get_token,
+        handler=tokens.get_token,
         name="getToken",
         tag="token",
-        outcomes={200: Success("The token, without what its bearer shows.", own.TokenView)},
+        outcomes={200: Success("The token, without what its bearer shows.", tokens.TokenView)},
         errors=(404,),
     ),
     Operation(
         method="DELETE",
         path="/v1/tokens/{tokenId}",
-        handler=own.revoke_token,
+        handler=tokens.revoke_token,
         name="revokeToken",
         tag="token",
         outcomes={204: Success("The token is revoked.")},
