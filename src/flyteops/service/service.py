@@ -46,7 +46,7 @@ from flyteops.service.audit import Audit
 from flyteops.service.auditlog.entry import SERVER, Author, resource_key
 from flyteops.service.auditlog.snapshot import action_state, resolution_state
 from flyteops.service.decider import Decider
-from flyteops.service.health import Health
+from flyteops.service.health import ServiceHealth
 from flyteops.service.hook.receiver import HookReceiver
 from flyteops.service.longpoll import LongPolls
 from flyteops.service.maintenance import MaintenanceSettings, run_all
@@ -123,7 +123,7 @@ class Service:
             store, watch, self._timer, self.flows, self._decider, aside, self._long_polls.notify
         )
         self._retention = RetentionTask(store, registries.log, self._maintenance, self.loops.loop)
-        self.health = Health(store, self.loops, self._scheduler, self._retention, aside)
+        self.health = ServiceHealth(store, self.loops, self._scheduler, self._retention, aside)
 
     # ------------------------------------------------------------------------------------ lifecycle
 

@@ -24,7 +24,7 @@ from flyteops.model import PackDeclaration, pack_id
 from flyteops.sdk.clock import Clock
 from flyteops.sdk.coercion import read
 from flyteops.sdk.event import Event
-from flyteops.sdk.testing.work import ActionQueue, QueuedAction
+from flyteops.sdk.testing.work import ActionQueue, OfferedAction
 from flyteops.timeformat import format_timestamp
 
 MAX_WAIT = 60.0
@@ -100,7 +100,7 @@ class FakeServer(httpx2.AsyncBaseTransport):
 
         With a `timeout` in seconds it has a lease, and is handed out `attempts` times at most.
         """
-        return self._desk.offer(QueuedAction(command, command_input, pack, timeout, attempts))
+        return self._desk.offer(OfferedAction(command, command_input, pack, timeout, attempts))
 
     def fail(
         self,
@@ -345,7 +345,7 @@ class FakeServer(httpx2.AsyncBaseTransport):
         return format_timestamp(self.clock.now())
 
 
-def _handed_out(path: str, work: QueuedAction) -> dict[str, Any]:
+def _handed_out(path: str, work: OfferedAction) -> dict[str, Any]:
     base, place = path.partition("/v1/")[0], f"{path}/actions/{work.id}"
     view: dict[str, Any] = {"command": work.command, "input": work.input}
     if work.timeout is None:

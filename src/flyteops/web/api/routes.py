@@ -147,7 +147,7 @@ OPERATIONS: tuple[Operation, ...] = (
         name="root",
         tag="info",
         needs_store=False,
-        outcomes={200: Success("Links.", wire.Index)},
+        outcomes={200: Success("Links.", wire.RootLinks)},
     ),
     Operation(
         method="GET",
@@ -156,7 +156,9 @@ OPERATIONS: tuple[Operation, ...] = (
         name="v1",
         tag="info",
         needs_store=False,
-        outcomes={200: Success("Links; look them up by the end of their relation.", wire.Index)},
+        outcomes={
+            200: Success("Links; look them up by the end of their relation.", wire.RootLinks)
+        },
     ),
     Operation(
         method="GET",
