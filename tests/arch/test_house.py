@@ -90,3 +90,45 @@ def test_no_test_asserts_how_long_something_took():
         if not (isinstance(node.test, ast.Compare) and ast.unparse(node.test).endswith("deadline"))
     ]
     assert timed == []
+
+
+BACKENDS = {"sqlite", "postgres", "mongodb"}
+# The same idea twice.
+TWICE = {
+    "Event": "an event as it is stored, and as a pack reads it",
+    "Pack": "a pack as it is registered, and as its author declares it",
+    "Reaction": "a reaction to a message, in the playground and in Matrix",
+    "ReceivedMessage": "the event of a message, with the fields of its chat",
+    "Request": "an HTTP request that arrives, and one that the pack Http sends",
+    "Response": "an HTTP response that is sent, and one that the pack Http receives",
+    "SendMessage": "the input of the command, with the fields of its chat",
+    "UpdateMessage": "the input of the command, with the fields of its chat",
+    "User": "a person in a chat, in the playground and as flows see it",
+}
+
+
+def homonyms(modules):
+    """The names of public classes that are defined in several modules."""
+    homes = {}
+    for path in modules:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, set()).add(path)
+    return {name for name, paths in homes.items() if len(paths) > 1}
+
+
+def test_public_classes_of_one_name_are_one_idea():
+    # Nothing outside of a backend of the storage sees the classes inside.
+    shared = [path for path in MODULES if BACKENDS.isdisjoint(path.parts)]
+    assert homonyms(shared) == TWICE.keys()
+
+
+@pytest.mark.parametrize("backend", sorted(BACKENDS))
+def test_a_backend_has_no_two_classes_of_one_name(backend):
+    assert homonyms([path for path in MODULES if backend in path.parts]) == set()
+
+
+def test_two_classes_of_one_name_are_found(tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.py").write_text("class Room: pass\nclass _Room: pass\n")
+    assert homonyms(tmp_path.glob("*.py")) == {"Room"}
