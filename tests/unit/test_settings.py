@@ -305,6 +305,6 @@ def test_keys_of_secrets_are_read_and_never_repeated():
     )
     assert faults({"FLYTE_SECRETS_KEYS": f"{key},topsecret"}) == {
         "FLYTE_SECRETS_KEYS": (
-            "what is given is not a list of keys for secrets; `flyte data new-key` makes one"
+            "the given value is not a list of keys for secrets; `flyte data new-key` makes one"
         )
     }

@@ -172,7 +172,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             " The limit of open files may lower it.",
             NETWORK,
             "NUMBER",
-            shown="10000, or what the limit of open files allows",
+            shown="10000, or fewer if the limit of open files is lower",
         ),
     ] = None
     max_transfer_bytes: Annotated[
@@ -497,7 +497,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             try:
                 values[field] = setting.parse(given)
             except ValueError as fault:
-                shown = "what is given" if setting.is_secret else repr(without_password(given))
+                shown = "the given value" if setting.is_secret else repr(without_password(given))
                 problems.append(Problem(name, f"{shown} {fault}"))
         problems.extend(
             _lone_faults(environ, overrides, TLS, "TLS needs both, or neither for plain HTTP")

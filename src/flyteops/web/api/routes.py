@@ -98,7 +98,9 @@ OPERATIONS: tuple[Operation, ...] = (
         query=(
             LEASE,
             Parameter(
-                "revision", "what the link has if the action has no time limit", {"type": "integer"}
+                "revision",
+                "the value in the link, if the action has no time limit",
+                {"type": "integer"},
             ),
         ),
         outcomes={204: Success("The action is available to others again.")},
@@ -263,7 +265,7 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=handlers.delete_pack,
         name="deletePack",
         tag="pack",
-        outcomes={204: Success("The pack is forgotten; what it did stays in the audit.")},
+        outcomes={204: Success("The pack is deleted; its history stays in the audit.")},
         errors=(404,),
     ),
     Operation(
@@ -423,13 +425,15 @@ OPERATIONS: tuple[Operation, ...] = (
         tag="changeAudit",
         query=(
             Parameter(
-                "kind", "what was changed", {"type": "string", "enum": list(get_args(ResourceKind))}
+                "kind",
+                "the kind of the changed resource",
+                {"type": "string", "enum": list(get_args(ResourceKind))},
             ),
             Parameter(
                 "name",
                 "the name of the flow, the key of the item, or the id of the pack, token or action",
             ),
-            Parameter("who", "who did it: an id, a name, or a kind such as server"),
+            Parameter("who", "the author: an id, a name, or a kind such as server"),
             Parameter(
                 "from",
                 "from when on",
@@ -485,7 +489,7 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=tokens.get_token,
         name="getToken",
         tag="token",
-        outcomes={200: Success("The token, without what its bearer shows.", tokens.TokenView)},
+        outcomes={200: Success("The token, without its secret part.", tokens.TokenView)},
         errors=(404,),
     ),
     Operation(
