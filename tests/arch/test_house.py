@@ -132,3 +132,25 @@ def test_two_classes_of_one_name_are_found(tmp_path):
     for name in "ab":
         (tmp_path / f"{name}.py").write_text("class Room: pass\nclass _Room: pass\n")
     assert homonyms(tmp_path.glob("*.py")) == {"Room"}
+
+
+LONGEST = 50
+
+
+def long_functions(module):
+    """The functions of more lines than a reader takes in at once, with their length."""
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = node.end_lineno - node.lineno + 1
+            if length > LONGEST:
+                yield f"{module.name}:{node.lineno} {node.name} has {length} lines"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_function_grows_beyond_what_a_reader_holds(path):
+    assert list(long_functions(path)) == []
+
+
+def test_a_long_function_is_found(tmp_path):
+    (tmp_path / "a.py").write_text("def f():\n" + "    x = 1\n" * LONGEST)
+    assert list(long_functions(tmp_path / "a.py")) == ["a.py:1 f has 51 lines"]
