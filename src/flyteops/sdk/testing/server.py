@@ -46,7 +46,7 @@ _OPEN = ("", "v1")
 _OWN_RELATIONS = ("/actionResult", "/takeAction", "/event")
 
 
-class _Told(msgspec.Struct):
+class _ReportedEvent(msgspec.Struct):
     event: str = ""
     payload: Any = None
     failure: bool = False
@@ -240,14 +240,14 @@ class FakeServer(httpx2.AsyncBaseTransport):
             case ["actions", "take"]:
                 return await self._take(path, known_as, query)
             case ["events"]:
-                event = _told(body)
+                event = _reported(body)
                 return self._accept(
                     path, self._sender(known_as), event, request.headers.get("Idempotency-Key")
                 )
             case ["actions", action_id, "result"]:
-                event = _told(body)
+                event = _reported(body)
                 self._desk.finish(action_id, self._sender(known_as), event, query.get("lease"))
-                if read(_parsed(body), _Told).failure:
+                if read(_parsed(body), _ReportedEvent).failure:
                     self.failed.add(action_id)
                 return httpx2.Response(202)
             case ["actions", action_id, "heartbeat"]:
@@ -380,9 +380,9 @@ def _parsed(body: bytes) -> Any:  # noqa: ANN401 - JSON of any form
         ) from error
 
 
-def _told(body: bytes) -> Event:
-    told = read(_parsed(body), _Told)
-    return Event(told.event, told.payload)
+def _reported(body: bytes) -> Event:
+    reported = read(_parsed(body), _ReportedEvent)
+    return Event(reported.event, reported.payload)
 
 
 def _nothing_here() -> NotFoundError:
