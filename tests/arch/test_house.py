@@ -154,3 +154,35 @@ def test_no_function_grows_beyond_what_a_reader_holds(path):
 def test_a_long_function_is_found(tmp_path):
     (tmp_path / "a.py").write_text("def f():\n" + "    x = 1\n" * LONGEST)
     assert list(long_functions(tmp_path / "a.py")) == ["a.py:1 f has 51 lines"]
+
+
+UNIT = ROOT / "tests" / "unit"
+# Tests of one subject that several modules of a room share.
+SUBJECTS = {
+    "cli/test_interrupt.py": "every command ends quietly with Ctrl-C",
+    "packs/test_discovery.py": "how installed packs are found: packs/__init__.py",
+    "service/test_bound.py": "what bounds the audit log and the flow versions",
+    "service/test_shared.py": "two servers on one store",
+    "storage/sqlite/test_files.py": "the files of a database",
+    "storage/sqlite/test_memory.py": "what the writer keeps in memory",
+    "template/test_conformance.py": "the language, by cases",
+}
+
+
+def has_module(test):
+    """Whether a unit test stands where the module or package that it tests stands in the source."""
+    room = test.parent.relative_to(UNIT)
+    name = test.stem.removeprefix("test_")
+    home = SOURCE / room
+    if room.parts[:1] == ("chaos",):
+        home = ROOT / "chaos" / "flyteops_chaos" / room.relative_to("chaos")
+    return (home / f"{name}.py").exists() or (home / name).is_dir()
+
+
+def test_unit_tests_stand_where_their_modules_stand():
+    alone = {
+        test.relative_to(UNIT).as_posix()
+        for test in UNIT.rglob("test_*.py")
+        if not has_module(test)
+    }
+    assert alone == SUBJECTS.keys()
