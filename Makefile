@@ -19,6 +19,8 @@ endif
 endif
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
+# The lint of the English in docstrings, comments, messages and pages.
+PROSE := python -m pytest -q -p no:cacheprovider tests/arch/test_prose.py
 QUICK := -n 2 --dist worksteal -m "not slow and not postgres and not mongodb and not servers"
 # Every worker and every server that a test starts would compile all modules again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -53,8 +55,8 @@ coverage: $(VENV)/dev ## run the tests of `make test`, measure their branches, a
 	@$(IN_MEMORY) $(PYTEST) $(QUICK) --cov --cov-report= $(ARGS)
 	@$(BIN)/python .ci/coverage
 
-check: $(VENV)/dev ## lint, types, layers: everything but the tests
-	@failed=0; for tool in "ruff format --check ." "ruff check ." mypy "mypy tests/typing" lint-imports; do $(BIN)/$$tool || failed=1; done; exit $$failed
+check: $(VENV)/dev ## lint, types, layers, prose: everything but the tests
+	@failed=0; for tool in "ruff format --check ." "ruff check ." mypy "mypy tests/typing" lint-imports "$(PROSE)"; do $(BIN)/$$tool || failed=1; done; exit $$failed
 
 e2e: $(VENV)/dev ## run the tests that take longer, most of them end to end with real processes
 	$(call in_two_passes,(slow or property) and not postgres and not mongodb and not servers)

@@ -100,7 +100,7 @@ def main() -> int:
         "--seed",
         type=int,
         default=None,
-        help="where chance begins; default: another each time, which is told",
+        help="the seed of the random numbers; by default a new one, which is printed",
     )
     parser.add_argument("--target", choices=[room.name for room in TARGETS], help="only this one")
     options = parser.parse_args()

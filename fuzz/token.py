@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from flyteops.errors import UnauthorizedError
 from flyteops.service import Service, TokenRequest
 from flyteops.web.auth.authenticator import Authenticator
+from flyteops.web.auth.jwt import read_keys
 from flyteops.web.auth.oidc import Issuer, OidcVerifier
 from flyteops.web.auth.policyfile import read_policy
-from flyteops.web.auth.token import read_keys
 from fuzz.mutation import mutated, reshaped
 from fuzz.server import Ask, opening
 from fuzz.target import Target

@@ -146,7 +146,7 @@ class ChaosRun:
         faults += await self._look()
         if faults:
             return faults
-        self._report("now what has ended is removed after a second")
+        self._report("ended executions are removed after a second from now on")
         trial = RetentionTrial(self._client, self._sender, self._packs, self.servers)
         return (
             await trial.run(self._rest_seconds)

@@ -6,7 +6,7 @@ Each function raises `ValueError` with advice on how to fix the text.
 import re
 from datetime import timedelta
 
-from flyteops.timeformat import parse_duration
+from flyteops.timeformat import parse_seconds
 
 MIN_DISK = 16 * 1024 * 1024
 
@@ -57,8 +57,8 @@ def parse_disk(value: str) -> int:
     return size
 
 
-def parse_seconds(value: str) -> timedelta:
-    """Read a duration of at least a second: whole seconds, or numbers with units."""
+def parse_period(value: str) -> timedelta:
+    """Read a duration of at least a second: seconds, or numbers with units."""
     duration = _duration(value)
     if duration is None or duration < timedelta(seconds=1):
         raise ValueError(
@@ -69,7 +69,7 @@ def parse_seconds(value: str) -> timedelta:
 
 
 def parse_pause(value: str) -> timedelta:
-    """Read a duration from 0 to an hour: whole seconds, or numbers with units."""
+    """Read a duration from 0 to an hour: seconds, or numbers with units."""
     duration = _duration(value)
     if duration is None or duration > timedelta(hours=1):
         raise ValueError(
@@ -79,10 +79,10 @@ def parse_pause(value: str) -> timedelta:
 
 
 def _duration(value: str) -> timedelta | None:
-    if re.fullmatch(r"[0-9]{1,10}", value):
+    if re.fullmatch(r"[0-9]{1,10}", value):  # seconds alone may be more than a duration in units
         return timedelta(seconds=int(value))
     try:
-        return parse_duration(value)
+        return parse_seconds(value)
     except ValueError:
         return None
 

@@ -21,7 +21,7 @@ from flyteops.service import Service
 from flyteops.storage import open_store
 from flyteops.storage.base import Store
 from flyteops.web.api.request import Head, Options, Request, Variable
-from flyteops.web.api.response import Message
+from flyteops.web.api.response import EncodedResponse
 from flyteops.web.app import Application, create_app
 from flyteops.web.http.connection import Connection
 from tests.shared import PLACES
@@ -257,7 +257,7 @@ class Wrapped:
         """As uvicorn expects of an application; the server itself calls `respond`."""
         raise NotImplementedError
 
-    async def respond(self, request: Request) -> Message | None:
+    async def respond(self, request: Request) -> EncodedResponse | None:
         return await self._app.respond(request)
 
 

@@ -12,8 +12,8 @@ from flyteops.web.api.request import Options
 from flyteops.web.app import create_app
 from flyteops.web.auth.authenticator import Authenticator
 from flyteops.web.auth.guest import TrustedPacks
-from flyteops.web.auth.own import OWN_POLICY
 from flyteops.web.auth.policy import Policy, PolicyEntry
+from flyteops.web.auth.tokens import OWN_POLICY
 from tests.api.conftest import BASE
 
 PACKS = "Shell@10.1.0.0/16, Ticker[env=dev]@10.1.2.3, Ldap[*]@fd00::/8, Shell@10.9.0.0/16"

@@ -12,9 +12,9 @@ from flyteops.storage.base import Store
 from flyteops.web.api.request import Options
 from flyteops.web.app import create_app
 from flyteops.web.auth.authenticator import Authenticator
-from flyteops.web.auth.own import OWN_POLICY
 from flyteops.web.auth.policy import Claims
 from flyteops.web.auth.policyfile import read_policy
+from flyteops.web.auth.tokens import OWN_POLICY
 from tests.api.conftest import BASE
 from tests.support.clock import Clock
 

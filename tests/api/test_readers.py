@@ -20,11 +20,11 @@ from flyteops.model import PackDeclaration
 from flyteops.service import Service, TokenRequest
 from flyteops.storage.sqlite import SqliteStore
 from flyteops.web.api.request import Options, Request
-from flyteops.web.api.response import Message
+from flyteops.web.api.response import EncodedResponse
 from flyteops.web.api.routes import OPERATIONS
 from flyteops.web.app import Application, create_app
 from flyteops.web.auth.authenticator import Authenticator
-from flyteops.web.http.exchange import Exchange, Line
+from flyteops.web.http.exchange import ClientConnection, Exchange
 from flyteops.web.http.reader import WholeRequestReader
 from tests.api.conftest import Clock, Server, Wire, Wrapped, running
 
@@ -38,7 +38,7 @@ class Seeing(Wrapped):
         super().__init__(app)
         self._seen = seen
 
-    async def respond(self, request: Request) -> Message | None:
+    async def respond(self, request: Request) -> EncodedResponse | None:
         self._seen.append(request)
         return await super().respond(request)
 
@@ -87,8 +87,8 @@ class CountingReader(WholeRequestReader):
         self.made: list[Exchange] = []
         self.attempts = 0
 
-    def read(self, data: bytes, line: Line) -> Exchange | None:
-        found = super().read(data, line)
+    def read(self, data: bytes, connection: ClientConnection) -> Exchange | None:
+        found = super().read(data, connection)
         self.attempts += 1
         if found is not None:
             self.made.append(found)

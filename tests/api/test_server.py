@@ -15,7 +15,7 @@ from flyteops.model import DataItem
 from flyteops.service import Service
 from flyteops.web.api.operation import Operation
 from flyteops.web.api.request import Options, Request
-from flyteops.web.api.response import Message, Response
+from flyteops.web.api.response import EncodedResponse, Response
 from flyteops.web.app import Application, create_app
 from flyteops.web.http.connection import Connection
 from flyteops.web.http.exchange import Exchange
@@ -171,7 +171,7 @@ def app_is_done(server: Server, left: asyncio.Event) -> None:
     """Set the event when the app has dealt with the next request."""
 
     class Watched(Wrapped):
-        async def respond(self, request: Request) -> Message | None:
+        async def respond(self, request: Request) -> EncodedResponse | None:
             try:
                 return await super().respond(request)
             finally:
@@ -378,7 +378,7 @@ def count_answers(server: Server) -> list[str]:
     paths = []
 
     class Counted(Wrapped):
-        async def respond(self, request: Request) -> Message | None:
+        async def respond(self, request: Request) -> EncodedResponse | None:
             paths.append(request.path)
             return await super().respond(request)
 
@@ -493,7 +493,7 @@ def app_waits(server: Server, seconds: float) -> None:
     """Let the app take longer than a client may."""
 
     class Slow(Wrapped):
-        async def respond(self, request: Request) -> Message | None:
+        async def respond(self, request: Request) -> EncodedResponse | None:
             await asyncio.sleep(seconds)
             return await super().respond(request)
 
@@ -546,12 +546,12 @@ async def test_a_flood_of_requests_is_not_read_faster_than_it_is_answered(servic
     most = answered = 0
 
     class Counting(Wrapped):
-        async def respond(self, request: Request) -> Message | None:
+        async def respond(self, request: Request) -> EncodedResponse | None:
             nonlocal most, answered
             answered += 1
             if answered % 1_000 == 1:
                 most = max(most, sum(isinstance(each, Exchange) for each in gc.get_objects()))
-            return Message(204, b"", b"", closes=False)
+            return EncodedResponse(204, b"", b"", closes=False)
 
     async with running(Counting(create_app(service))) as server:
         wire = await server.connect()

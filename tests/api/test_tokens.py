@@ -16,8 +16,8 @@ from flyteops.storage.sqlite import SqliteStore
 from flyteops.web.api.request import Options
 from flyteops.web.app import create_app
 from flyteops.web.auth.authenticator import Authenticator
-from flyteops.web.auth.own import OWN_POLICY
 from flyteops.web.auth.policy import uncovered
+from flyteops.web.auth.tokens import OWN_POLICY
 from tests.api.conftest import BASE
 from tests.support.clock import Clock
 

@@ -26,7 +26,7 @@ BOUNDARIES = {
         "a sender chooses the bytes that the parser of the standard library fails on"
     ),
     "flyteops.packs.matrix.listener:Listener._take_room": "one unreadable event must not hold up those behind it",
-    "flyteops.packs.slack.intake:Deduplicator._hand_on": "no caller is left to report it; the event stays on disk",
+    "flyteops.packs.slack.deduplicator:Deduplicator._hand_on": "no caller is left to report it; the event stays on disk",
     "flyteops.sdk.execution:CommandExecution._answer": "a command is third-party code; the error becomes the result FATAL",
     "flyteops.sdk.group:_Member.keep": "a pack is third-party code; the others of its process go on",
     "flyteops.sdk.health:_reported": "a health report is always answered: a probe would wait for it",

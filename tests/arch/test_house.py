@@ -90,3 +90,99 @@ def test_no_test_asserts_how_long_something_took():
         if not (isinstance(node.test, ast.Compare) and ast.unparse(node.test).endswith("deadline"))
     ]
     assert timed == []
+
+
+BACKENDS = {"sqlite", "postgres", "mongodb"}
+# The same idea twice.
+TWICE = {
+    "Event": "an event as it is stored, and as a pack reads it",
+    "Pack": "a pack as it is registered, and as its author declares it",
+    "Reaction": "a reaction to a message, in the playground and in Matrix",
+    "ReceivedMessage": "the event of a message, with the fields of its chat",
+    "Request": "an HTTP request that arrives, and one that the pack Http sends",
+    "Response": "an HTTP response that is sent, and one that the pack Http receives",
+    "SendMessage": "the input of the command, with the fields of its chat",
+    "UpdateMessage": "the input of the command, with the fields of its chat",
+    "User": "a person in a chat, in the playground and as flows see it",
+}
+
+
+def homonyms(modules):
+    """The names of public classes that are defined in several modules."""
+    homes = {}
+    for path in modules:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, set()).add(path)
+    return {name for name, paths in homes.items() if len(paths) > 1}
+
+
+def test_public_classes_of_one_name_are_one_idea():
+    # Nothing outside of a backend of the storage sees the classes inside.
+    shared = [path for path in MODULES if BACKENDS.isdisjoint(path.parts)]
+    assert homonyms(shared) == TWICE.keys()
+
+
+@pytest.mark.parametrize("backend", sorted(BACKENDS))
+def test_a_backend_has_no_two_classes_of_one_name(backend):
+    assert homonyms([path for path in MODULES if backend in path.parts]) == set()
+
+
+def test_two_classes_of_one_name_are_found(tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.py").write_text("class Room: pass\nclass _Room: pass\n")
+    assert homonyms(tmp_path.glob("*.py")) == {"Room"}
+
+
+LONGEST = 50
+
+
+def long_functions(module):
+    """The functions of more lines than a reader takes in at once, with their length."""
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = node.end_lineno - node.lineno + 1
+            if length > LONGEST:
+                yield f"{module.name}:{node.lineno} {node.name} has {length} lines"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_function_grows_beyond_what_a_reader_holds(path):
+    assert list(long_functions(path)) == []
+
+
+def test_a_long_function_is_found(tmp_path):
+    (tmp_path / "a.py").write_text("def f():\n" + "    x = 1\n" * LONGEST)
+    assert list(long_functions(tmp_path / "a.py")) == ["a.py:1 f has 51 lines"]
+
+
+UNIT = ROOT / "tests" / "unit"
+# Tests of one subject that several modules of a room share.
+SUBJECTS = {
+    "cli/test_interrupt.py": "every command ends quietly with Ctrl-C",
+    "packs/test_discovery.py": "how installed packs are found: packs/__init__.py",
+    "service/test_bound.py": "what bounds the audit log and the flow versions",
+    "service/test_shared.py": "two servers on one store",
+    "storage/sqlite/test_files.py": "the files of a database",
+    "storage/sqlite/test_memory.py": "what the writer keeps in memory",
+    "template/test_conformance.py": "the language, by cases",
+}
+
+
+def has_module(test):
+    """Whether a unit test stands where the module or package that it tests stands in the source."""
+    room = test.parent.relative_to(UNIT)
+    name = test.stem.removeprefix("test_")
+    home = SOURCE / room
+    if room.parts[:1] == ("chaos",):
+        home = ROOT / "chaos" / "flyteops_chaos" / room.relative_to("chaos")
+    return (home / f"{name}.py").exists() or (home / name).is_dir()
+
+
+def test_unit_tests_stand_where_their_modules_stand():
+    alone = {
+        test.relative_to(UNIT).as_posix()
+        for test in UNIT.rglob("test_*.py")
+        if not has_module(test)
+    }
+    assert alone == SUBJECTS.keys()

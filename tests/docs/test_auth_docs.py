@@ -8,9 +8,9 @@ import pytest
 
 from flyteops.web.api.routes import OPERATIONS
 from flyteops.web.app import about
+from flyteops.web.auth.jwt import MAX_LENGTH
 from flyteops.web.auth.policy import uncovered
 from flyteops.web.auth.policyfile import read_policy
-from flyteops.web.auth.token import MAX_LENGTH
 from tests.docs.blocks import blocks_of
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -64,9 +64,7 @@ def test_a_number_that_is_too_small_too_large_or_has_a_unit_is_refused_with_the_
     assert "from 1 to" in message or "at least 1" in message
 
 
-@pytest.mark.parametrize(
-    "value", ["0", "-1", "0.5", "999ms", "an hour", "1 h", "99999999999", "4000d"]
-)
+@pytest.mark.parametrize("value", ["0", "-1", "0.5", "999ms", "an hour", "99999999999", "4000d"])
 def test_a_duration_that_is_too_short_too_long_or_unreadable_is_refused_with_examples(value):
     message = faults({"FLYTE_IDLE_TIMEOUT": value})["FLYTE_IDLE_TIMEOUT"]
     assert message == (
@@ -86,7 +84,7 @@ def test_a_delay_is_an_hour_at_most(value):
 
 @pytest.mark.parametrize(
     ("value", "seconds"),
-    [("90", 90), ("1m30s", 90), ("7d", 604_800), ("9999999999", 9_999_999_999)],
+    [("90", 90), ("1m30s", 90), ("7d", 604_800), ("1 H", 3600), ("9999999999", 9_999_999_999)],
 )
 def test_times_are_seconds_or_durations(value, seconds):
     settings = Settings.from_environment({"FLYTE_TTL_IN_SECONDS": value})
@@ -305,6 +303,6 @@ def test_keys_of_secrets_are_read_and_never_repeated():
     )
     assert faults({"FLYTE_SECRETS_KEYS": f"{key},topsecret"}) == {
         "FLYTE_SECRETS_KEYS": (
-            "what is given is not a list of keys for secrets; `flyte data new-key` makes one"
+            "the given value is not a list of keys for secrets; `flyte data new-key` makes one"
         )
     }

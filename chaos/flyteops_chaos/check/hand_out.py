@@ -80,8 +80,8 @@ def stuck(history: History, executions: Sequence[Execution]) -> Iterator[str]:
         what, step_id = _origin(execution), action["stepId"]
         if state == "PENDING" and action["id"] not in history.hand_outs:
             yield (
-                f"{what}: its step {step_id} is with nobody; what a pack did not get was not handed"
-                " out again"
+                f"{what}: its step {step_id} is with nobody; an action that no pack received was"
+                " not handed out again"
             )
         else:
             yield f"{what}: its step {step_id} is stuck in {state}"

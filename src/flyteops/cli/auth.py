@@ -13,9 +13,9 @@ from flyteops.errors import FlyteError, UnauthorizedError
 from flyteops.server.auth import load_policy
 from flyteops.service.token import PREFIX
 from flyteops.web.api.request import normal_path
+from flyteops.web.auth.jwt import TokenParts, check_claims, read_token
 from flyteops.web.auth.oidc import Issuer, OidcVerifier
 from flyteops.web.auth.policy import Claims, PolicyMatch
-from flyteops.web.auth.token import TokenParts, check_claims, read_token
 
 STDIN = "-"
 

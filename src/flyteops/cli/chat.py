@@ -92,7 +92,7 @@ async def run_chat(room: Room, name: str, wait: float) -> None:
             if is_taken:
                 click.echo(
                     f"Another {clean(name)} is connected: each gets the answers to its own words;"
-                    " what flows send to a channel by its name appears in one of the two."
+                    " messages that flows send to a channel by its name appear in one of the two."
                 )
             click.echo(f"{place}. /help lists all commands, Ctrl-D quits.")
             await chat_at_prompt(room, pack, stop)

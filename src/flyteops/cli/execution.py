@@ -82,7 +82,7 @@ async def list_executions(  # noqa: PLR0913, PLR0917 - one for each option
     empty = (
         "No execution matches."
         if params
-        else "No flow has run yet; `flyte why` explains what happened to events."
+        else "No flow has run yet; `flyte why` explains the decisions about events."
     )
     print_table(
         ["execution", "flow", "last activity", "steps"],

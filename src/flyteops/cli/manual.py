@@ -7,6 +7,27 @@ import click
 
 from flyteops.cli.root import COMMANDS, HIDDEN, root
 
+INTRODUCTION = """\
+# The command line
+
+`flyte COMMAND --help` shows the same in the terminal. `--url` may be given before or after the
+command; without it the variable `FLYTE_API` is used, and without that `http://127.0.0.1:8080`.
+`FLYTE_JWT` is sent as a bearer token, `FLYTE_CA_CERT_FILE` names further certificates to
+trust, and `FLYTE_API_TIMEOUT` is in seconds. Colours are used on terminals only; `NO_COLOR`
+turns them off there.
+
+Exit codes: 0 done; 1 failed or not found; 2 wrong usage or settings; 3 the server cannot be
+reached; 130 interrupted with Ctrl-C. Errors go to standard error as `flyte: ...`, one line and
+then a line for each problem; with `--json` as `{"error": {"code", "message", "problems"}}`.
+`flyte` and its groups alone, such as `flyte flows`, list their commands and exit with 0.
+
+`flyte serve`, `dev`, `apply`, `render` and `audit verify` need the dependencies that
+`pip install -e ".[server]"` in the folder of Flyte's source installs, and so do the prompt of
+`flyte chat` (lines from a pipe do not) and `flyte flows show` without `--json`. For everything
+else `pip install -e .` is enough. `flyte torture` is a distribution of its own, in the folder
+`chaos`: a checkout has it, and `pip install -e ./chaos` adds it elsewhere.
+"""
+
 
 def every_command() -> Iterator[tuple[str, click.Command]]:
     """Yield each command that is not hidden with its full name, groups before their commands."""
@@ -26,52 +47,7 @@ def _with_parts(words: str, command: click.Command) -> Iterator[tuple[str, click
 
 def reference() -> str:
     """Return the page, in Markdown."""
-    lines = [
-        "# The command line",
-        "",
-        (
-            "`flyte COMMAND --help` shows the same in the terminal. `--url` may be given before or"
-            " after the command; without it the"
-        ),
-        (
-            "variable `FLYTE_API` is used, and without that `http://127.0.0.1:8080`. `FLYTE_JWT` is"
-            " sent as a bearer token,"
-        ),
-        (
-            "`FLYTE_CA_CERT_FILE` names further certificates to trust, and `FLYTE_API_TIMEOUT` is"
-            " in seconds. Colours are used on"
-        ),
-        "terminals only; `NO_COLOR` turns them off there.",
-        "",
-        (
-            "Exit codes: 0 done; 1 failed or not found; 2 wrong usage or settings; 3 the server"
-            " cannot be reached; 130"
-        ),
-        (
-            "interrupted with Ctrl-C. Errors go to standard error as `flyte: ...`, one line and"
-            " then a line for each problem; with"
-        ),
-        (
-            '`--json` as `{"error": {"code", "message", "problems"}}`. `flyte` and its groups'
-            " alone, such as `flyte flows`, list"
-        ),
-        "their commands and exit with 0.",
-        "",
-        (
-            "`flyte serve`, `dev`, `apply`, `render` and `audit verify` need what"
-            ' `pip install -e ".[server]"`'
-        ),
-        "in the folder of Flyte's source brings,",
-        (
-            "and so do the prompt of `flyte chat` (lines from a pipe do not) and `flyte flows show`"
-            " without `--json`."
-        ),
-        (
-            "For everything else `pip install -e .` is enough. `flyte torture` is a distribution of"
-            " its own, in the folder `chaos`:"
-        ),
-        "a checkout has it, and `pip install -e ./chaos` adds it elsewhere.",
-    ]
+    lines = [INTRODUCTION.rstrip()]
     for words, command in every_command():
         lines += ["", f"## `{words}`", "", *_description(command)]
         if not isinstance(command, click.Group):

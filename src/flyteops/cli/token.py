@@ -7,7 +7,7 @@ from flyteops.cli.command import FlyteGroup, json_option, url_option
 from flyteops.cli.output import format_ago, label_text, local_time, print_json, print_table
 from flyteops.sdk.environment import labels as read_labels
 from flyteops.service.token import READABLE
-from flyteops.web.auth.own import CreateTokenRequest, NewToken, TokenList, TokenView
+from flyteops.web.auth.tokens import CreateTokenRequest, NewToken, TokenList, TokenView
 
 
 @click.group(cls=FlyteGroup)

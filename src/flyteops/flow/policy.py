@@ -20,6 +20,7 @@ from flyteops.flow.schedule import (
     next_run,
 )
 from flyteops.model import Command, RetryPolicy, Schedule, Step
+from flyteops.retry import Backoff
 from flyteops.timeformat import format_duration, parse_duration
 
 OnLost = Literal["retry", "fail", "ask"]
@@ -51,19 +52,13 @@ class StepPolicy(NamedTuple):
     max_backoff: timedelta = MAX_BACKOFF
     asks_operator: bool = False
 
-    def retry_delay(self, attempt: int, chance: float) -> timedelta:
-        """Return the wait after a lost attempt: twice as long each time, up to the bound.
+    def retry_delay(self, attempt: int, jitter: float) -> timedelta:
+        """Return the wait after a lost attempt; `attempt` counts from 1, `jitter` is from 0 to 1.
 
-        Half of it by chance.
-
-        `attempt` counts from 1, `chance` is from 0 to 1.
+        It doubles up to the bound; half of it is jitter.
         """
-        longest = (
-            min(self.max_backoff, self.backoff * 2 ** min(attempt - 1, 60))
-            if self.backoff
-            else self.backoff
-        )
-        return longest * (0.5 + chance / 2)
+        steps = Backoff(self.backoff.total_seconds(), limit=self.max_backoff.total_seconds())
+        return timedelta(seconds=steps.delay(attempt, jitter))
 
 
 def policy_of(step: Step) -> StepPolicy:

@@ -309,8 +309,8 @@ def _told(message: str, value: object, kind: object) -> str:
     members = getattr(kind, "__members__", None)
     if members is not None:
         return f"must be one of {', '.join(str(each.value) for each in members.values())}"
-    mend = "; put it into quotes" if kind is str and isinstance(value, int | float) else ""
-    return _said(message) + mend
+    fix = "; put it into quotes" if kind is str and isinstance(value, int | float) else ""
+    return _said(message) + fix
 
 
 def _said(message: str) -> str:

@@ -21,14 +21,14 @@ def checked_settings(environ: Mapping[str, str], overrides: Mapping[str, str]) -
     settings, problems = Settings.read(environ, overrides)
     # An unreadable setting has its default now, which was not asked for: no faults of it are
     # reported.
-    told = {problem.path for problem in problems}
+    reported = {problem.path for problem in problems}
     options = {
         setting.variable: option_of(field) for field, setting in table() if field in overrides
     }
     faults = (_tls_faults, _auth_faults, _log_faults, _store_faults, _key_faults, _worker_faults)
     for problem in [problem for find in faults for problem in find(settings)]:
         name = options.get(problem.path, problem.path)
-        if name not in told:
+        if name not in reported:
             problems.append(structs.replace(problem, path=name))
     if problems:
         raise SettingsError(problems=problems)

@@ -87,13 +87,7 @@ async def run_server(
         if server is not None:
             server.force_exit = True
 
-    store = open_store(
-        settings.store,
-        keep_for=settings.keep_for,
-        direct_url=settings.store_direct_url,
-        pool_size=settings.store_pool_size,
-        max_log_bytes=longest_log(settings),
-    )
+    store = configured_store(settings)
     service = make_service(settings, store)
     reactions = {signal.SIGHUP: reload.set, signal.SIGUSR1: reopen, signal.SIGUSR2: ignore_usr2}
     async with (
@@ -125,6 +119,17 @@ async def run_server(
         finally:
             await store.close()
     LOGGER.info("stopped")
+
+
+def configured_store(settings: Settings) -> Store:
+    """Return the store of the settings, which is not open yet."""
+    return open_store(
+        settings.store,
+        keep_for=settings.keep_for,
+        direct_url=settings.store_direct_url,
+        pool_size=settings.store_pool_size,
+        max_log_bytes=longest_log(settings),
+    )
 
 
 def longest_log(settings: Settings) -> int | None:

@@ -14,7 +14,7 @@ HEALTH_SECONDS = 2.0
 """The time for the store to answer; a health check does not wait longer."""
 
 
-class Health:
+class ServiceHealth:
     """Readiness, warnings and problems. `awaits` is the reason why the service has not started."""
 
     def __init__(

@@ -47,7 +47,7 @@ from flyteops.service.auditlog.entry import SERVER, Author, resource_key
 from flyteops.service.auditlog.snapshot import action_state, resolution_state
 from flyteops.service.basis import NotStoredError
 from flyteops.service.decider import Decider
-from flyteops.service.health import Health
+from flyteops.service.health import ServiceHealth
 from flyteops.service.hook.receiver import HookReceiver
 from flyteops.service.longpoll import LongPolls
 from flyteops.service.maintenance import MaintenanceSettings, run_all
@@ -128,7 +128,7 @@ class Service:
         self._retention = RetentionTask(
             store, registries.log, registries.bases, self._maintenance, self.loops.loop
         )
-        self.health = Health(store, self.loops, self._scheduler, self._retention, aside)
+        self.health = ServiceHealth(store, self.loops, self._scheduler, self._retention, aside)
 
     # ------------------------------------------------------------------------------------ lifecycle
 

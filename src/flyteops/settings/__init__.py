@@ -19,9 +19,9 @@ from flyteops.number import (
     parse_count,
     parse_disk,
     parse_pause,
+    parse_period,
     parse_pool_size,
     parse_port,
-    parse_seconds,
     parse_size,
     parse_workers,
 )
@@ -151,7 +151,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = timedelta(0)
     idle_timeout: Annotated[
         timedelta,
-        Setting("FLYTE_IDLE_TIMEOUT", parse_seconds, IDLE, NETWORK, "SECONDS", shown="75"),
+        Setting("FLYTE_IDLE_TIMEOUT", parse_period, IDLE, NETWORK, "SECONDS", shown="75"),
     ] = timedelta(seconds=75)
     max_body_bytes: Annotated[
         int,
@@ -172,7 +172,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             " The limit of open files may lower it.",
             NETWORK,
             "NUMBER",
-            shown="10000, or what the limit of open files allows",
+            shown="10000, or fewer if the limit of open files is lower",
         ),
     ] = None
     max_transfer_bytes: Annotated[
@@ -251,7 +251,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         timedelta,
         Setting(
             "FLYTE_TTL_IN_SECONDS",
-            parse_seconds,
+            parse_period,
             "How long executions are kept after their last activity, finished or not.",
             STORE,
             "SECONDS",
@@ -262,7 +262,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         timedelta | None,
         Setting(
             "FLYTE_AUDIT_TTL_IN_SECONDS",
-            parse_seconds,
+            parse_period,
             "How long finished executions, and events that led to none, are kept.",
             STORE,
             "SECONDS",
@@ -371,7 +371,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         timedelta,
         Setting(
             "FLYTE_PACK_GRACE_PERIOD_UNTIL_MARKED_DEAD_IN_SECONDS",
-            parse_seconds,
+            parse_period,
             "How long a pack must not have been seen to count as dead.",
             PACKS,
             "SECONDS",
@@ -497,7 +497,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             try:
                 values[field] = setting.parse(given)
             except ValueError as fault:
-                shown = "what is given" if setting.is_secret else repr(without_password(given))
+                shown = "the given value" if setting.is_secret else repr(without_password(given))
                 problems.append(Problem(name, f"{shown} {fault}"))
         problems.extend(
             _lone_faults(environ, overrides, TLS, "TLS needs both, or neither for plain HTTP")

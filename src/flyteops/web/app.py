@@ -6,13 +6,13 @@ from functools import cached_property
 
 from flyteops.service import Service
 from flyteops.web import asgi
-from flyteops.web.api.guard import CrossOrigin, Guard
+from flyteops.web.api.guard import CrossOrigin, OriginGuard
 from flyteops.web.api.openapi import Node, describe
 from flyteops.web.api.operation import Handler, Operation, Resource
 from flyteops.web.api.page import hooks_page, swagger_page
 from flyteops.web.api.problem import ProblemType, problem, response_to
 from flyteops.web.api.request import DisconnectedError, Options, Request
-from flyteops.web.api.response import Message, Response
+from flyteops.web.api.response import EncodedResponse, Response
 from flyteops.web.api.router import Router
 from flyteops.web.api.routes import OPERATIONS
 from flyteops.web.auth.authenticator import Authenticator
@@ -69,7 +69,7 @@ class Application:
         self._authenticator = authenticator
         self._has_local_names = options.is_local and authenticator is None
         pages = frozenset(["/", "/swagger", "/hooks"])
-        self._guard = Guard(options.allowed_origins, pages, local_names=self._has_local_names)
+        self._guard = OriginGuard(options.allowed_origins, pages, local_names=self._has_local_names)
         self._cross_origin = (
             CrossOrigin(options.allowed_origins) if options.allowed_origins else None
         )
@@ -93,7 +93,7 @@ class Application:
         resource, _ = self._find(path)
         return resource is not None and resource.allows(method)
 
-    async def respond(self, request: Request) -> Message | None:
+    async def respond(self, request: Request) -> EncodedResponse | None:
         """Return the response to a request; None if its client has gone."""
         more = (
             b"" if self._cross_origin is None else self._cross_origin.permissions(request.headers)
@@ -123,7 +123,7 @@ class Application:
         request.release()
         return response.message(request.head, more)
 
-    def _early(self, request: Request, more: bytes) -> Message | None:
+    def _early(self, request: Request, more: bytes) -> EncodedResponse | None:
         """Return the response to a refused origin or host, or to a question about these."""
         head = request.head
         if head.is_of_page:

@@ -5,21 +5,14 @@ The server of `flyte serve` does without it.
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Protocol
+from typing import Any
 
 from flyteops.web.api.request import DisconnectedError, Head, Request, normal_path, split_fields
-from flyteops.web.api.response import Message
+from flyteops.web.api.response import App
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-
-class App(Protocol):
-    """The application."""
-
-    async def respond(self, request: Request) -> Message | None:
-        """Return the response; None if the client has gone."""
 
 
 class AsgiRequest(Request):

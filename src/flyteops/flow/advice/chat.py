@@ -74,7 +74,7 @@ def _is_from_outside(step: Step) -> bool:
 
 
 def _markup_at(step: Step, keys: Path) -> _Markup | None:
-    """Return how the chat reads a text of an input; None where it has no markup."""
+    """Return the markup of a text of an input in the chat; None where it has none."""
     if not keys or keys[-1] not in TEXTS:
         return None
     pack, value = step.command.pack_name.casefold(), step.command.input

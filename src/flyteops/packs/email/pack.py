@@ -6,12 +6,12 @@ from typing import Any
 import msgspec
 
 from flyteops.errors import FlyteError
-from flyteops.packs.email.letter import SendEmail, listed, write_mail
 from flyteops.packs.email.mailbox import Mailbox
+from flyteops.packs.email.message import SendEmail, listed, write_mail
 from flyteops.packs.email.received import ReceivedEmail
 from flyteops.packs.email.reception import MailReceiver
 from flyteops.packs.email.settings import EmailSettings
-from flyteops.packs.email.smtp import Delivery, Refusal, SmtpServer, connect
+from flyteops.packs.email.smtp import MailDelivery, RefusedRecipient, SmtpServer, connect
 from flyteops.packs.legacy_input import read_input
 from flyteops.sdk import Event, Pack, fatal
 
@@ -24,7 +24,7 @@ class _Echo(msgspec.Struct, rename="camel", kw_only=True):
     subject: str
     body: str
     is_html_email: bool
-    refused: list[Refusal] = []
+    refused: list[RefusedRecipient] = []
 
 
 class EmailSent(_Echo, rename="camel", kw_only=True):
@@ -65,10 +65,10 @@ def _declare_send_email(pack: Pack, settings: EmailSettings, server: SmtpServer)
         except msgspec.ValidationError as error:
             return fatal(f"Could not unmarshal input for 'SendEmail' command: {error}")
         asked.from_ = asked.from_ or settings.sender
-        refused: list[Refusal] = []
+        refused: list[RefusedRecipient] = []
         try:
             letter = write_mail(asked, now=pack.clock().now())
-            delivery = Delivery(server, letter)
+            delivery = MailDelivery(server, letter)
             refused = delivery.refused
             await delivery.run(attempts=settings.attempts, pause=pack.clock().back_off)
         except FlyteError as error:
@@ -101,7 +101,7 @@ def _declare_received_email(pack: Pack, reception: MailReceiver) -> None:
         return f"opened {reception.server.place}: {unread} unread"
 
 
-def _echo(asked: SendEmail, refused: list[Refusal]) -> dict[str, Any]:
+def _echo(asked: SendEmail, refused: list[RefusedRecipient]) -> dict[str, Any]:
     return {
         "from_": asked.from_ or "",
         "to": listed(asked.to),

@@ -10,7 +10,7 @@ import aiosmtplib
 import msgspec
 
 from flyteops.errors import FlyteError, ForbiddenError, UnavailableError
-from flyteops.packs.email.letter import OutgoingMail
+from flyteops.packs.email.message import OutgoingMail
 from flyteops.retry import Backoff, retry_call
 from flyteops.sdk.tls import create_ssl_context, untrusted
 
@@ -40,7 +40,7 @@ class SmtpServer(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.host}:{self.port or _PORTS[self.tls]}"
 
 
-class Refusal(msgspec.Struct, frozen=True):
+class RefusedRecipient(msgspec.Struct, frozen=True):
     """The server's reply for a recipient that it refuses."""
 
     address: str
@@ -48,17 +48,17 @@ class Refusal(msgspec.Struct, frozen=True):
     message: str
 
 
-class Delivery:
+class MailDelivery:
     """Sends one letter; then `accepted` and `refused` have the result for every recipient."""
 
     def __init__(self, server: SmtpServer, letter: OutgoingMail) -> None:
         self.accepted: list[str] = []
-        self.refused: list[Refusal] = []
+        self.refused: list[RefusedRecipient] = []
         self._server = server
         self._letter = letter
         self._content = letter.encode()
         self._left = letter.recipients
-        self._later: list[Refusal] = []
+        self._later: list[RefusedRecipient] = []
 
     async def run(self, *, attempts: int, pause: Callable[[float], Awaitable[None]]) -> None:
         """Return when a recipient was accepted; raise the reason if none was.
@@ -112,11 +112,11 @@ class Delivery:
             options.append("SMTPUTF8")
         return options
 
-    async def _ask(self, smtp: aiosmtplib.SMTP, address: str) -> Refusal | None:
+    async def _ask(self, smtp: aiosmtplib.SMTP, address: str) -> RefusedRecipient | None:
         try:
             await smtp.rcpt(address, encoding="utf-8")
         except aiosmtplib.SMTPRecipientRefused as error:
-            return Refusal(address, error.code, one_line(error.message))
+            return RefusedRecipient(address, error.code, one_line(error.message))
         return None
 
     async def _hand_over(self, smtp: aiosmtplib.SMTP) -> None:

@@ -17,6 +17,7 @@ from flyteops.packs.chatops.message import ReactedItem, ReactionAdded, User
 from flyteops.packs.chatops.service import ChatOps
 from flyteops.packs.matrix.api import MatrixApi, MatrixIdentity
 from flyteops.packs.matrix.content import MessageText, message
+from flyteops.packs.matrix.messenger import MatrixMessenger, person
 from flyteops.packs.matrix.room import ENCRYPTED, Rooms
 from flyteops.packs.matrix.settings import MatrixSettings
 from flyteops.packs.matrix.timeline import (
@@ -35,7 +36,6 @@ from flyteops.packs.matrix.timeline import (
     read_reaction,
     without_address,
 )
-from flyteops.packs.matrix.voice import MatrixMessenger, person
 from flyteops.sdk import Event, EventType, Pack
 
 LOGGER = logging.getLogger("flyte.matrix")

@@ -17,7 +17,7 @@ NAMES_KEPT = 60.0
 ENCRYPTED = "the room is encrypted, and this pack neither reads nor writes encrypted messages"
 
 
-class Room(Channel, frozen=True):
+class MatrixRoom(Channel, frozen=True):
     """A room as seen by flows; `alias` is its main address."""
 
     alias: str = ""
@@ -28,7 +28,7 @@ class Room(Channel, frozen=True):
 class RoomFound(ChannelFound, rename="camel"):
     """The room with a name."""
 
-    conversation: Room
+    conversation: MatrixRoom
 
 
 class _Known(msgspec.Struct):
@@ -108,7 +108,7 @@ class Rooms:
         except FlyteError:
             return frozenset()
 
-    async def find(self, name: str) -> Room:
+    async def find(self, name: str) -> MatrixRoom:
         """Return the room with an address or id."""
         try:
             room_id = await self.resolve(name)
@@ -118,7 +118,9 @@ class Rooms:
         alias = await self._state(room_id, "canonical_alias", "alias")
         known = self._known.get(room_id, _Known())
         name = shown or alias.removeprefix("#").partition(":")[0]
-        return Room(room_id, name, topic, alias, known.members, await self.is_encrypted(room_id))
+        return MatrixRoom(
+            room_id, name, topic, alias, known.members, await self.is_encrypted(room_id)
+        )
 
     async def _look_up(self, alias: str) -> str:
         return str((await self._api.get("directory", "room", alias)).get("room_id") or "")

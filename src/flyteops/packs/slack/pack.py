@@ -29,12 +29,12 @@ from flyteops.packs.chatops.message import (
 from flyteops.packs.chatops.service import ChatOps
 from flyteops.packs.slack.api import API_URL, SlackApi, SlackIdentity
 from flyteops.packs.slack.connection import SocketModeConnection
+from flyteops.packs.slack.deduplicator import Deduplicator
 from flyteops.packs.slack.directory import Directory
 from flyteops.packs.slack.envelope import PendingEvent, SlashCommand, parse_events
-from flyteops.packs.slack.intake import Deduplicator
 from flyteops.packs.slack.markup import escape_attachments, escape_blocks, escape_mentions
+from flyteops.packs.slack.messenger import SlackMessenger, chat_message_of, decision, person
 from flyteops.packs.slack.spool import Spool, Spooled, default_folder
-from flyteops.packs.slack.voice import SlackMessenger, chat_message_of, decision, person
 from flyteops.retry import FailureLog, retry_call
 from flyteops.sdk import EventType, Pack, Reader
 from flyteops.sdk.environment import flag, token

@@ -24,7 +24,7 @@ from flyteops.model import PackDeclaration, pack_id
 from flyteops.sdk.clock import Clock
 from flyteops.sdk.coercion import read
 from flyteops.sdk.event import Event
-from flyteops.sdk.testing.work import ActionQueue, QueuedAction
+from flyteops.sdk.testing.work import ActionQueue, OfferedAction
 from flyteops.timeformat import format_timestamp
 
 MAX_WAIT = 60.0
@@ -46,7 +46,7 @@ _OPEN = ("", "v1")
 _OWN_RELATIONS = ("/actionResult", "/takeAction", "/event")
 
 
-class _Told(msgspec.Struct):
+class _ReportedEvent(msgspec.Struct):
     event: str = ""
     payload: Any = None
     failure: bool = False
@@ -100,7 +100,7 @@ class FakeServer(httpx2.AsyncBaseTransport):
 
         With a `timeout` in seconds it has a lease, and is handed out `attempts` times at most.
         """
-        return self._desk.offer(QueuedAction(command, command_input, pack, timeout, attempts))
+        return self._desk.offer(OfferedAction(command, command_input, pack, timeout, attempts))
 
     def fail(
         self,
@@ -240,14 +240,14 @@ class FakeServer(httpx2.AsyncBaseTransport):
             case ["actions", "take"]:
                 return await self._take(path, known_as, query)
             case ["events"]:
-                event = _told(body)
+                event = _reported(body)
                 return self._accept(
                     path, self._sender(known_as), event, request.headers.get("Idempotency-Key")
                 )
             case ["actions", action_id, "result"]:
-                event = _told(body)
+                event = _reported(body)
                 self._desk.finish(action_id, self._sender(known_as), event, query.get("lease"))
-                if read(_parsed(body), _Told).failure:
+                if read(_parsed(body), _ReportedEvent).failure:
                     self.failed.add(action_id)
                 return httpx2.Response(202)
             case ["actions", action_id, "heartbeat"]:
@@ -345,7 +345,7 @@ class FakeServer(httpx2.AsyncBaseTransport):
         return format_timestamp(self.clock.now())
 
 
-def _handed_out(path: str, work: QueuedAction) -> dict[str, Any]:
+def _handed_out(path: str, work: OfferedAction) -> dict[str, Any]:
     base, place = path.partition("/v1/")[0], f"{path}/actions/{work.id}"
     view: dict[str, Any] = {"command": work.command, "input": work.input}
     if work.timeout is None:
@@ -380,9 +380,9 @@ def _parsed(body: bytes) -> Any:  # noqa: ANN401 - JSON of any form
         ) from error
 
 
-def _told(body: bytes) -> Event:
-    told = read(_parsed(body), _Told)
-    return Event(told.event, told.payload)
+def _reported(body: bytes) -> Event:
+    reported = read(_parsed(body), _ReportedEvent)
+    return Event(reported.event, reported.payload)
 
 
 def _nothing_here() -> NotFoundError:

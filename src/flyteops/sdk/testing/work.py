@@ -14,7 +14,7 @@ from flyteops.sdk.clock import Clock
 from flyteops.sdk.event import Event
 
 
-class QueuedAction(msgspec.Struct, eq=False):
+class OfferedAction(msgspec.Struct, eq=False):
     """An action for a pack; `pack` is a name, None for any.
 
     Without a time limit it is handed out once and never lost.
@@ -53,13 +53,13 @@ class ActionQueue:
     def __init__(self, clock: Clock) -> None:
         self.results: dict[str, Event] = {}
         self._clock = clock
-        self._work: dict[str, QueuedAction] = {}
-        self._waiting: deque[QueuedAction] = deque()
+        self._work: dict[str, OfferedAction] = {}
+        self._waiting: deque[OfferedAction] = deque()
         self._news = asyncio.Event()
         self._is_open = True
         self._numbers = count(1)
 
-    def offer(self, work: QueuedAction) -> str:
+    def offer(self, work: OfferedAction) -> str:
         """Queue an action for a pack, and return its id."""
         if not work.id:
             work.id = f"action{next(self._numbers)}"
@@ -80,7 +80,7 @@ class ActionQueue:
 
     async def take(
         self, pack: Callable[[], str], command: str | None, most: int, wait: float
-    ) -> list[QueuedAction]:
+    ) -> list[OfferedAction]:
         """Hand out the oldest actions, as soon as there are any, within so many seconds.
 
         `pack` raises for a lost registration.
@@ -122,7 +122,7 @@ class ActionQueue:
         work.expires_at = self._clock.monotonic() + (work.timeout or 0)
         return work.timeout is not None
 
-    def _claim(self, pack: str, command: str | None, most: int) -> list[QueuedAction]:
+    def _claim(self, pack: str, command: str | None, most: int) -> list[OfferedAction]:
         self._expire()
         fitting = [
             each
@@ -152,12 +152,12 @@ class ActionQueue:
     def _until_lost(self) -> list[float]:
         return [work.expires_at - self._clock.monotonic() for work in self._leased()]
 
-    def _leased(self) -> list[QueuedAction]:
+    def _leased(self) -> list[OfferedAction]:
         return [
             work for work in self._work.values() if work.is_pending and work.timeout is not None
         ]
 
-    def _find(self, action_id: str, pack: str) -> QueuedAction:
+    def _find(self, action_id: str, pack: str) -> OfferedAction:
         self._expire()
         if action_id not in self._work:
             message = f"There is no action {action_id!r}."
@@ -168,7 +168,7 @@ class ActionQueue:
             raise ConflictError(message)
         return work
 
-    def _expect_pending(self, work: QueuedAction) -> None:
+    def _expect_pending(self, work: OfferedAction) -> None:
         if not work.is_pending:
             message = f"Action {work.id!r} is not PENDING."
             raise ConflictError(message)

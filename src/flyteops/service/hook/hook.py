@@ -290,7 +290,7 @@ def secret_faults(signing: Signing, secret: str) -> Iterable[Problem]:
         and secret.startswith(STANDARD_PREFIX)
         and standard_key(secret) is None
     ):
-        yield Problem("secret", f"begins with {STANDARD_PREFIX}, but what follows is not base64")
+        yield Problem("secret", f"begins with {STANDARD_PREFIX}, but the rest is not base64")
     elif key_bytes(secret, signing.secret_encoding) is None:
         yield Problem("secret", f"is not written in {signing.secret_encoding}")
 

@@ -52,7 +52,7 @@ PAYLOAD_SCHEMA: JsonValue = {
     "properties": {
         "hook": {"type": "string", "description": "the name of the hook"},
         "vendor": {"type": "string"},
-        "event": {"type": ["string", "null"], "description": "what the vendor calls it"},
+        "event": {"type": ["string", "null"], "description": "the vendor's name of the event"},
         "deliveryId": {
             "type": ["string", "null"],
             "description": "the vendor's number of the call, the same if it is repeated",

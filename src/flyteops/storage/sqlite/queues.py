@@ -205,7 +205,7 @@ class QueueCache:
     `prefetch` is the number of actions read from a queue at a time.
 
     Invariant: each queue of the database is here, and its heads are its oldest NEW actions without
-    a gap, buffered ones included, as they are once claimed. So whoever changes which actions are
+    a gap, buffered ones included, as they are once claimed. So code that changes which actions are
     NEW by other means than `append` and `oldest` calls `make_available` or `drop_heads`. A claim
     may be answered with nothing, without the database, only if no group has an entry.
     """

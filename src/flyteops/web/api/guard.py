@@ -27,7 +27,7 @@ ALLOWED_METHODS = (b"GET", b"POST", b"PUT", b"DELETE")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
-class Guard:
+class OriginGuard:
     """Knows the origins whose pages may send requests, and the `pages` that others may link to.
 
     With `local_names`, the server has no names but those of this computer, and the hosts of allowed

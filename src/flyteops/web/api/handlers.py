@@ -65,12 +65,12 @@ STORED_AS_IT_IS: HeaderList = ((b"content-security-policy", b"sandbox; default-s
 
 async def get_root(request: Request) -> Response:
     """Return the links to the API and its description."""
-    return Response(200, wire.Index(links=request.site.root()))
+    return Response(200, wire.RootLinks(links=request.site.root()))
 
 
 async def get_index(request: Request) -> Response:
     """Return the links to all resources, to be found by the end of their relation."""
-    return Response(200, wire.Index(links=request.site.index()))
+    return Response(200, wire.RootLinks(links=request.site.index()))
 
 
 async def get_liveness(request: Request) -> Response:

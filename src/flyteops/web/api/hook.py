@@ -68,7 +68,7 @@ class HookDefinition(Struct, rename="camel"):
         ),
     ] = None
     timestamp_prefix: Annotated[
-        str | None, Meta(description="what stands before the time in its header, such as t=")
+        str | None, Meta(description="the prefix of the time in its header, such as t=")
     ] = None
     timestamp_field: Annotated[
         str | None, Meta(description="the field of the signed body with the time")

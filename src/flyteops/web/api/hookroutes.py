@@ -109,7 +109,7 @@ HOOKS: tuple[Operation, ...] = (
         handler=hook.resend_hook_call,
         name="resendHookCall",
         tag="hook",
-        outcomes={200: Success("The call, and what became of it.", hook.HookCallView)},
+        outcomes={200: Success("The call and its outcome.", hook.HookCallView)},
         errors=(404,),
     ),
     Operation(
@@ -120,8 +120,8 @@ HOOKS: tuple[Operation, ...] = (
         tag="hook",
         body=bytes,
         example={"ref": "refs/heads/main", "repository": {"full_name": "ours/shop"}},
-        query=(Parameter("event", "what the vendor calls the event, such as push"),),
-        outcomes={200: Success("The call, and what became of it.", hook.HookCallView)},
+        query=(Parameter("event", "the vendor's name of the event, such as push"),),
+        outcomes={200: Success("The call and its outcome.", hook.HookCallView)},
         errors=(400, 404, 413),
     ),
 )

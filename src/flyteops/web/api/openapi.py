@@ -15,26 +15,26 @@ Node = dict[str, Any]
 REF = "#/components/schemas/{name}"
 
 TAGS: Mapping[str, str] = {
-    "info": "where everything is, and whether it is well",
+    "info": "the entry points of the API, and the health of the server",
     "pack": "programs that watch systems, send events and execute commands",
-    "event": "what packs say has happened",
-    "action": "what flows ask of packs",
-    "actionResult": "what came of it",
-    "actionHeartbeat": "that it is still being worked on",
-    "flow": "if this happens, do that",
+    "event": "messages of packs that something happened",
+    "action": "commands for packs, created by flows",
+    "actionResult": "the results of actions",
+    "actionHeartbeat": "reports that work on an action continues",
+    "flow": "workflows: steps that turn events into actions",
     "datastore": "shared configuration that templates can read",
-    "flowAudit": "what flows did",
-    "execution": "what flows did, and whether each command succeeded",
-    "eventAudit": "what was decided about events, and why",
-    "changeAudit": "who changed what",
-    "token": "who may do what, where auth is switched on",
-    "hook": "addresses at which others call, so that their calls become events",
+    "flowAudit": "the executions of flows, in the format of the original",
+    "execution": "the executions of flows, with the state of each command",
+    "eventAudit": "events, with the decisions about them and their reasons",
+    "changeAudit": "the audit log: changes and their authors",
+    "token": "the server's own tokens and their permissions",
+    "hook": "addresses for webhooks of other systems, whose calls become events",
 }
 
 REASONS: Mapping[int, str] = {
     400: "The input is not valid; `problems` lists every fault.",
     401: "The server has auth switched on, and the request shows no token that allows this.",
-    403: "The page of another web site may not do this; and nobody is given a secret.",
+    403: "Pages of other web sites may not do this, and secrets are never shown.",
     404: "Not found.",
     409: "The current state does not allow this.",
     413: "The body is too large.",
@@ -68,7 +68,7 @@ def describe(operations: Iterable[Operation]) -> Node:
             "title": "Flyte",
             "version": __version__,
             "description": (
-                "Packs tell what has happened and execute commands; flows say which command follows"
+                "Packs send events and execute commands; flows define which command follows"
                 " from which event."
             ),
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},

@@ -43,7 +43,7 @@ EXECUTION_FILTER = (
     *PAGE,
 )
 
-LEASE = Parameter("lease", "what the link has that came with the action, if it has a time limit")
+LEASE = Parameter("lease", "the value in the link of the action, if it has a time limit")
 
 EVENT_EXAMPLE: dict[str, Any] = {"event": "Deployed", "payload": {"app": "web", "version": "1.2.3"}}
 PACK_EXAMPLE: dict[str, Any] = {

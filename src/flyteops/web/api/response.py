@@ -1,14 +1,14 @@
 """A response: as handlers return it, and as the bytes of its head and body."""
 
 import asyncio
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from flyteops.document import to_yaml
 from flyteops.service.auditlog.entry import AuditEntry
 from flyteops.web.api.media import JSON, YAML
-from flyteops.web.api.request import Head
+from flyteops.web.api.request import Head, Request
 from flyteops.web.api.schemas.wire import ResponseBody
 
 HeaderList = tuple[tuple[bytes, bytes], ...]
@@ -20,7 +20,7 @@ wait."""
 encode = msgspec.json.Encoder().encode
 
 
-class Message(NamedTuple):
+class EncodedResponse(NamedTuple):
     """A response in bytes; `head` are its header lines.
 
     If it `closes`, the connection ends with it.
@@ -30,6 +30,13 @@ class Message(NamedTuple):
     head: bytes
     body: bytes
     closes: bool
+
+
+class App(Protocol):
+    """The application that handles requests."""
+
+    async def respond(self, request: Request) -> EncodedResponse | None:
+        """Return the response; None if the client has gone. Raise nothing."""
 
 
 class Response(msgspec.Struct, frozen=True):
@@ -52,7 +59,7 @@ class Response(msgspec.Struct, frozen=True):
         text = to_yaml(value) if len(body) < LARGE else await asyncio.to_thread(to_yaml, value)
         return msgspec.structs.replace(self, value=text, content_type=YAML)
 
-    def message(self, head: Head, more: bytes = b"") -> Message:
+    def message(self, head: Head, more: bytes = b"") -> EncodedResponse:
         """Return the message for a request with that head; `more` are further header lines.
 
         Raise `ValueError` for a header of several lines.
@@ -72,7 +79,7 @@ class Response(msgspec.Struct, frozen=True):
             )
         # The client now holds back the body: it will never arrive.
         closes = self.status >= 400 and b"expect" in head.fields
-        return Message(self.status, lines, body, closes)
+        return EncodedResponse(self.status, lines, body, closes)
 
 
 def _checked(value: bytes, name: bytes = b"content-type") -> bytes:

@@ -18,7 +18,7 @@ from flyteops.web.api.parameter import (
     PART,
 )
 from flyteops.web.api.schemas import audit, wire
-from flyteops.web.auth import own
+from flyteops.web.auth import tokens
 
 OPERATIONS: tuple[Operation, ...] = (
     Operation(
@@ -98,7 +98,9 @@ OPERATIONS: tuple[Operation, ...] = (
         query=(
             LEASE,
             Parameter(
-                "revision", "what the link has if the action has no time limit", {"type": "integer"}
+                "revision",
+                "the value in the link, if the action has no time limit",
+                {"type": "integer"},
             ),
         ),
         outcomes={204: Success("The action is available to others again.")},
@@ -147,7 +149,7 @@ OPERATIONS: tuple[Operation, ...] = (
         name="root",
         tag="info",
         needs_store=False,
-        outcomes={200: Success("Links.", wire.Index)},
+        outcomes={200: Success("Links.", wire.RootLinks)},
     ),
     Operation(
         method="GET",
@@ -156,7 +158,9 @@ OPERATIONS: tuple[Operation, ...] = (
         name="v1",
         tag="info",
         needs_store=False,
-        outcomes={200: Success("Links; look them up by the end of their relation.", wire.Index)},
+        outcomes={
+            200: Success("Links; look them up by the end of their relation.", wire.RootLinks)
+        },
     ),
     Operation(
         method="GET",
@@ -261,7 +265,7 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=handlers.delete_pack,
         name="deletePack",
         tag="pack",
-        outcomes={204: Success("The pack is forgotten; what it did stays in the audit.")},
+        outcomes={204: Success("The pack is deleted; its history stays in the audit.")},
         errors=(404,),
     ),
     Operation(
@@ -421,13 +425,15 @@ OPERATIONS: tuple[Operation, ...] = (
         tag="changeAudit",
         query=(
             Parameter(
-                "kind", "what was changed", {"type": "string", "enum": list(get_args(ResourceKind))}
+                "kind",
+                "the kind of the changed resource",
+                {"type": "string", "enum": list(get_args(ResourceKind))},
             ),
             Parameter(
                 "name",
                 "the name of the flow, the key of the item, or the id of the pack, token or action",
             ),
-            Parameter("who", "who did it: an id, a name, or a kind such as server"),
+            Parameter("who", "the author: an id, a name, or a kind such as server"),
             Parameter(
                 "from",
                 "from when on",
@@ -457,14 +463,14 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="POST",
         path="/v1/tokens",
-        handler=own.create_token,
+        handler=tokens.create_token,
         name="createToken",
         tag="token",
-        body=own.CreateTokenRequest,
+        body=tokens.CreateTokenRequest,
         example={"pack": "Deployer", "labels": {"env": "staging"}, "expiresIn": "90d"},
         outcomes={
             201: Success(
-                "The token; keep it, for it is not shown again.", own.NewToken, has_location=True
+                "The token; keep it, for it is not shown again.", tokens.NewToken, has_location=True
             )
         },
         errors=(400, 413),
@@ -472,24 +478,24 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="GET",
         path="/v1/tokens",
-        handler=own.list_tokens,
+        handler=tokens.list_tokens,
         name="listTokens",
         tag="token",
-        outcomes={200: Success("The tokens.", own.TokenList)},
+        outcomes={200: Success("The tokens.", tokens.TokenList)},
     ),
     Operation(
         method="GET",
         path="/v1/tokens/{tokenId}",
-        handler=own.get_token,
+        handler=tokens.get_token,
         name="getToken",
         tag="token",
-        outcomes={200: Success("The token, without what its bearer shows.", own.TokenView)},
+        outcomes={200: Success("The token, without its secret part.", tokens.TokenView)},
         errors=(404,),
     ),
     Operation(
         method="DELETE",
         path="/v1/tokens/{tokenId}",
-        handler=own.revoke_token,
+        handler=tokens.revoke_token,
         name="revokeToken",
         tag="token",
         outcomes={204: Success("The token is revoked.")},

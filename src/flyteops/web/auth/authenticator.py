@@ -12,8 +12,8 @@ from flyteops.service import Token, TokenRegistry
 from flyteops.service.token import PREFIX, READABLE
 from flyteops.web.api.link import Headers
 from flyteops.web.auth.guest import TrustedPacks, TrustedSender
-from flyteops.web.auth.own import OWN_POLICY
 from flyteops.web.auth.policy import Claims, Policy, PolicyMatch
+from flyteops.web.auth.tokens import OWN_POLICY
 
 HOW = (
     "A token is required, as `Authorization: Bearer TOKEN`; packs and the command `flyte` read it"

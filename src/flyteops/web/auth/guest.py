@@ -49,8 +49,8 @@ class TrustedSender(NamedTuple):
         if not any(each.is_for(declaration.name, declaration.labels) for each in self.packs):
             names = ", ".join(map(str, self.packs))
             raise UnauthorizedError(
-                f"Without a token, {self.address} may register what FLYTE_PACKS_WITHOUT_TOKEN says,"
-                f" with exactly these names and labels: {names}."
+                f"Without a token, {self.address} may register only the packs in"
+                f" FLYTE_PACKS_WITHOUT_TOKEN, with exactly these names and labels: {names}."
             )
 
 

@@ -14,8 +14,7 @@ import msgspec
 from flyteops.background import BackgroundLoops
 from flyteops.errors import UnavailableError
 from flyteops.service import utc_now
-from flyteops.web.auth.policy import Claims
-from flyteops.web.auth.token import (
+from flyteops.web.auth.jwt import (
     MAX_TRIES,
     PublicKey,
     TokenParts,
@@ -26,6 +25,7 @@ from flyteops.web.auth.token import (
     read_keys,
     read_token,
 )
+from flyteops.web.auth.policy import Claims
 
 T = TypeVar("T")
 

@@ -16,12 +16,13 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
 from flyteops.errors import BusyError
-from flyteops.web.api.problem import RETRY_AFTER_SECONDS, ProblemType, problem
+from flyteops.web.api.problem import ProblemType
 from flyteops.web.api.request import Head, normal_path, split_fields
-from flyteops.web.http.exchange import STATUS_LINES, Exchange
-from flyteops.web.http.outlet import Outlet, Patience
+from flyteops.web.http.exchange import Exchange
+from flyteops.web.http.outlet import Outlet, Patience, final_response
 from flyteops.web.http.peer import bound_unsent
 from flyteops.web.http.reader import WholeRequestReader
+from flyteops.web.http.readtimer import BODY, HEAD, ReadLimits, ReadTimer
 from flyteops.web.http.request_head import (
     DETAILS,
     HEAD_TOO_LARGE,
@@ -35,14 +36,13 @@ from flyteops.web.http.request_head import (
     HeaderLines,
     HeadError,
     Refusal,
+    body_length,
     fault_of,
     field_of,
     read_head,
     without_upgrade,
 )
 from flyteops.web.http.traffic import Traffic, Transfer
-
-HEAD, BODY = "head", "body"
 
 PIECE = 4_096
 """Bytes that are parsed at once, unless they are all of one body: so few that they hold few
@@ -55,8 +55,6 @@ FRAMING_PER_BYTE = 8
 """Bytes of framing that a chunked body may have for each byte of its own, beyond what a head may
 have.
 """
-
-RETRY = b"retry-after: %b\r\n" % RETRY_AFTER_SECONDS
 
 MAX_TURNED_AWAY = 64
 """Maximum number of connections beyond the limit that are answered with the reason before they
@@ -80,7 +78,6 @@ class Connection(asyncio.Protocol):
         "_awaits_go_ahead",
         "_common",
         "_common_of",
-        "_deadline",
         "_fault",
         "_framing",
         "_half",
@@ -96,7 +93,6 @@ class Connection(asyncio.Protocol):
         "_rest",
         "_server",
         "_stage",
-        "_timed_stage",
         "_timer",
         "_unread",
         "_waiting",
@@ -166,9 +162,8 @@ class Connection(asyncio.Protocol):
         # Times and timers.
         self._idle_since = 0.0
         self._idle_timer: TimerHandle | None = None
-        self._deadline = 0.0
-        self._timer: TimerHandle | None = None
-        self._timed_stage: str | None = None
+        limits = ReadLimits(self.head_seconds, self.pause_seconds, self.body_seconds)
+        self._timer = ReadTimer(self.loop, limits, self._give_up)
 
     # ------------------------------------------------------------------------------------ receiving
 
@@ -188,7 +183,9 @@ class Connection(asyncio.Protocol):
     def _turn_away(self) -> None:
         self.traffic.connections.reached()
         self._reads_no_more = True
-        self._write_problem(TURNED_AWAY, "The server has reached its limit of connections.", RETRY)
+        self.transport.write(
+            final_response(TURNED_AWAY, "The server has reached its limit of connections.")
+        )
         if len(self._server.connections) > self.traffic.max_connections + MAX_TURNED_AWAY:
             self._outlet.close()
         else:
@@ -196,7 +193,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server.connections.discard(self)
-        self._stop_timer()
+        self._timer.close()
         self._outlet.end()
         if self._idle_timer is not None:
             self._idle_timer.cancel()
@@ -226,7 +223,7 @@ class Connection(asyncio.Protocol):
             return None
         self.is_half_closed = True
         self._reads_no_more = True
-        self._stop_timer()
+        self._timer.stop()
         if not self._rest:
             last.keep_alive = False
         self._outlet.watch_client(self._may_probe)
@@ -258,8 +255,8 @@ class Connection(asyncio.Protocol):
             return
         if not (self._read_second_part(data) if self._half is not None else self._read_whole(data)):
             self._parse(self._let_go() + data)
-        elif self._stage is not None or self._timer is not None:
-            self._mind_the_time()
+        elif self._stage is not None or self._timer.is_set:
+            self._timer.watch(self._stage)
 
     def _read_whole(self, data: bytes) -> bool:
         """Begin a request that is here as a whole; wait for its second part.
@@ -322,8 +319,8 @@ class Connection(asyncio.Protocol):
             self._refuse(self._fault)
             return
         self._keep(data[at:])
-        if self._stage is not None or self._timer is not None:
-            self._mind_the_time()
+        if self._stage is not None or self._timer.is_set:
+            self._timer.watch(self._stage)
 
     def _keep(self, rest: bytes) -> None:
         """Keep unparsed bytes.
@@ -432,7 +429,7 @@ class Connection(asyncio.Protocol):
         except HeadError as error:
             self._fault = error.fault
             raise
-        self._missing = _body_length(self.headers)
+        self._missing = body_length(self.headers)
         fields, variable = split_fields(self.headers)
         is_modern = version != "1.0"
         exchange = Exchange(
@@ -520,35 +517,10 @@ class Connection(asyncio.Protocol):
                 rest if is_idle else self.idle_seconds, self._close_if_idle
             )
 
-    def _mind_the_time(self) -> None:
-        """Set a timer for the part of the request that is still to arrive."""
-        now = self.loop.time()
-        if self._stage is None:
-            self._stop_timer()
-        elif self._stage == HEAD:
-            if self._timed_stage != HEAD:
-                self._start_timer(self.head_seconds)
-        else:
-            if self._timed_stage != BODY:
-                self._deadline = now + self.body_seconds
-            self._start_timer(min(self.pause_seconds, self._deadline - now))
-
-    def _start_timer(self, seconds: float) -> None:
-        self._stop_timer()
-        self._timed_stage = self._stage
-        self._timer = self.loop.call_later(seconds, self._give_up)
-
-    def _stop_timer(self) -> None:
-        self._timed_stage = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
     def _give_up(self) -> None:
-        self._timer = None
         if self.flow.read_paused:
             # Reading is paused on our side: the app has not come to this request yet.
-            self._start_timer(self.pause_seconds)
+            self._timer.pause(self._stage)
         else:
             self._refuse(TOO_SLOW)
 
@@ -559,7 +531,7 @@ class Connection(asyncio.Protocol):
 
         An answer that has begun is broken off.
         """
-        self._stop_timer()
+        self._timer.stop()
         self._reads_no_more = True
         self._let_go()
         self._keep(b"")
@@ -583,27 +555,15 @@ class Connection(asyncio.Protocol):
 
     def _answer_fault(self, fault: ProblemType) -> None:
         if not self.transport.is_closing():
-            self._write_problem(fault, DETAILS[fault.code], RETRY if fault.status == 503 else b"")
+            self.transport.write(final_response(fault, DETAILS[fault.code]))
             self._outlet.linger(None)
-
-    def _write_problem(self, fault: ProblemType, detail: str, more: bytes = b"") -> None:
-        reply = problem(fault, detail)
-        body = reply.value if isinstance(reply.value, bytes) else b""
-        lines = [
-            STATUS_LINES[reply.status],
-            b"content-type: %b\r\n" % reply.content_type,
-            b"content-length: %d\r\n" % len(body),
-            more,
-            b"connection: close\r\n\r\n",
-        ]
-        self.transport.write(b"".join([*lines, body]))
 
     def hang_up(self, *, is_whole: bool) -> None:
         """Close the connection after the pending writes.
 
         Unless the request `is_whole`, let the client finish sending.
         """
-        self._stop_timer()
+        self._timer.stop()
         is_all = is_whole and not (self._rest or self._waiting or self.flow.read_paused)
         if is_all or self.is_half_closed:
             self._outlet.close()
@@ -627,17 +587,6 @@ class Connection(asyncio.Protocol):
     async def has_arrived(self) -> bool:
         """Return whether all that was written to a client that closed its sending side arrived."""
         return await self._outlet.has_arrived()
-
-
-def _body_length(headers: HeaderLines) -> int | None:
-    """Return the length of a body, or None if only its end will show it."""
-    length: int | None = 0
-    for name, value in headers:
-        if name == b"content-length":
-            length = int(value)
-        elif name == b"transfer-encoding":
-            length = None
-    return length
 
 
 def _parser_of(connection: Connection) -> httptools.HttpRequestParser:

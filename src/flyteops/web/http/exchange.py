@@ -15,7 +15,7 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from flyteops.errors import BusyError
 from flyteops.web.api.problem import response_to
 from flyteops.web.api.request import DisconnectedError, Head, Request, Server, Variable
-from flyteops.web.api.response import Message
+from flyteops.web.api.response import App, EncodedResponse
 from flyteops.web.http.traffic import Traffic
 
 LOGGER = logging.getLogger("flyte.web")
@@ -31,14 +31,7 @@ PIECE = 65_536
 in the transport."""
 
 
-class App(Protocol):
-    """The application that handles requests."""
-
-    async def respond(self, request: Request) -> Message | None:
-        """Return the response; None if the client has gone. Raise nothing."""
-
-
-class Line(Protocol):
+class ClientConnection(Protocol):
     """The connection of a request."""
 
     transport: asyncio.Transport
@@ -95,7 +88,7 @@ class Exchange(Request):
 
     def __init__(  # noqa: PLR0913, PLR0917 - the parts of a request
         self,
-        line: Line,
+        connection: ClientConnection,
         method: str,
         path: str,
         query_string: bytes,
@@ -106,9 +99,9 @@ class Exchange(Request):
         keep_alive: bool,
     ) -> None:
         """`body` is given if all of it has been received."""
-        super().__init__(method, path, query_string, head, variable, line.peer, body)
+        super().__init__(method, path, query_string, head, variable, connection.peer, body)
         self.keep_alive = keep_alive
-        self._line = line
+        self._connection = connection
 
     # ------------------------------------------------------------------------------------ receiving
 
@@ -125,7 +118,7 @@ class Exchange(Request):
         """Add a part of the body; if the handler does not keep up, pause reading."""
         self._received = self._received + body if self._received else body
         if len(self._received) > HIGH_WATER_LIMIT:
-            self._line.flow.pause_reading()
+            self._connection.flow.pause_reading()
         self._notify()
 
     def complete(self) -> None:
@@ -143,14 +136,14 @@ class Exchange(Request):
             self._waiter.set_result(None)
 
     async def receive(self) -> bytes:
-        line = self._line
+        connection = self._connection
         if self._awaits_go_ahead and not (
-            self.is_begun or self.is_whole or self._has_news or line.transport.is_closing()
+            self.is_begun or self.is_whole or self._has_news or connection.transport.is_closing()
         ):
-            line.transport.write(GO_AHEAD)
+            connection.transport.write(GO_AHEAD)
         self._awaits_go_ahead = False
         while not (self._has_news or self.is_gone):
-            line.read_on()
+            connection.read_on()
             if not self._has_news:
                 self._waiter = asyncio.get_running_loop().create_future()
                 await self._waiter
@@ -161,11 +154,11 @@ class Exchange(Request):
         return body
 
     def watch_client(self) -> None:
-        self._line.read_on()
+        self._connection.read_on()
 
     @property
     def break_off(self) -> Callable[[], None]:
-        return self._line.break_off
+        return self._connection.break_off
 
     # ------------------------------------------------------------------------------------ answering
 
@@ -181,20 +174,20 @@ class Exchange(Request):
         except ConnectionError:
             LOGGER.debug("A client went away before its answer was sent")
         except BaseException:  # the server stops and waits no longer, or has an error of its own
-            self._line.transport.close()
+            self._connection.transport.close()
             raise
         finally:
             if is_lost:
                 await self.undo()
 
-    def _send_at_once(self, response: Message) -> bool:
+    def _send_at_once(self, response: EncodedResponse) -> bool:
         """Write a small response to a client that reads; return False if that is not enough."""
-        line = self._line
+        connection = self._connection
         if (
             self.is_gone
-            or line.transport.is_closing()
-            or line.flow.write_paused
-            or line.is_half_closed
+            or connection.transport.is_closing()
+            or connection.flow.write_paused
+            or connection.is_half_closed
             or len(response.body) > PIECE
         ):
             return False
@@ -202,13 +195,13 @@ class Exchange(Request):
         self._end()
         return True
 
-    async def _send_in_pieces(self, response: Message) -> None:
+    async def _send_in_pieces(self, response: EncodedResponse) -> None:
         """Write a response as fast as the client reads.
 
         Raise `ConnectionResetError` if it has gone, or did not receive the response.
         """
-        line = self._line
-        transfer = line.traffic.begin(line.break_off)
+        connection = self._connection
+        transfer = connection.traffic.begin(connection.break_off)
         try:
             if self.method == "GET" and len(response.body) > PIECE:
                 transfer.hold(len(response.body))
@@ -220,11 +213,11 @@ class Exchange(Request):
             self._write_first(response, body[:PIECE])
             for begin in range(PIECE, len(body), PIECE):
                 await self._wait_for_reader()
-                line.transport.write(body[begin : begin + PIECE])
+                connection.transport.write(body[begin : begin + PIECE])
         finally:
             transfer.end()
-        if line.is_half_closed and not await line.has_arrived():
-            line.break_off()
+        if connection.is_half_closed and not await connection.has_arrived():
+            connection.break_off()
             raise ConnectionResetError
         self._end()
 
@@ -233,25 +226,25 @@ class Exchange(Request):
 
         Raise `ConnectionResetError` if it has gone.
         """
-        if self._line.flow.write_paused and not self.is_gone:
-            await self._line.flow.drain()
-        if self.is_gone or self._line.transport.is_closing():
+        if self._connection.flow.write_paused and not self.is_gone:
+            await self._connection.flow.drain()
+        if self.is_gone or self._connection.transport.is_closing():
             raise ConnectionResetError
 
-    def _write_first(self, response: Message, body: bytes) -> None:
+    def _write_first(self, response: EncodedResponse, body: bytes) -> None:
         """Write the head, with the first part of the body."""
-        line = self._line
+        connection = self._connection
         self.keep_alive = (
-            self.keep_alive and not response.closes and (self.is_whole or line.may_skip_body)
+            self.keep_alive and not response.closes and (self.is_whole or connection.may_skip_body)
         )
         end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
         self.is_begun = True
-        line.transport.write(
-            b"".join((STATUS_LINES[response.status], line.common, response.head, end, body))
+        connection.transport.write(
+            b"".join((STATUS_LINES[response.status], connection.common, response.head, end, body))
         )
 
     def _end(self) -> None:
         self.is_over = True
         if not self.keep_alive:
-            self._line.hang_up(is_whole=self.is_whole)
-        self._line.end()
+            self._connection.hang_up(is_whole=self.is_whole)
+        self._connection.end()

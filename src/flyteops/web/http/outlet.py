@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from uvicorn.protocols.http.flow_control import FlowControl
 
-from flyteops.web.http.exchange import GO_AHEAD
+from flyteops.web.api.problem import RETRY_AFTER_SECONDS, ProblemType, problem
+from flyteops.web.http.exchange import GO_AHEAD, STATUS_LINES
 from flyteops.web.http.peer import is_reset, unacknowledged
 
 MAX_DISCARDED = 256 * 1024 * 1024
@@ -40,6 +41,20 @@ class Patience(NamedTuple):
     linger: float = 30.0
     linger_pause: float = 5.0
     half_close: float = 0.5
+
+
+def final_response(fault: ProblemType, detail: str) -> bytes:
+    """Return the response to a request that cannot be read, the last one of a connection."""
+    reply = problem(fault, detail)
+    body = reply.value if isinstance(reply.value, bytes) else b""
+    lines = [
+        STATUS_LINES[reply.status],
+        b"content-type: %b\r\n" % reply.content_type,
+        b"content-length: %d\r\n" % len(body),
+        b"retry-after: %b\r\n" % RETRY_AFTER_SECONDS if fault.status == 503 else b"",
+        b"connection: close\r\n\r\n",
+    ]
+    return b"".join([*lines, body])
 
 
 class Outlet:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import httptools
 
 from flyteops.web.api.request import Head, Server, Variable, normal_path
-from flyteops.web.http.exchange import Exchange, Line
+from flyteops.web.http.exchange import ClientConnection, Exchange
 from flyteops.web.http.request_head import HOST, MAX_FIELDS, field_of
 
 REQUEST_LINE = re.compile(
@@ -69,7 +69,7 @@ class WholeRequestReader:
         self._whole: dict[tuple[bytes, Server], _Known | None] = {}
         self._constant: dict[tuple[bytes, Server], tuple[Head, bool] | None] = {}
 
-    def read(self, data: bytes, line: Line) -> Exchange | None:
+    def read(self, data: bytes, connection: ClientConnection) -> Exchange | None:
         """Return the request that the data are, or one whose body is `missing` some bytes.
 
         None if the data have to be read incrementally.
@@ -82,7 +82,7 @@ class WholeRequestReader:
         end = data.find(b"\r\n\r\n", begin, begin + MAX_HEADERS)
         if end < 0:
             return None
-        lines = (data[begin : end + 2], line.local)
+        lines = (data[begin : end + 2], connection.local)
         known = self._whole[lines] if lines in self._whole else self._read_lines(*lines)
         if known is None:
             return None
@@ -96,7 +96,14 @@ class WholeRequestReader:
         if missing and (length > self._longest_body or not self._reads_body(method.decode(), path)):
             return None  # it may be answered before its body has been received
         exchange = Exchange(
-            line, method.decode(), path, query or b"", head, variable, body, keep_alive=keep_alive
+            connection,
+            method.decode(),
+            path,
+            query or b"",
+            head,
+            variable,
+            body,
+            keep_alive=keep_alive,
         )
         exchange.missing = missing
         return exchange

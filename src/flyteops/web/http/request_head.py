@@ -176,3 +176,14 @@ def without_upgrade(method: bytes, url: bytes, version: str, headers: HeaderLine
         elif name not in (b"upgrade", b"http2-settings"):
             lines.append(b"%b: %b\r\n" % (name, value))
     return b"".join([*lines, b"\r\n"])
+
+
+def body_length(headers: HeaderLines) -> int | None:
+    """Return the length of a body, or None if only its end will show it."""
+    length: int | None = 0
+    for name, value in headers:
+        if name == b"content-length":
+            length = int(value)
+        elif name == b"transfer-encoding":
+            length = None
+    return length

@@ -15,6 +15,7 @@ from flyteops.packs.chatops.message import User
 from flyteops.packs.matrix import create
 from flyteops.packs.matrix.api import MatrixIdentity
 from flyteops.packs.matrix.content import MOST_BYTES, MessageText, edit, markdown, message
+from flyteops.packs.matrix.messenger import person
 from flyteops.packs.matrix.settings import MatrixSettings
 from flyteops.packs.matrix.timeline import (
     RoomEvent,
@@ -26,7 +27,6 @@ from flyteops.packs.matrix.timeline import (
     read_reaction,
     without_address,
 )
-from flyteops.packs.matrix.voice import person
 from flyteops.sdk.health import run_checks
 
 OWN = MatrixIdentity("@flyte:flyte.test", "Flyte Bot")

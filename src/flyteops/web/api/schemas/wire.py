@@ -115,7 +115,7 @@ class ResponseBody(Struct, kw_only=True, rename="camel", omit_defaults=True):
     """Base of the answers of the API."""
 
 
-class Index(ResponseBody, kw_only=True):
+class RootLinks(ResponseBody, kw_only=True):
     """The links to all resources."""
 
     links: list[Link]

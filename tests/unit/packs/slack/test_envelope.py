@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from flyteops.packs.slack import intake
-from flyteops.packs.slack.voice import plain
+from flyteops.packs.slack import deduplicator
+from flyteops.packs.slack.messenger import plain
 from flyteops.sdk import Event
 from tests.slack import ANN, BOB, HELLO, Slack, payloads, running
 
@@ -375,8 +375,8 @@ async def test_what_slack_sends_again_is_one_event(slack: Slack) -> None:
 async def test_slack_hears_in_time_that_an_event_is_in_hand_while_flyte_is_away(
     slack: Slack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert intake.ACKNOWLEDGE_WITHIN < 3
-    monkeypatch.setattr(intake, "ACKNOWLEDGE_WITHIN", 0.05)
+    assert deduplicator.ACKNOWLEDGE_WITHIN < 3
+    monkeypatch.setattr(deduplicator, "ACKNOWLEDGE_WITHIN", 0.05)
     async with running(slack) as tester:
         release = tester.server.hold(on="/events")
         await slack.happen(HELLO)
@@ -394,7 +394,7 @@ async def test_slack_hears_in_time_that_an_event_is_in_hand_while_flyte_is_away(
 async def test_what_slack_was_told_is_in_hand_survives_that_the_pack_is_killed(
     slack: Slack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(intake, "ACKNOWLEDGE_WITHIN", 0.05)
+    monkeypatch.setattr(deduplicator, "ACKNOWLEDGE_WITHIN", 0.05)
     typed = {
         "command": "/flyte",
         "text": "x",
@@ -444,7 +444,7 @@ def spooled_below(folder: Path) -> list[Path]:
 async def test_the_spool_is_below_the_home_of_the_user_unless_it_is_off(
     slack: Slack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(intake, "ACKNOWLEDGE_WITHIN", 0)
+    monkeypatch.setattr(deduplicator, "ACKNOWLEDGE_WITHIN", 0)
     state = tmp_path / "state"
     for variables in (
         {"HOME": str(tmp_path), "FLYTE_SLACK_SPOOL": "off"},
@@ -462,7 +462,7 @@ async def test_the_spool_is_below_the_home_of_the_user_unless_it_is_off(
 async def test_what_cannot_be_written_down_is_not_acknowledged(
     slack: Slack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(intake, "ACKNOWLEDGE_WITHIN", 0.05)
+    monkeypatch.setattr(deduplicator, "ACKNOWLEDGE_WITHIN", 0.05)
     (tmp_path / "file").write_text("")
     kept, handler = asyncio.Event(), logging.Handler()
     loop = asyncio.get_running_loop()
@@ -485,7 +485,7 @@ async def test_what_cannot_be_written_down_is_not_acknowledged(
 async def test_what_flyte_refuses_for_a_reason_that_may_pass_is_kept_for_the_next_start(
     slack: Slack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(intake, "ACKNOWLEDGE_WITHIN", 0)
+    monkeypatch.setattr(deduplicator, "ACKNOWLEDGE_WITHIN", 0)
     spool = tmp_path / "spool"
     async with running(slack, FLYTE_SLACK_SPOOL=str(spool)) as tester:
         release = tester.server.hold(on="/events")
@@ -500,7 +500,7 @@ async def test_what_flyte_refuses_for_a_reason_that_may_pass_is_kept_for_the_nex
 async def test_what_is_in_hand_when_the_pack_stops_still_arrives(
     slack: Slack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(intake, "ACKNOWLEDGE_WITHIN", 0.05)
+    monkeypatch.setattr(deduplicator, "ACKNOWLEDGE_WITHIN", 0.05)
     async with running(slack) as tester:
         slack.may_answer.clear()
         for number in range(3):
@@ -516,8 +516,8 @@ async def test_what_is_in_hand_when_the_pack_stops_still_arrives(
 async def test_when_too_much_is_in_hand_slack_is_asked_to_come_again(
     slack: Slack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(intake, "ACKNOWLEDGE_WITHIN", 0.05)
-    monkeypatch.setattr(intake, "_MAX_AT_ONCE", 1)
+    monkeypatch.setattr(deduplicator, "ACKNOWLEDGE_WITHIN", 0.05)
+    monkeypatch.setattr(deduplicator, "_MAX_AT_ONCE", 1)
     async with running(slack) as tester:
         release = tester.server.hold(on="/events")
         await slack.happen(HELLO)
