@@ -10,7 +10,7 @@ from copy import copy
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from flyteops.flow.advice.nested import OPAQUE, nested_script
+from flyteops.flow.advice.nested import BEFORE_ARITHMETIC, OPAQUE, PROCESS, nested_script
 from flyteops.template import OutputNode
 
 MOST_PARTS = 100
@@ -33,6 +33,8 @@ _IN_ANSI = re.compile(r"(?:[^\\']|\\.)*", re.DOTALL)
 _IN_HERE = re.compile(r"\$\(|`")
 _REDIRECTION = re.compile(r"<<<|<<-|<<|[<>]\(|<&|<>|<|>>|>\||>&|>")
 _IN_ARITHMETIC = re.compile(r"[^()$`\\]+")
+_DEFINITION = re.compile(r"\(\s*\)\s*")
+_IN_BRACKETS = re.compile(r"[^\[\]$`\\]+")
 
 
 class Finding(NamedTuple):
@@ -80,6 +82,7 @@ class _Frame:
     here: _Here | None = None
     line: str = ""
     depth: int = 0
+    closer: str = ")"
 
     def key(self) -> tuple[object, ...]:
         """Return the key of the state; parts with the same key are read alike."""
@@ -93,6 +96,7 @@ class _Frame:
             self.heres,
             self.line,
             self.depth,
+            self.closer,
         )
 
 
@@ -148,9 +152,9 @@ class Shell:
         word.is_quoted = word.is_quoted or is_quoted
         word.outputs += outputs
 
-    def push(self, kind: str, start: int) -> None:
+    def push(self, kind: str, start: int, *, closer: str = ")") -> None:
         if len(self.frames) < MOST_PARTS:
-            self.frames.append(_Frame(kind, start))
+            self.frames.append(_Frame(kind, start, closer=closer))
 
     def print(self, output: OutputNode) -> None:
         """Continue after an expression."""
@@ -283,13 +287,14 @@ def _read_dollar(shell: Shell, text: str, at: int, start: int) -> int:
         if is_bare:
             shell.pending = "$"
         return at + 1
-    shell.add(OPAQUE if after in "({" else "$")
+    shell.add(OPAQUE if after in "({[" else "$")
     if after == "(":
         is_sum = text.startswith("((", at + 1)
         shell.push(ARITHMETIC if is_sum else SUBSTITUTION, start + at)
         return at + (3 if is_sum else 2)
-    if after == "{":
-        shell.push(PARAMETER, start + at)
+    if after in "{[":
+        kind, closer = (PARAMETER, "}") if after == "{" else (ARITHMETIC, "]")
+        shell.push(kind, start + at, closer=closer)
         return at + 2
     if is_bare and after in "'\"":
         shell.push(ANSI if after == "'" else DOUBLE, start + at)
@@ -321,7 +326,7 @@ def _read_redirection(shell: Shell, text: str, at: int, start: int) -> int:
         frame.word = None  # the number of a descriptor
     shell.end_word()
     if operator.endswith("("):
-        shell.add(OPAQUE)
+        shell.add(PROCESS)
         shell.push(SUBSTITUTION, start + at)
     else:
         frame.expects = operator
@@ -335,7 +340,15 @@ def _read_parenthesis(shell: Shell, text: str, at: int, start: int) -> int:
         if frame.kind in (SUBSTITUTION, SUBSHELL):
             shell.frames.pop()
         return at + 1
-    if frame.word is None and not frame.words and text.startswith("((", at):
+    defines = _DEFINITION.match(text, at)
+    if defines is not None and len(frame.words) + (frame.word is not None) == 1:
+        # The name of a function, whose first command follows.
+        frame.words, frame.word, frame.digest = (), None, 0
+        return defines.end()
+    is_first = all(word.text in BEFORE_ARITHMETIC for word in frame.words)
+    is_word = frame.word is not None and frame.word.text not in BEFORE_ARITHMETIC
+    if is_first and not is_word and text.startswith("((", at):
+        shell.end_word()
         shell.push(ARITHMETIC, start + at)
         return at + 2
     shell.push(SUBSHELL, start + at)
@@ -407,13 +420,14 @@ def _read_parameter(shell: Shell, text: str, at: int, start: int) -> int:
 
 
 def _read_arithmetic(shell: Shell, text: str, at: int, start: int) -> int:
-    plain = _IN_ARITHMETIC.match(text, at)
+    frame = shell.top
+    opener, inner = ("[", _IN_BRACKETS) if frame.closer == "]" else ("(", _IN_ARITHMETIC)
+    plain = inner.match(text, at)
     if plain is not None:
         return plain.end()
-    frame = shell.top
-    if text[at] == "(":
+    if text[at] == opener:
         frame.depth += 1
-    elif text[at] == ")":
+    elif text[at] == frame.closer:
         if frame.depth == 0:
             shell.frames.pop()
             return at + (2 if text.startswith("))", at) else 1)
