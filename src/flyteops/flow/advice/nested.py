@@ -24,9 +24,6 @@ NOTHING = Nested("")
 _RESERVED = frozenset(
     ["if", "then", "else", "elif", "while", "until", "do", "!", "{", "time", "coproc"]
 )
-BEFORE_ARITHMETIC = _RESERVED | {"for"}
-"""Words after which ``((`` begins arithmetic rather than a subshell."""
-
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\[[^]]*\])?\+?=")
 _WRAPPERS = frozenset(
     # A list takes a line for each.
@@ -117,7 +114,7 @@ _NAMED_SUBSCRIPT = re.compile(rf"(?:[A-Za-z_]\w*)?\[[^=]*{OPAQUE}[^=]*\]\+?=")
 
 def nested_script(words: Sequence[str]) -> Nested:
     """Return the arguments of a command that are run as a script."""
-    start = _command_start(words)
+    start = command_start(words)
     subscripts = tuple(at for at, word in enumerate(words) if _NAMED_SUBSCRIPT.match(word))
     if start == len(words) or (subscripts and words[start] not in _DECLARATIONS):
         return Nested(SUBSCRIPT, subscripts) if subscripts else NOTHING
@@ -134,15 +131,17 @@ def nested_script(words: Sequence[str]) -> Nested:
     return NOTHING
 
 
-def _command_start(words: Sequence[str]) -> int:
-    start = 2 if words[:1] == ["function"] else 0
+def command_start(words: Sequence[str]) -> int:
+    """Return the position behind reserved words, assignments and the name of a function."""
+    start = 0
     while start < len(words) and (
         words[start] in _RESERVED
+        or "function" in (words[start], words[max(start - 1, 0)])
         or _ASSIGNMENT.match(words[start])
         or list(words[max(start - 1, 0) : start + 1]) == ["time", "-p"]
     ):
         start += 1
-    return min(start, len(words))
+    return start
 
 
 def _name(word: str) -> str:
@@ -190,9 +189,7 @@ def _of_source(name: str, words: Sequence[str], rest: range) -> Nested:
     if not rest:
         return NOTHING
     word = words[rest.start]
-    return Nested(
-        name, (rest.start,) if PROCESS in word else (), reads_script=word == "/dev/stdin"
-    )
+    return Nested(name, (rest.start,) if PROCESS in word else (), reads_script=word == "/dev/stdin")
 
 
 def _of_ssh(name: str, words: Sequence[str], rest: range) -> Nested:
@@ -224,7 +221,9 @@ def _of_test(name: str, words: Sequence[str], rest: range) -> Nested:
 
 def _of_variables(name: str, words: Sequence[str], rest: range) -> Nested:
     """Return the names of variables, whose subscripts are evaluated."""
-    takes_value = re.compile(rf"-[A-Za-z]*[{_OPTIONS_WITH_VALUES[name]}]") if name == "read" else None
+    takes_value = (
+        re.compile(rf"-[A-Za-z]*[{_OPTIONS_WITH_VALUES[name]}]") if name == "read" else None
+    )
     found: list[int] = []
     for at in rest:
         is_value = at - 1 in rest and takes_value and takes_value.fullmatch(words[at - 1])

@@ -5,12 +5,12 @@ here-documents, and the ends of commands and pipelines.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from flyteops.flow.advice.nested import BEFORE_ARITHMETIC, OPAQUE, PROCESS, nested_script
+from flyteops.flow.advice.nested import OPAQUE, PROCESS, command_start, nested_script
 from flyteops.template import OutputNode
 
 MOST_PARTS = 100
@@ -33,6 +33,8 @@ _IN_ANSI = re.compile(r"(?:[^\\']|\\.)*", re.DOTALL)
 _IN_HERE = re.compile(r"\$\(|`")
 _REDIRECTION = re.compile(r"<<<|<<-|<<|[<>]\(|<&|<>|<|>>|>\||>&|>")
 _IN_ARITHMETIC = re.compile(r"[^()$`\\]+")
+_OPENERS = frozenset(["{", "if", "while", "until", "for", "case", "select"])
+_CLOSERS = frozenset(["}", "fi", "done", "esac"])
 _DEFINITION = re.compile(r"\(\s*\)\s*")
 _IN_BRACKETS = re.compile(r"[^\[\]$`\\]+")
 
@@ -83,6 +85,7 @@ class _Frame:
     line: str = ""
     depth: int = 0
     closer: str = ")"
+    groups: tuple[tuple[OutputNode, ...], ...] = ()
 
     def key(self) -> tuple[object, ...]:
         """Return the key of the state; parts with the same key are read alike."""
@@ -97,7 +100,23 @@ class _Frame:
             self.line,
             self.depth,
             self.closer,
+            tuple(map(len, self.groups)),
         )
+
+    def grouped(
+        self, words: Sequence[str], carried: tuple[OutputNode, ...]
+    ) -> tuple[OutputNode, ...]:
+        """Return what a command prints: for the end of a group, what all of its commands do."""
+        if words and words[0] in _CLOSERS and self.groups:
+            *outer, group = self.groups
+            self.groups, carried = tuple(outer), group + carried
+        for word in words[: command_start(words) + 1]:
+            if word in _OPENERS and len(self.groups) < MOST_PARTS:
+                self.groups = (*self.groups, ())
+        if carried and self.groups:
+            *outer, group = self.groups
+            self.groups = (*outer, group + carried)
+        return carried
 
 
 class Shell:
@@ -184,7 +203,7 @@ class Shell:
                 *frame.heres[:MOST_PARTS],
                 _Here(word.text, expects == "<<-", word.is_quoted),
             )
-        elif expects == "<<<":
+        elif expects == "<<<" or (expects == "<" and PROCESS in word.text):
             frame.piped = (*frame.piped, *word.outputs)
         elif not expects:
             frame.words = (*frame.words[:MAX_WORDS], word)
@@ -202,6 +221,7 @@ class Shell:
         for output in frame.piped if nested.reads_script else ():
             self._report(Finding(output, PIPED, output.start, nested.program))
         carried = tuple(each for word in words for each in word.outputs)
+        carried = frame.grouped([word.text for word in words], carried)
         frame.piped = (*frame.piped, *carried) if goes_on else ()
         frame.is_piping, frame.expects = goes_on, ""
         self._hand_up(frame.kind, carried)
@@ -340,14 +360,16 @@ def _read_parenthesis(shell: Shell, text: str, at: int, start: int) -> int:
         if frame.kind in (SUBSTITUTION, SUBSHELL):
             shell.frames.pop()
         return at + 1
+    words = [word.text for word in (*frame.words, frame.word) if word is not None]
+    first = command_start(words)
     defines = _DEFINITION.match(text, at)
-    if defines is not None and len(frame.words) + (frame.word is not None) == 1:
+    if defines is not None and words and command_start(words[:-1]) == len(words) - 1:
         # The name of a function, whose first command follows.
-        frame.words, frame.word, frame.digest = (), None, 0
+        frame.words, frame.word, frame.digest = frame.words[: len(words) - 1], None, 0
         return defines.end()
-    is_first = all(word.text in BEFORE_ARITHMETIC for word in frame.words)
-    is_word = frame.word is not None and frame.word.text not in BEFORE_ARITHMETIC
-    if is_first and not is_word and text.startswith("((", at):
+    if words[first : first + 1] == ["case"] and words[-1] == "in":
+        return at + 1  # before a pattern
+    if words[first:] in ([], ["for"]) and text.startswith("((", at):
         shell.end_word()
         shell.push(ARITHMETIC, start + at)
         return at + 2

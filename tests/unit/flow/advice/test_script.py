@@ -71,6 +71,7 @@ QUOTED = {
         "while ! ((W)); do :; done",
         "for ((i=W; i<1; i++)); do :; done",
         "for((i=0; i<W; i++)) { :; }",
+        "function f { ((W)); }",
     ],
     "${…}": ["echo ${A:-W}", 'echo "${A:-W}"'],
     "behind a backslash or a dollar sign": ["echo $W", "echo \\W"],
@@ -109,6 +110,10 @@ QUOTED = {
         "f() { sh -c W; }",
         "f () sh -c W",
         "function f { sh -c W; }",
+        "function f() { sh -c W; }",
+        "if a; then f() { sh -c W; }; fi",
+        "case a in (a) sh -c W;; esac",
+        "if a; then case a in (a) sh -c W;; esac; fi",
         "coproc sh -c W",
         "time -p sh -c W",
     ],
@@ -165,6 +170,12 @@ QUOTED = {
         "echo W | xargs ssh web1",
         "echo W | python3",
         "echo W | source /dev/stdin",
+        "sh < <(echo W)",
+        "{ echo a; echo W; echo b; } | sh",
+        "if a; then echo W; fi | sh",
+        "for i in a; do if b; then echo W; fi; done | sh",
+        "case a in a) echo W;; esac | sh",
+        "function f { if a; then echo W; fi | sh; }",
     ],
 }
 
@@ -246,6 +257,9 @@ SAFE = [
     "f() { echo W; }; f W",
     "(echo W) && ( echo W )",
     "function f { echo W; }",
+    "{ echo a; } | sh; { echo W; } | cat",
+    "case a in (a) echo W;; (b) echo W;; esac",
+    "while read -r a; do echo a; done < <(echo W) | cat",
     "echo $[1+2] W",
 ]
 
