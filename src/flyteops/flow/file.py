@@ -57,9 +57,12 @@ def read_flow(document: Document, *, is_lenient: bool = False) -> Flow:
         flow = read(document, Flow)
     except InputError as error:
         problems.extend(error.problems)
-    for faults in (_empty_names, _name_faults, _term_faults, _secret_faults):
-        problems.extend(islice(faults(document), MAX_PROBLEMS))
-    if problems or not is_lenient or _get(document.value, "edition") not in (None, 1):
+    checks = [_empty_names, _name_faults, _term_faults, _secret_faults]
+    for check in checks:
+        if len(problems) < MAX_PROBLEMS:  # more are not shown
+            problems.extend(islice(check(document), MAX_PROBLEMS))
+    is_strict = not is_lenient or _get(document.value, "edition") not in (None, 1)
+    if (problems or is_strict) and len(problems) < MAX_PROBLEMS:
         problems.extend(template_faults(document))
     if problems:
         subject = "The flow has" if len(problems) > 1 else "The flow has a problem:"
