@@ -210,8 +210,8 @@ class Exchange(Request):
         line = self._line
         transfer = line.traffic.begin(line.break_off)
         try:
-            if self.method == "GET" and len(response.body) > PIECE:
-                transfer.hold(len(response.body))
+            if self.method != "HEAD" and len(response.body) > PIECE:
+                transfer.hold(len(response.body), must=self.method != "GET")
         except BusyError as error:
             response = response_to(error).message(self.head)
         body = b"" if self.method == "HEAD" else response.body
