@@ -33,7 +33,8 @@ def read(document: Document, kind: type[T]) -> T:
     reader = _TypedReader(document)
     value: JsonValue = None
     with suppress(_TooManyProblemsError):
-        value = reader.read(document.value, type_info(kind), ())
+        info = type_info(kind)  # type: ignore[arg-type] - every type is hashable
+        value = reader.read(document.value, info, ())
     if reader.problems:
         raise InputError("The body does not have the expected form.", problems=reader.problems)
     try:
