@@ -33,7 +33,7 @@ def read(document: Document, kind: type[T]) -> T:
     reader = _TypedReader(document)
     value: JsonValue = None
     with suppress(_TooManyProblemsError):
-        info = type_info(kind)  # type: ignore[arg-type] - every type is hashable
+        info = type_info(kind)  # type: ignore[arg-type]  # every type is hashable
         value = reader.read(document.value, info, ())
     if reader.problems:
         raise InputError("The body does not have the expected form.", problems=reader.problems)
