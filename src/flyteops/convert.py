@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from difflib import get_close_matches
+from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -17,6 +18,12 @@ MAX_KEYS = 100
 """The maximum number of keys that are compared to suggest the intended one."""
 
 
+@cache
+def type_info(kind: type) -> inspect.Type:
+    """Return the description of a type. Making one takes a millisecond, so it is kept."""
+    return inspect.type_info(kind)
+
+
 def read(document: Document, kind: type[T]) -> T:
     """Return the document as a value of that type; raise `InputError` with all its faults.
 
@@ -26,7 +33,8 @@ def read(document: Document, kind: type[T]) -> T:
     reader = _TypedReader(document)
     value: JsonValue = None
     with suppress(_TooManyProblemsError):
-        value = reader.read(document.value, inspect.type_info(kind), ())
+        info = type_info(kind)  # type: ignore[arg-type]  # every type is hashable
+        value = reader.read(document.value, info, ())
     if reader.problems:
         raise InputError("The body does not have the expected form.", problems=reader.problems)
     try:

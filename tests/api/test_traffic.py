@@ -75,6 +75,18 @@ def test_a_transfer_does_not_make_room_for_itself() -> None:
     assert broken_off == []
 
 
+def test_an_answer_to_work_that_is_done_is_held_beyond_the_limit_and_makes_room_later() -> None:
+    clock, broken_off = Stopwatch(1000.0), []
+    traffic = Traffic(max_transfer_bytes=100, clock=clock)
+    done = traffic.begin(lambda: broken_off.append("done"))
+    done.hold(150, must=True)
+    with pytest.raises(BusyError):
+        traffic.begin().hold(10)
+    clock.now += YOUNG
+    traffic.begin().hold(10)
+    assert (broken_off, traffic.held_bytes) == (["done"], 10)
+
+
 def test_a_limit_that_is_reached_often_is_logged_seldom_and_warned_of_for_a_while(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -149,6 +161,29 @@ async def test_answers_that_nobody_reads_take_no_more_memory_than_they_may(
         warnings = json.loads((await wire.ask(READY))[2])["warnings"]
         assert "FLYTE_MAX_TRANSFER_BYTES" in "".join(warnings)
     assert len([record for record in caplog.records if record.levelno == logging.WARNING]) == 1
+    assert app.traffic.held_bytes == 0
+
+
+async def test_answers_to_changes_count_against_the_limit_and_are_never_refused(
+    service: Service,
+) -> None:
+    commands = [{"name": f"C{number}", "events": []} for number in range(2_000)]
+    pack = request("POST", "/v1/packs", json.dumps({"name": "P", "commands": commands}).encode())
+    async with (
+        serving(service, max_transfer_bytes=300_000) as (server, app),
+        contextlib.AsyncExitStack() as stack,
+    ):
+        for _ in range(4):
+            client = small_client(server, pack)
+            stack.callback(client.close)
+        async with asyncio.timeout(10):
+            while app.traffic.held_bytes <= 300_000:  # noqa: ASYNC110 - nothing tells it
+                await asyncio.sleep(0.001)
+        wire = await server.connect()
+        status, _, body = await wire.ask(pack)
+        assert (status, json.loads(body)["name"]) == (201, "P")
+        assert app.traffic.held_bytes > 300_000
+        assert (await wire.ask(request("GET", "/v1/packs/P")))[0] == 503
     assert app.traffic.held_bytes == 0
 
 

@@ -6,6 +6,7 @@ mode, templates that do not compile are accepted as well, if there is no other f
 original.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
@@ -15,7 +16,7 @@ from msgspec import inspect
 
 from flyteops import name as naming
 from flyteops import template
-from flyteops.convert import read
+from flyteops.convert import read, type_info
 from flyteops.document import MAX_PROBLEMS, Document, Path, parse_json, parse_yaml
 from flyteops.errors import InputError, Problem, TemplateError
 from flyteops.flow.advice.chat import message_advice
@@ -56,11 +57,12 @@ def read_flow(document: Document, *, is_lenient: bool = False) -> Flow:
         flow = read(document, Flow)
     except InputError as error:
         problems.extend(error.problems)
-    problems.extend(_empty_names(document))
-    problems.extend(_name_faults(document))
-    problems.extend(islice(_term_faults(document), MAX_PROBLEMS))
-    problems.extend(_secret_faults(document))
-    if problems or not is_lenient or _get(document.value, "edition") not in (None, 1):
+    checks = [_empty_names, _name_faults, _term_faults, _secret_faults]
+    for check in checks:
+        if len(problems) < MAX_PROBLEMS:  # more are not shown
+            problems.extend(islice(check(document), MAX_PROBLEMS))
+    is_strict = not is_lenient or _get(document.value, "edition") not in (None, 1)
+    if (problems or is_strict) and len(problems) < MAX_PROBLEMS:
         problems.extend(template_faults(document))
     if problems:
         subject = "The flow has" if len(problems) > 1 else "The flow has a problem:"
@@ -184,10 +186,13 @@ def _text(value: JsonValue, key: str) -> str | None:
 
 
 def template_faults(document: Document) -> Sequence[Problem]:
-    """Return the templates of a flow that cannot be parsed; each fails its own step only."""
+    """Return the templates of a flow that cannot be parsed; each fails its own step only.
+
+    Of very many, the first ones are returned.
+    """
     return [
         document.problem(path, f"in the template, {error}")
-        for path, error in _faulty_templates(document.value)
+        for path, error in islice(_faulty_templates(document.value), MAX_PROBLEMS)
     ]
 
 
@@ -214,28 +219,30 @@ def _without_faults(document: Document, flow: Flow) -> tuple[Document, Flow]:
     faulty = [path for path, _ in _faulty_templates(document.value)]
     if not faulty:
         return document, flow
-    value = document.value
-    for path in faulty:
-        value = _emptied(value, path)
-    cleaned = document.with_value(value)
+    cleaned = document.with_value(_emptied(document.value, faulty))
     return cleaned, read(cleaned, Flow)
 
 
-def _emptied(value: JsonValue, path: Path) -> JsonValue:
-    if not path:
+def _emptied(value: JsonValue, paths: Sequence[Path]) -> JsonValue:
+    """Return a value with the empty text at these places, all in one pass."""
+    if () in paths:
         return ""
-    first, rest = path[0], path[1:]
+    below: dict[str | int, list[Path]] = {}
+    for first, *rest in paths:
+        key = first
+        if isinstance(value, dict) and first not in value:
+            folded = str(first).casefold()
+            key = next((each for each in value if each.casefold() == folded), first)
+        below.setdefault(key, []).append(tuple(rest))
     if isinstance(value, list):
         return [
-            _emptied(each, rest) if index == first else each for index, each in enumerate(value)
+            _emptied(each, below[index]) if index in below else each
+            for index, each in enumerate(value)
         ]
     if isinstance(value, dict):
-        key = (
-            first
-            if first in value
-            else next((key for key in value if key.casefold() == str(first).casefold()), first)
-        )
-        return {name: _emptied(each, rest) if name == key else each for name, each in value.items()}
+        return {
+            key: _emptied(each, below[key]) if key in below else each for key, each in value.items()
+        }
     return value
 
 
@@ -273,7 +280,7 @@ def lint(document: Document, flow: Flow) -> Sequence[Problem]:
     """
     document, flow = _without_faults(document, flow)
     found = chain(
-        _unknown_keys(document, document.value, inspect.type_info(Flow), ()),
+        _unknown_keys(document, document.value, type_info(Flow), ()),
         cron_advice(document, flow, _template_sources(document.value)),
         _dependency_advice(document, flow),
         _identity_advice(document, flow),
@@ -288,9 +295,7 @@ def lint(document: Document, flow: Flow) -> Sequence[Problem]:
 
 def key_advice(document: Document) -> Sequence[Problem]:
     """Return advice about the keys that are ignored, also in a flow that `read_flow` refuses."""
-    return list(
-        islice(_unknown_keys(document, document.value, inspect.type_info(Flow), ()), MAX_ADVICE)
-    )
+    return list(islice(_unknown_keys(document, document.value, type_info(Flow), ()), MAX_ADVICE))
 
 
 def _unknown_keys(
@@ -327,7 +332,7 @@ def _nearest(word: str, known: Mapping[str, object] | Sequence[str]) -> str:
 
 
 def _dependency_advice(document: Document, flow: Flow) -> Iterator[Problem]:
-    ids = [step.id for step in flow.steps]
+    ids = dict.fromkeys(step.id for step in flow.steps)
     for index, step in enumerate(flow.steps):
         path: Path = ("steps", index, "dependsOn")
         wanted = step.dependencies
@@ -344,20 +349,25 @@ def _dependency_advice(document: Document, flow: Flow) -> Iterator[Problem]:
 
 
 def _never_reached(flow: Flow) -> Sequence[int]:
-    reached: set[str] = set()
-    left = dict(enumerate(flow.steps))
-    while True:
-        before = len(left)
-        for index, step in list(left.items()):
-            if _can_follow(step, reached):
-                reached.add(left.pop(index).id)
-        if len(left) == before:
-            return list(left)
-
-
-def _can_follow(step: Step, reached: set[str]) -> bool:
-    wanted = step.dependencies
-    return reached.issuperset(wanted.all) and (not wanted.any or not reached.isdisjoint(wanted.any))
+    """Return the steps that no order of results can reach. Each dependency is followed once."""
+    missing = [set(step.dependencies.all) for step in flow.steps]
+    lacks_any = [bool(step.dependencies.any) for step in flow.steps]
+    waiting: dict[str, list[int]] = {}
+    for index, step in enumerate(flow.steps):
+        for step_id in {*step.dependencies.all, *step.dependencies.any}:
+            waiting.setdefault(step_id, []).append(index)
+    left = set(range(len(flow.steps)))
+    ready = [index for index in left if not missing[index] and not lacks_any[index]]
+    while ready:
+        index = ready.pop()
+        left.discard(index)
+        step_id = flow.steps[index].id
+        for other in waiting.pop(step_id, ()):
+            missing[other].discard(step_id)
+            lacks_any[other] &= step_id not in flow.steps[other].dependencies.any
+            if other in left and not missing[other] and not lacks_any[other]:
+                ready.append(other)
+    return sorted(left)
 
 
 def _identity_advice(document: Document, flow: Flow) -> Iterator[Problem]:
@@ -395,15 +405,16 @@ def _repetition_advice(document: Document, flow: Flow) -> Iterator[Problem]:
 
 def _variable_advice(document: Document, flow: Flow) -> Iterator[Problem]:
     contexts = [step.context or {} for step in flow.steps]
+    counts = Counter(key for context in contexts for key in context)
+    names = sorted(counts)
     for path, source in _template_sources(document.value):
-        others = [
-            context
-            for index, context in enumerate(contexts)
-            if index != path[1] or path[2] != "context"
-        ]
-        defined = sorted({key for context in others for key in context})
+        index = path[1]
+        is_context = path[2] == "context" and isinstance(index, int)
+        own = contexts[index] if is_context and isinstance(index, int) else {}
         for variable in template.compile(source).variables:
-            complaint = _about_variable(variable, defined)
+            key = variable.removeprefix("Context.").partition(".")[0]
+            is_defined = counts[key] > (key in own)
+            complaint = _about_variable(variable, names, is_defined=is_defined)
             if complaint:
                 yield document.problem(path, complaint)
 
@@ -440,7 +451,7 @@ def _nulls(value: JsonValue, path: Path) -> Iterator[Path]:
             yield from _nulls(item, (*path, key))
 
 
-def _about_variable(variable: str, defined: Sequence[str]) -> str | None:
+def _about_variable(variable: str, defined: Sequence[str], *, is_defined: bool) -> str | None:
     if "(" in variable:
         return None
     root, _, rest = variable.partition(".")
@@ -449,7 +460,7 @@ def _about_variable(variable: str, defined: Sequence[str]) -> str | None:
         return f"{root!r} is never set{_nearest(root, ROOTS)}"
     if root == "Event" and field and field not in EVENT_FIELDS:
         return f"an event has no {field!r}{_nearest(field, EVENT_FIELDS)}"
-    if root == "Context" and field and field not in defined:
+    if root == "Context" and field and not is_defined:
         return (
             f"no step before sets {field!r} in its context, and a context does not see"
             f" itself{_nearest(field, defined)}"

@@ -1,5 +1,8 @@
 """Flow files: what is refused, with every problem and its place, and what is advised against."""
 
+import time
+from contextlib import suppress
+
 import pytest
 
 from flyteops.document import parse_yaml
@@ -271,6 +274,39 @@ def test_no_shape_of_a_step_breaks_the_report(value):
 def test_a_flow_with_very_many_faults_is_refused_in_no_time():
     step = "  - {schedule: {cron: '@dayly', timeZone: Europe/Berln}, command: {}}\n"
     assert 200 <= len(problems_in("name: f\nsteps:\n" + 300 * step)) <= 500
+
+
+def long_flow(more: str, count: int) -> bytes:
+    text = "{id: s<0>, event: {name: E, packName: P}, command: {name: C, packName: Q}, "
+    steps = [
+        (text + more + "}").replace("<0>", str(n)).replace("<1>", str(n + 1)) for n in range(count)
+    ]
+    return f"{{name: f, steps: [{', '.join(steps)}]}}".encode()
+
+
+def seconds_to_read(content: bytes) -> float:
+    document = parse_yaml(content)
+    begun = time.process_time()
+    with suppress(InputError):
+        lint(document, read_flow(document, is_lenient=True))
+    return time.process_time() - begun
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "more",
+    [
+        "context: {k<0>: '{{ Context.k<1> }}'}",
+        "context: {k: '{{ x'}",
+        "dependsOn: [s<1>]",
+        "delay: 5",
+    ],
+)
+def test_the_time_to_read_a_flow_grows_with_its_length_and_not_with_the_square_of_it(more):
+    few, many = (
+        min(seconds_to_read(long_flow(more, count)) for _ in range(2)) for count in (300, 6_000)
+    )
+    assert many < 40 * few
 
 
 DROPPED = "null is dropped: the pack gets an input without {!r}; leave it out or write ''"

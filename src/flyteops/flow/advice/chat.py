@@ -3,7 +3,8 @@
 A chat would read such text as markup.
 """
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Set
 from typing import NamedTuple
 
 from flyteops import template
@@ -110,20 +111,36 @@ def _told_keys(flow: Flow, markup: _Markup) -> frozenset[str]:
         for step in flow.steps
         for key, source in (step.context or {}).items()
     ]
+    readers: dict[str, list[int]] = {}
+    for index, (_, _, compiled) in enumerate(contexts):
+        for path in {each for variable in _paths(compiled) for each in _prefixes(variable)}:
+            readers.setdefault(path, []).append(index)
     told: set[str] = set()
-    before = -1
-    while before != len(told):
-        before = len(told)
-        told.update(
-            path
-            for step, path, compiled in contexts
-            if any(_outside(step, compiled, markup, frozenset(told)))
-        )
+    # Each context is looked at again only when one that it reads turns out to have such text.
+    left = deque(range(len(contexts)))
+    while left:
+        step, path, compiled = contexts[left.popleft()]
+        if path not in told and any(_outside(step, compiled, markup, told)):
+            told.add(path)
+            left.extend(readers.get(path, ()))
     return frozenset(told)
 
 
+def _paths(compiled: template.Template) -> Iterator[str]:
+    yield from compiled.variables
+    for output in compiled.outputs:
+        yield from output.paths
+
+
+def _prefixes(path: str) -> Iterator[str]:
+    """Yield the path, and those of everything that it is a part of."""
+    while path:
+        yield path
+        path = path.rpartition(".")[0]
+
+
 def _outside(
-    step: Step, compiled: template.Template, markup: _Markup, told: frozenset[str]
+    step: Step, compiled: template.Template, markup: _Markup, told: Set[str]
 ) -> Iterator[template.OutputNode]:
     """Yield the outputs that print such text unquoted."""
     harmless = SINGLE_WORDS | {
@@ -136,7 +153,7 @@ def _outside(
     def is_told(path: str) -> bool:
         parts = path.split(".")
         if parts[0] == "Context":
-            return any(path == key or path.startswith(f"{key}.") for key in told)
+            return any(each in told for each in _prefixes(path))
         if not is_outside or parts[:2] != ["Event", "Payload"]:
             return False
         return len(parts) == 2 or parts[2] not in KNOWN

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from flyteops import template
 from flyteops.document import Document, Path
 from flyteops.errors import Problem
-from flyteops.flow.advice.nested import OPAQUE, nested_script
+from flyteops.flow.advice.nested import BUILTINS, EVALUATING, NOTHING, OPAQUE, nested_script
 from flyteops.flow.advice.outside import SINGLE_WORDS, Origins, line_and_column, texts
 from flyteops.flow.advice.placement import find_unprotected
 from flyteops.flow.advice.shell import (
@@ -137,15 +137,15 @@ def _about_place(finding: Finding, source: str) -> str | None:
                 " nothing: $(…) in the value would run, or a line of it would end the document;"
                 f" {_BY_ENV}"
             )
-        case place if place == NESTED and finding.program in ("[[", "let"):
+        case place if place == NESTED and finding.program in EVALUATING:
             about = (
                 f"is calculated by `{finding.program}`, which runs commands that stand in it; write"
-                " |integer"
+                " |integer for a number, and no text from an event for the name of a variable"
             )
         case place if place == NESTED:
             about = (
                 f"becomes part of a script that `{finding.program}` runs: its quotes are gone by"
-                f" then, and $(…) in the value would run; {_instead(finding.program)}"
+                f" then, and commands in the value would run; {_instead(finding.program)}"
             )
         case place if place == PIPED:
             about = (
@@ -175,6 +175,10 @@ def _instead(program: str) -> str:
             f"hand it over as an argument: {program} -c 'echo \"$1\"' {program} {{{{ …|shellquote"
             " }}"
         )
+    if program in ("sed", "gsed"):
+        return "with --sandbox, `sed` runs none and reads and writes no files"
+    if program == "env":
+        return "leave out -S, and hand over each argument by itself"
     return _BY_ENV
 
 
@@ -235,6 +239,8 @@ def _of_arguments(
         if isinstance(text, str)
     ]
     nested = nested_script([argument.word for argument in arguments])
+    if nested.program in EVALUATING | BUILTINS:
+        nested = NOTHING  # no shell reads these arguments, and programs of these names do not
     for index, argument in enumerate(arguments):
         if index in nested.words:
             yield from _of_nested(nested.program, argument, origins)

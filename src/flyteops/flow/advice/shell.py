@@ -5,12 +5,12 @@ here-documents, and the ends of commands and pipelines.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from flyteops.flow.advice.nested import OPAQUE, nested_script
+from flyteops.flow.advice.nested import OPAQUE, PROCESS, command_start, nested_script
 from flyteops.template import OutputNode
 
 MOST_PARTS = 100
@@ -33,6 +33,10 @@ _IN_ANSI = re.compile(r"(?:[^\\']|\\.)*", re.DOTALL)
 _IN_HERE = re.compile(r"\$\(|`")
 _REDIRECTION = re.compile(r"<<<|<<-|<<|[<>]\(|<&|<>|<|>>|>\||>&|>")
 _IN_ARITHMETIC = re.compile(r"[^()$`\\]+")
+_OPENERS = frozenset(["{", "if", "while", "until", "for", "case", "select"])
+_CLOSERS = frozenset(["}", "fi", "done", "esac"])
+_DEFINITION = re.compile(r"\(\s*\)\s*")
+_IN_BRACKETS = re.compile(r"[^\[\]$`\\]+")
 
 
 class Finding(NamedTuple):
@@ -80,6 +84,8 @@ class _Frame:
     here: _Here | None = None
     line: str = ""
     depth: int = 0
+    closer: str = ")"
+    groups: tuple[tuple[OutputNode, ...], ...] = ()
 
     def key(self) -> tuple[object, ...]:
         """Return the key of the state; parts with the same key are read alike."""
@@ -93,7 +99,24 @@ class _Frame:
             self.heres,
             self.line,
             self.depth,
+            self.closer,
+            tuple(map(len, self.groups)),
         )
+
+    def grouped(
+        self, words: Sequence[str], carried: tuple[OutputNode, ...]
+    ) -> tuple[OutputNode, ...]:
+        """Return what a command prints: for the end of a group, what all of its commands do."""
+        if words and words[0] in _CLOSERS and self.groups:
+            *outer, group = self.groups
+            self.groups, carried = tuple(outer), group + carried
+        for word in words[: command_start(words) + 1]:
+            if word in _OPENERS and len(self.groups) < MOST_PARTS:
+                self.groups = (*self.groups, ())
+        if carried and self.groups:
+            *outer, group = self.groups
+            self.groups = (*outer, group + carried)
+        return carried
 
 
 class Shell:
@@ -148,9 +171,9 @@ class Shell:
         word.is_quoted = word.is_quoted or is_quoted
         word.outputs += outputs
 
-    def push(self, kind: str, start: int) -> None:
+    def push(self, kind: str, start: int, *, closer: str = ")") -> None:
         if len(self.frames) < MOST_PARTS:
-            self.frames.append(_Frame(kind, start))
+            self.frames.append(_Frame(kind, start, closer=closer))
 
     def print(self, output: OutputNode) -> None:
         """Continue after an expression."""
@@ -180,7 +203,7 @@ class Shell:
                 *frame.heres[:MOST_PARTS],
                 _Here(word.text, expects == "<<-", word.is_quoted),
             )
-        elif expects == "<<<":
+        elif expects == "<<<" or (expects == "<" and PROCESS in word.text):
             frame.piped = (*frame.piped, *word.outputs)
         elif not expects:
             frame.words = (*frame.words[:MAX_WORDS], word)
@@ -198,6 +221,7 @@ class Shell:
         for output in frame.piped if nested.reads_script else ():
             self._report(Finding(output, PIPED, output.start, nested.program))
         carried = tuple(each for word in words for each in word.outputs)
+        carried = frame.grouped([word.text for word in words], carried)
         frame.piped = (*frame.piped, *carried) if goes_on else ()
         frame.is_piping, frame.expects = goes_on, ""
         self._hand_up(frame.kind, carried)
@@ -283,13 +307,14 @@ def _read_dollar(shell: Shell, text: str, at: int, start: int) -> int:
         if is_bare:
             shell.pending = "$"
         return at + 1
-    shell.add(OPAQUE if after in "({" else "$")
+    shell.add(OPAQUE if after in "({[" else "$")
     if after == "(":
         is_sum = text.startswith("((", at + 1)
         shell.push(ARITHMETIC if is_sum else SUBSTITUTION, start + at)
         return at + (3 if is_sum else 2)
-    if after == "{":
-        shell.push(PARAMETER, start + at)
+    if after in "{[":
+        kind, closer = (PARAMETER, "}") if after == "{" else (ARITHMETIC, "]")
+        shell.push(kind, start + at, closer=closer)
         return at + 2
     if is_bare and after in "'\"":
         shell.push(ANSI if after == "'" else DOUBLE, start + at)
@@ -321,7 +346,7 @@ def _read_redirection(shell: Shell, text: str, at: int, start: int) -> int:
         frame.word = None  # the number of a descriptor
     shell.end_word()
     if operator.endswith("("):
-        shell.add(OPAQUE)
+        shell.add(PROCESS)
         shell.push(SUBSTITUTION, start + at)
     else:
         frame.expects = operator
@@ -335,7 +360,17 @@ def _read_parenthesis(shell: Shell, text: str, at: int, start: int) -> int:
         if frame.kind in (SUBSTITUTION, SUBSHELL):
             shell.frames.pop()
         return at + 1
-    if frame.word is None and not frame.words and text.startswith("((", at):
+    words = [word.text for word in (*frame.words, frame.word) if word is not None]
+    first = command_start(words)
+    defines = _DEFINITION.match(text, at)
+    if defines is not None and words and command_start(words[:-1]) == len(words) - 1:
+        # The name of a function, whose first command follows.
+        frame.words, frame.word, frame.digest = frame.words[: len(words) - 1], None, 0
+        return defines.end()
+    if words[first : first + 1] == ["case"] and words[-1] == "in":
+        return at + 1  # before a pattern
+    if words[first:] in ([], ["for"]) and text.startswith("((", at):
+        shell.end_word()
         shell.push(ARITHMETIC, start + at)
         return at + 2
     shell.push(SUBSHELL, start + at)
@@ -407,13 +442,14 @@ def _read_parameter(shell: Shell, text: str, at: int, start: int) -> int:
 
 
 def _read_arithmetic(shell: Shell, text: str, at: int, start: int) -> int:
-    plain = _IN_ARITHMETIC.match(text, at)
+    frame = shell.top
+    opener, inner = ("[", _IN_BRACKETS) if frame.closer == "]" else ("(", _IN_ARITHMETIC)
+    plain = inner.match(text, at)
     if plain is not None:
         return plain.end()
-    frame = shell.top
-    if text[at] == "(":
+    if text[at] == opener:
         frame.depth += 1
-    elif text[at] == ")":
+    elif text[at] == frame.closer:
         if frame.depth == 0:
             shell.frames.pop()
             return at + (2 if text.startswith("))", at) else 1)

@@ -7,6 +7,7 @@ become structure.
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from unicodedata import normalize
 
 from flyteops.packs.email.word import decoded, raw_decoded
 
@@ -45,6 +46,7 @@ _COMMENT_PART = re.compile(r"[()]|\\.|[^()\\]+|\\", re.DOTALL)
 _LOCAL = r"""(?:[^\s()<>@,;:"\\\[\]]+|"(?:[^"\\]|\\.)*")"""
 _DOMAIN = r"""(?:[^\s()<>@,;:"\\\[\]]+|\[[^\s\[\]<>]*\])"""
 _ADDRESS = re.compile(rf"({_LOCAL})@({_DOMAIN})", re.DOTALL)
+_HOST = re.compile(r"[A-Za-z0-9_.-]+")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
@@ -137,7 +139,9 @@ def _add_named(element: _Element, fragments: list[_Element], result: Mailboxes) 
 
 
 def _add(name: str, address: str, result: Mailboxes) -> None:
-    named = {text.casefold() for text in _AROUND_ADDRESSES.split(name) if "@" in text[1:-1]}
+    # Other characters look like @ too, and compatibility forms of letters like letters.
+    shown = normalize("NFKC", name)
+    named = {text.casefold() for text in _AROUND_ADDRESSES.split(shown) if "@" in text[1:-1]}
     if named - {address.casefold()}:
         result.defects.add(NAME_HAS_ADDRESS)
     result.found.append((name, address))
@@ -262,10 +266,14 @@ def _address(text: str) -> str:
     if match is None or not bare.isprintable():
         return ""
     local, domain = match[1], match[2]
+    if domain.isascii():
+        return f"{local}@{domain}"
     try:
-        return f"{local}@{domain if domain.isascii() else domain.encode('idna').decode()}"
+        encoded = domain.encode("idna").decode()
     except ValueError:
         return ""
+    # Characters such as the fullwidth @ become what cannot be part of a domain.
+    return f"{local}@{encoded}" if _HOST.fullmatch(encoded) else ""
 
 
 def _unquoted(words: Sequence[str]) -> str:

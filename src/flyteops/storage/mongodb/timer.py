@@ -229,6 +229,8 @@ async def renew(database: Database, at: datetime, if_unattended_for: timedelta |
     if is_away:
         leased: Document = {"flyte.state": "PENDING", "flyte.due": {"$lt": NEVER}}
         for timeout in await database.action.distinct("flyte.timeout", leased):
+            if not isinstance(timeout, int):
+                continue  # it is set aside once it is due
             due = to_microseconds(at) + timeout
             other = [{"flyte.due": {"$lte": due}}, {"flyte.due": {"$gt": due + CLOCK_SLACK}}]
             await database.action.update_many(
@@ -255,9 +257,8 @@ async def _shift(database: Database, now: int, by: int) -> None:
         {**timed, "flyte.due": {"$gt": now, "$lt": NEVER}}, {"flyte": 1}
     ):
         kept = action["flyte"]
-        longest = now + (
-            kept.get("wait", 0) if kept["state"] == DELAYED else kept.get("timeout", 0)
-        )
+        length = kept.get("wait" if kept["state"] == DELAYED else "timeout", 0)
+        longest = now + (length if isinstance(length, int) else 0)
         if kept["due"] > longest + CLOCK_SLACK:
             await database.action.update_one(
                 {"_id": action["_id"], "flyte.due": kept["due"]}, {"$set": {"flyte.due": longest}}
@@ -270,7 +271,10 @@ def concerns_all(error: Exception) -> bool:
 
 
 def _flow_key(flow: Document, row: Document) -> TimerKey:
-    return TimerKey(str(flow.get("name")), str(flow.get("uuid")), row["stepIndex"])
+    index = row.get("stepIndex")
+    return TimerKey(
+        str(flow.get("name")), str(flow.get("uuid")), index if isinstance(index, int) else 0
+    )
 
 
 def _action_key(action: Document) -> TimerKey:
@@ -278,30 +282,33 @@ def _action_key(action: Document) -> TimerKey:
 
 
 async def _due(database: Database, now: int, batch: TimerBatch) -> Sequence[DueRun]:
-    found: list[tuple[Document, Document, DueSchedule]] = []
+    found: list[tuple[TimerKey, Document, Document]] = []
     which = {"flyte.timetables": {"$elemMatch": {"nextAt": {"$lte": now}}}}
     async for flow in database.flow.find(
         which, {"name": 1, "uuid": 1, "flyte.timetables": 1}
     ).limit(batch.read_limit):
-        for row in flow["flyte"]["timetables"]:
-            if isinstance(row.get("nextAt"), int) and row["nextAt"] <= now:
-                step = DueSchedule(
-                    flow["name"],
-                    flow["uuid"],
-                    row["stepIndex"],
-                    row["rule"],
-                    to_instant(row["nextAt"]),
-                )
-                found.append((flow, row, step))
-    found.sort(key=lambda each: each[2].due_at)
+        found += [
+            (_flow_key(flow, row), flow, row)
+            for row in _timetables(flow)
+            if isinstance(row.get("nextAt"), int) and row["nextAt"] <= now
+        ]
+    found.sort(key=lambda each: each[2]["nextAt"])
     fired = []
-    for flow, row, step in batch.select(found, lambda each: step_key(each[2])):
+    for key, flow, row in batch.select(found, lambda each: each[0]):
         try:
+            due_at = to_instant(row["nextAt"])
+            step = DueSchedule(flow["name"], flow["uuid"], row["stepIndex"], row["rule"], due_at)
             fired.append(DueRun(flow, row, step, batch.on_due(step)))
         # Any error concerns this timer alone, or is raised again.
         except Exception as error:  # noqa: BLE001
-            batch.fail(step_key(step), error)
+            batch.fail(key, error)
     return fired
+
+
+def _timetables(flow: Document) -> Sequence[Document]:
+    """Return the rows about scheduled steps; whatever else stands there cannot be due."""
+    rows = flow["flyte"]["timetables"]
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
 
 async def _next_at(database: Database, batch: TimerBatch) -> datetime | None:
@@ -317,7 +324,7 @@ async def _next_at(database: Database, batch: TimerBatch) -> datetime | None:
         times += [action["flyte"]["due"] for action in first if _action_key(action) not in aside]
     fields = {"name": 1, "uuid": 1, "flyte.timetables": 1}
     async for flow in database.flow.find({"flyte.timetables.nextAt": {"$gt": -NEVER}}, fields):
-        for row in flow["flyte"]["timetables"]:
+        for row in _timetables(flow):
             if _flow_key(flow, row) not in aside:
                 times.append(row.get("nextAt"))
     return first_of(times)

@@ -62,8 +62,6 @@ class Lock:
         except BaseException:  # after any error, another server may try
             self.release()
             raise
-        for suffix in ("-wal", "-shm"):
-            _make_private(self.file.with_name(f"{self.file.name}{suffix}"))
 
     def release(self) -> None:
         """Release the locks; may be called twice.
@@ -133,8 +131,12 @@ class Lock:
         return descriptor
 
     def make_private(self) -> None:
-        """Remove others' permissions on the database, once it is known to be Flyte's."""
-        _make_private(self.file)
+        """Remove others' permissions on the database, once it is known to be Flyte's.
+
+        By then SQLite has made its log and its index, with the permissions of the database.
+        """
+        for suffix in ("", "-wal", "-shm"):
+            _make_private(self.file.with_name(f"{self.file.name}{suffix}"))
 
     def _in_use(self, owner: str) -> StoreError:
         return StoreError(

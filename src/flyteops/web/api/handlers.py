@@ -5,12 +5,11 @@ import logging
 from collections.abc import Iterable
 from datetime import timedelta
 from functools import lru_cache
-from itertools import islice
 from typing import Any
 
 from msgspec import UNSET
 
-from flyteops.document import MAX_PROBLEMS, Document
+from flyteops.document import Document
 from flyteops.errors import (
     ForbiddenError,
     NotFoundError,
@@ -338,7 +337,7 @@ async def resolve_action(request: Request) -> Response:
 
 def _flow_and_warnings(document: Document) -> tuple[Flow, tuple[Problem, ...]]:
     flow = read_flow(document, is_lenient=True)
-    return flow, (*islice(template_faults(document), MAX_PROBLEMS), *lint(document, flow))
+    return flow, (*template_faults(document), *lint(document, flow))
 
 
 async def save_flow(request: Request) -> Response:

@@ -203,8 +203,8 @@ class Exchange(Request):
         connection = self._connection
         transfer = connection.traffic.begin(connection.break_off)
         try:
-            if self.method == "GET" and len(response.body) > PIECE:
-                transfer.hold(len(response.body))
+            if self.method != "HEAD" and len(response.body) > PIECE:
+                transfer.hold(len(response.body), must=self.method != "GET")
         except BusyError as error:
             response = response_to(error).message(self.head)
         body = b"" if self.method == "HEAD" else response.body

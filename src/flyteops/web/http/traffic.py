@@ -99,10 +99,11 @@ class Traffic:
             del self._transfers[transfer]
             self.held_bytes -= transfer.size
 
-    def hold(self, transfer: "Transfer", size: int) -> None:
+    def hold(self, transfer: "Transfer", size: int, *, must: bool = False) -> None:
         """Hold more bytes for a transfer.
 
-        Raise `BusyError` if there is no room, and none can be made.
+        Raise `BusyError` if there is no room, and none can be made. An answer to work that is done
+        `must` be sent, and is held beyond the limit then.
         """
         if transfer not in self._transfers:
             raise BusyError(NO_ROOM)  # it had to make room for others
@@ -116,6 +117,8 @@ class Traffic:
                 or oldest.break_off is None
                 or self.clock() - oldest.began_at < YOUNG
             ):
+                if must:
+                    break
                 raise BusyError(NO_ROOM)
             self.end(oldest)
             oldest.break_off()
@@ -142,9 +145,9 @@ class Transfer:
         self.break_off = break_off
         self._traffic = traffic
 
-    def hold(self, size: int) -> None:
-        """Hold more bytes; raise `BusyError` if there is no room for them."""
-        self._traffic.hold(self, size)
+    def hold(self, size: int, *, must: bool = False) -> None:
+        """Hold more bytes; raise `BusyError` if there is no room for them, unless it `must`."""
+        self._traffic.hold(self, size, must=must)
 
     def end(self) -> None:
         """Release the memory that is held."""

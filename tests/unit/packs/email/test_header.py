@@ -113,6 +113,18 @@ SENDERS = [
         "Ann : boss@corp.example",
         ["malformed", "name-has-address"],
     ),
+    (
+        "boss\uff20corp.example <m@evil.example>".encode(),
+        "m@evil.example",
+        "boss\uff20corp.example",
+        ["name-has-address"],
+    ),
+    (
+        b"=?utf-8?q?boss=EF=B9=ABcorp.example?= <m@evil.example>",
+        "m@evil.example",
+        "boss\ufe6bcorp.example",
+        ["name-has-address"],
+    ),
     # More than one, and commas where none should be.
     (b"Bee, Ann <ann@example.com>", "ann@example.com", "Bee, Ann", ["unquoted-comma"]),
     (b"Bee, Ann, PhD <ann@example.com>", "ann@example.com", "Bee, Ann, PhD", ["unquoted-comma"]),
@@ -144,6 +156,20 @@ SENDERS = [
         "",
         ["control-characters", "missing", "unreadable"],
     ),
+    # Domains that encoding would turn into something else than a domain.
+    (
+        "m@evil.example\uff20corp.example".encode(),
+        "",
+        "m@evil.example\uff20corp.example",
+        ["missing", "unreadable"],
+    ),
+    (
+        "<m@evil.example\uff0fx\uff20corp.example>".encode(),
+        "",
+        "",
+        ["missing", "unreadable"],
+    ),
+    ("m@\u2100.example".encode(), "", "m@\u2100.example", ["missing", "unreadable"]),
     (b"boss@corp.example" + b"(x)" * 40_000 + b"<m@evil.example>", "", "", ["missing", "too-long"]),
     # Damaged, but clear.
     (b"Ann <ann@example.com", "ann@example.com", "Ann", ["malformed"]),

@@ -431,6 +431,19 @@ async def test_a_database_that_all_could_read_is_made_private(path: Path) -> Non
         assert [oct(mode_of(moved.with_name(name))) for name in FILES] == ["0o600"] * 4
 
 
+@pytest.mark.parametrize("mode", [0o644, 0o666])
+async def test_a_database_that_was_closed_in_order_is_made_private_with_its_log(
+    path: Path, mode: int
+) -> None:
+    async with SqliteStore(path) as store:
+        await record(store)
+    assert not path.with_name("flyte.db-wal").exists()
+    path.chmod(mode)
+    async with SqliteStore(path) as store:
+        await record(store)
+        assert [oct(mode_of(path.with_name(name))) for name in FILES] == ["0o600"] * 4
+
+
 async def test_the_rights_of_a_group_stay_and_are_reported(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -3,9 +3,10 @@
 -- name: extend_lease
 UPDATE flyte_action SET due_at = $1 WHERE seq = $2
 
+-- Numbers that nothing but damage can make are cut to half of the range, so that no sum of one row stops the others.
 -- name: renew_leases
-UPDATE flyte_action SET due_at = $1 + timeout
-WHERE state = 'PENDING' AND (due_at <= $1 + timeout OR due_at > $1 + timeout + $2)
+UPDATE flyte_action SET due_at = $1 + least(timeout, 4611686018427387904)
+WHERE state = 'PENDING' AND (due_at <= $1 + least(timeout, 4611686018427387904) OR due_at > $1 + least(timeout, 4611686018427387904) + $2)
 
 -- name: last_activity
 SELECT value FROM flyte_note WHERE kind = $1 AND key = '' FOR UPDATE
@@ -32,16 +33,16 @@ UPDATE flyte_action SET state = $1, since = $2, states = states || $3, due_at = 
 UPDATE flyte_execution SET changed_at = greatest(changed_at, $1) WHERE seq = $2
 
 -- name: shift_timers
-UPDATE flyte_action SET due_at = due_at + $1 WHERE due_at IS NOT NULL
+UPDATE flyte_action SET due_at = least(greatest(due_at, -4611686018427387904), 4611686018427387904) + $1 WHERE due_at IS NOT NULL
 
 -- Regardless of the clock when it was taken or began to wait, nothing may take longer than intended from now on.
 -- name: shorten_leases
-UPDATE flyte_action SET due_at = $1 + timeout
-WHERE due_at > $1 AND state = 'PENDING' AND due_at > $1 + timeout + $2
+UPDATE flyte_action SET due_at = $1 + least(timeout, 4611686018427387904)
+WHERE due_at > $1 AND state = 'PENDING' AND due_at > $1 + least(timeout, 4611686018427387904) + $2
 
 -- name: shorten_delays
-UPDATE flyte_action SET due_at = $1 + wait
-WHERE due_at > $1 AND state = 'LATER' AND due_at > $1 + wait + $2
+UPDATE flyte_action SET due_at = $1 + least(wait, 4611686018427387904)
+WHERE due_at > $1 AND state = 'LATER' AND due_at > $1 + least(wait, 4611686018427387904) + $2
 
 -- name: due_delays
 SELECT seq, action_id, pack_name, labels, command FROM flyte_action WHERE due_at <= $1 AND state = 'LATER'

@@ -3,9 +3,10 @@
 -- name: extend_lease
 UPDATE action SET due_at = ? WHERE seq = ?
 
+-- Numbers that nothing but damage can make are cut to half of the range, so that no sum of one row stops the others.
 -- name: renew_leases
-UPDATE action SET due_at = :at + timeout
-WHERE state = 'PENDING' AND (due_at <= :at + timeout OR due_at > :at + timeout + :slack)
+UPDATE action SET due_at = :at + min(timeout, 4611686018427387904)
+WHERE state = 'PENDING' AND (due_at <= :at + min(timeout, 4611686018427387904) OR due_at > :at + min(timeout, 4611686018427387904) + :slack)
 
 -- name: undo_attempt
 DELETE FROM attempt WHERE action_seq = ? AND number = ?
@@ -20,14 +21,14 @@ UPDATE attempt SET lost_at = ? WHERE action_seq = ? AND number = ? AND lost_at I
 UPDATE action SET state = ?, states = states || ?, due_at = ?, wait = ? WHERE seq = ?
 
 -- name: shift_timers
-UPDATE action SET due_at = due_at + ? WHERE due_at IS NOT NULL
+UPDATE action SET due_at = min(max(due_at, -4611686018427387904), 4611686018427387904) + ? WHERE due_at IS NOT NULL
 
 -- Regardless of the clock when it was taken or began to wait, nothing may take longer than intended from now on.
 -- name: shorten_leases
-UPDATE action SET due_at = ?1 + timeout WHERE due_at > ?1 AND state = 'PENDING' AND due_at > ?1 + timeout
+UPDATE action SET due_at = ?1 + min(timeout, 4611686018427387904) WHERE due_at > ?1 AND state = 'PENDING' AND due_at > ?1 + min(timeout, 4611686018427387904)
 
 -- name: shorten_delays
-UPDATE action SET due_at = ?1 + wait WHERE due_at > ?1 AND state = 'LATER' AND due_at > ?1 + wait
+UPDATE action SET due_at = ?1 + min(wait, 4611686018427387904) WHERE due_at > ?1 AND state = 'LATER' AND due_at > ?1 + min(wait, 4611686018427387904)
 
 -- name: due_delays
 SELECT seq, action_id, queue_id FROM action WHERE due_at <= ? AND state = 'LATER' ORDER BY due_at LIMIT ?
