@@ -21,6 +21,7 @@ DELIVERY_HEADERS = (
     "x-shopify-webhook-id",
     "shopify-webhook-id",
     "x-zendesk-webhook-invocation-id",
+    "svix-id",
 )
 """The headers in which known vendors number their calls, for hooks that name no vendor."""
 
