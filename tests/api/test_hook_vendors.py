@@ -165,6 +165,33 @@ async def test_calls_are_verified_named_and_taken_once_however_often_the_vendor_
     assert not any(value in shown for value in signed)
 
 
+@pytest.mark.parametrize(
+    ("vendor", "headers"),
+    [
+        ("shopify", {"Shopify-Topic": "orders/create", "Shopify-Webhook-Id": "n-1"}),
+        ("gitea", {"X-Forgejo-Event": "push", "X-Forgejo-Delivery": "n-1"}),
+    ],
+)
+async def test_the_newer_names_of_a_vendors_headers_count(
+    vendor: str, headers: dict[str, str], api: httpx2.AsyncClient, create: Create
+) -> None:
+    await create("h", vendor, secret=SECRET)
+    signature = {
+        "X-Shopify-Hmac-SHA256": base64_of(SECRET, b"{}"),
+        "X-Gitea-Signature": hex_of(SECRET, b"{}"),
+    }
+    for _ in range(2):
+        answer = await api.post(
+            "/v1/hooks/h", content=b"{}", headers={**JSON, **signature, **headers}
+        )
+        assert answer.status_code == 202
+    (found,) = await events(api)
+    assert (found["payload"]["event"], found["payload"]["deliveryId"]) == (
+        headers.get("Shopify-Topic", "push"),
+        "n-1",
+    )
+
+
 async def test_a_time_that_is_signed_must_be_near(
     api: httpx2.AsyncClient, create: Create, clock: Clock
 ) -> None:
@@ -464,6 +491,40 @@ async def test_xml_and_lines_of_json_are_read(api: httpx2.AsyncClient, create: C
         event = (await api.get(answer.headers["location"])).json()
         assert event["payload"]["body"] == (
             body.decode("latin-1") if expected is None else expected
+        )
+
+
+@pytest.mark.parametrize(
+    ("charset", "content"),
+    [
+        ("koi8-r", "диск".encode("koi8-r")),
+        ("windows-1251", "диск".encode("cp1251")),
+        ("iso-8859-2", "łódź".encode("iso8859-2")),
+        ("gb2312", "陳總 镕".encode("gbk")),
+        ("Shift_JIS", "①髙".encode("cp932")),
+        ("utf-16le", "é".encode("utf-16le")),
+    ],
+)
+async def test_text_and_xml_are_read_in_the_charset_that_they_name(
+    api: httpx2.AsyncClient, create: Create, charset: str, content: bytes
+) -> None:
+    await create("open", scheme="none")
+    declared = f'<?xml version="1.0" encoding="{charset}"?>'.encode()
+    calls_ = [(content, f"text/plain; charset={charset}")]
+    if "16" not in charset:
+        calls_.append((declared + content, "application/xml"))
+    for body, content_type in calls_:
+        answer = await api.post(
+            "/v1/hooks/open", content=body, headers={"Content-Type": content_type}
+        )
+        assert answer.status_code == 202, answer.text
+        event = (await api.get(answer.headers["location"])).json()
+        assert event["payload"]["body"].rpartition("?>")[2] in (
+            "диск",
+            "łódź",
+            "陳總 镕",
+            "①髙",
+            "é",
         )
 
 

@@ -61,6 +61,10 @@ class QuestionRegistry:
         self._ids.add(question_id)
         return question_id
 
+    def has_asked(self, name: str) -> bool:
+        """Return whether this is the id of a question, also of one that was settled."""
+        return name.casefold() in self._ids
+
     def add(self, question: Question) -> None:
         """Add a waiting question."""
         self._open[question.id] = question

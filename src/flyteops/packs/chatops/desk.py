@@ -10,7 +10,7 @@ from flyteops.packs.chatops.confirmation import CommandRequest, Question, Questi
 from flyteops.packs.chatops.message import CommandReceived, CommandRefused, User
 from flyteops.packs.chatops.pattern import MAX_TEXT, CommandPattern, split
 from flyteops.packs.chatops.permission import Person, Reason
-from flyteops.packs.chatops.typed import is_same, without_code_marks
+from flyteops.packs.chatops.typed import is_same, without_code_marks, without_punctuation
 
 HELP = CommandPattern.parse("help [{command...}]")
 APPROVE, REFUSE = (
@@ -89,10 +89,14 @@ class CommandDispatcher:
         if not is_addressed and catalog.prefix:
             if said.is_console and HELP.match(text) is not None:
                 return _hear_help(catalog, text, said, is_addressed)
-            return list(self._hear_answer(catalog, text, said, now))
+            return list(
+                self._hear_answer(catalog, text, said, now)
+                or self._hear_misfit(catalog, text, said, now)
+            )
         return list(
             self._hear_answer(catalog, text, said, now)
             or self._hear_command(catalog, text, said, now)
+            or self._hear_misfit(catalog, text, said, now)
             or _hear_help(catalog, text, said, is_addressed)
         )
 
@@ -148,6 +152,21 @@ class CommandDispatcher:
                     return self._judge(meant[0], said.person, is_yes=is_yes)
                 return _unmatched(catalog, said, name, asked)
         return []
+
+    def _hear_misfit(
+        self, catalog: CommandCatalog, text: str, said: ChatMessage, now: float
+    ) -> list[ChatAction]:
+        """Reply to an approval with further words, unless it is about something else."""
+        if not any(pattern.is_meant(text) for pattern in (APPROVE, REFUSE)):
+            return []
+        asked = self._questions.of(said.channel_id, now)
+        if asked:
+            ids = ", ".join(f"`{each.id}`" for each in asked)
+            reply = f"Write `approve` or `refuse`, and the id alone. Open here: {ids}."
+            return [PostReply(reply, said.channel_id, said.thread)]
+        words = (without_punctuation(word.text) for word in islice(split(text[:MAX_TEXT]), 1, 4))
+        name = next(filter(self._questions.has_asked, words), "")
+        return _unmatched(catalog, said, name, asked) if name else []
 
     def _hear_command(
         self, catalog: CommandCatalog, text: str, said: ChatMessage, now: float

@@ -106,8 +106,16 @@ class CommandPattern(msgspec.Struct, frozen=True):
         return self._opens(message, self.opening)
 
     def is_meant(self, message: str) -> bool:
-        """Return whether the first word of a message is that of this command."""
-        return self._opens(message, self.opening[:1])
+        """Return whether the first word of a message is that of this command.
+
+        Marks around the message and punctuation behind the word do not count.
+        """
+        if self._opens(message, self.opening[:1]):
+            return True
+        first = next(split(typed.without_marks(message[:MAX_TEXT])), None)
+        if first is None or first.is_quoted or not self.opening:
+            return False
+        return typed.is_same(typed.without_punctuation(first.text), self.opening[0])
 
     def _opens(self, message: str, opening: tuple[str, ...]) -> bool:
         words = list(islice(split(typed.without_code_marks(message[:MAX_TEXT])), len(opening)))
@@ -216,7 +224,7 @@ def split(message: str) -> Iterator[Word]:
             is_code = letter == "`"
             phrase = message[place + 1 : closing]
             yield Word(
-                phrase.strip("`").strip() if is_code else phrase,
+                phrase.strip("`").strip() if is_code else typed.phrase(phrase, letter),
                 place,
                 is_quoted=True,
                 is_code=is_code,

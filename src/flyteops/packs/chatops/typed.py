@@ -16,19 +16,26 @@ _EMOJI_ENDS = "\ufe0e\ufe0f"
 _FILLERS = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff]"
 )
-_FENCE = re.compile(r"```(?:[^\S\n]*[\w+.-]*[^\S\n]*\n)?(.*?)```", re.DOTALL)
+_FENCE = re.compile(r"(```|~~~)(?:[^\S\n]*[\w+.-]*[^\S\n]*\n)?(.*?)\1", re.DOTALL)
 _CODE = re.compile(r"(`{1,2})([^`\n]+)\1")
 
 _DOUBLE = (
     '"\u201c\u201d\u201e\u201f\u00ab\u00bb\u301d\u301e\u301f\uff02\u275d\u275e\u2e42\u300e\u300f'
-    "\u300a\u300b"
+    "\u300a\u300b\u2033\u2036"
 )
 _SINGLE = (
     "'\u2018\u2019\u201a\u201b\u2039\u203a\uff07\u275b\u275c\u300c\u300d\uff62\uff63\u3008\u3009"
+    "\u00b4\u2032\u2035\u02bb\u02bc"
 )
 _CODE_MARK = "`"
 OPENING = frozenset(_DOUBLE + _SINGLE + _CODE_MARK)
 """Opening quotes of a phrase; it ends with any quote of the same kind, since keyboards mix them."""
+
+_SPACED = frozenset("\u00ab\u00bb\u2039\u203a")
+"""Quotes that are written with spaces inside, which French keyboards insert."""
+
+_EMPHASIS = "*_~`"
+_PUNCTUATION = f"{_EMPHASIS},;:.!?"
 
 _ASCII_QUOTES = "\"'`"
 
@@ -46,14 +53,37 @@ def is_gap(letter: str) -> bool:
 def without_code_marks(message: str) -> str:
     """Return a message without code marks at its beginning.
 
-    People paste commands with the marks of the page.
+    People paste commands with the marks of the page, or with half of them.
     """
     rest = without_gap(message)
-    for pattern, group in ((_FENCE, 1), (_CODE, 2)):
+    for pattern in (_FENCE, _CODE):
         found = pattern.match(rest)
         if found is not None:
-            return f"{found[group].strip()}{rest[found.end() :]}"
-    return message
+            return f"{found[2].strip()}{rest[found.end() :]}"
+    bare = rest.lstrip(_CODE_MARK)
+    return message if _CODE_MARK in bare else bare
+
+
+def without_marks(message: str) -> str:
+    """Return a message without quotes around all of it, emphasis and code marks at its beginning.
+
+    Such a message is not a command, but may be meant as one.
+    """
+    rest = without_gap(without_code_marks(message)).lstrip(_EMPHASIS)
+    quoted = rest.rstrip(_PUNCTUATION)
+    if quoted[:1] in OPENING and closing(quoted, 0) == len(quoted) - 1:
+        rest = quoted[1:]
+    return rest
+
+
+def without_punctuation(word: str) -> str:
+    """Return a word without the punctuation and marks behind it."""
+    return without_gap(word).rstrip(_PUNCTUATION)
+
+
+def phrase(text: str, quote: str) -> str:
+    """Return the text between quotes of a kind."""
+    return without_gap(text) if quote in _SPACED else text
 
 
 def normalize_word(word: str) -> str:

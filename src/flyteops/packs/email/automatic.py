@@ -19,11 +19,12 @@ _REPLIES = frozenset(["reply", "counter", "declinecounter", "refresh"])
 
 _BULK = frozenset(["bulk", "junk", "list", "auto_reply", "auto-reply"])
 _SAYS_SO = re.compile(
-    r"x-(mail-|ms-|ms-exchange-)?(auto-?(re(ply|spond|sponse|sponder)(-\w+)*|generated|submitted)|"
-    r"generated-message-source|inbox-rules-loop)"
+    r"x-(mail-|ms-|ms-exchange-|amazon-)?("
+    r"auto-?(re(ply|plied|spond|sponse|sponder)(-\w+)*|generated|submitted)|"
+    r"generated-message-source|inbox-rules-loop|fc-machinegenerated|vacation)"
 )
 _LISTS = re.compile(r"list-\w[\w-]*|mailing-list|x-(mailing-?list|list|list-id|list-host)")
-_OTHERS = frozenset(["x-failed-recipients"])
+_OTHERS = frozenset(["x-failed-recipients", "x-cron-env"])
 _NOTHING = frozenset(["", "no", "none", "false", "0"])
 _METHOD = re.compile(rb"^METHOD(?:;[^:\r\n]*)?:\s*(\w+)", re.IGNORECASE | re.MULTILINE)
 _COMMENT = re.compile(r"\\.|[()]|[^\\()]+|\\", re.DOTALL)
@@ -46,8 +47,10 @@ def _says_so(name: str, value: str) -> bool:
         senders = read_mailboxes([value]).addresses
         return bool(senders) and senders[0].casefold().partition("@")[0] == "mailer-daemon"
     word = _bare(value).partition(";")[0].strip().casefold()
-    if name == "precedence":
+    if name in ("precedence", "x-precedence"):
         return word in _BULK
+    if name == "x-post-messageclass":
+        return "autoresponder" in _bare(value).casefold()
     if name == "auto-submitted" or _SAYS_SO.fullmatch(name):
         return word not in _NOTHING
     return bool(word) and (name in _OTHERS or _LISTS.fullmatch(name) is not None)

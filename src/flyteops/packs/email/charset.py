@@ -30,7 +30,9 @@ _CODECS = {
     "utf_16_le": "utf16 utf16le unicode ucs2 iso10646ucs2 unicodefeff",
     "utf_16_be": "utf16be unicodefffe",
     "utf_7": "utf7 unicode11utf7",
+    "iso8859_6": "iso88596i iso88596e arabic",
     "iso8859_8": "iso88598i iso88598e logical visual",
+    "cp862": "dos862 ibm862",
 }
 _BY_NAME = {name: codec for codec, names in _CODECS.items() for name in names.split()}
 _GUESSED = frozenset(

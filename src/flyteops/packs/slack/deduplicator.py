@@ -52,8 +52,13 @@ class Deduplicator:
                 return False
             handing = self._begin(occurrence)
         await asyncio.wait({handing}, timeout=ACKNOWLEDGE_WITHIN)
-        if handing.done() or self._spool is None or spooled is None:
+        if _is_settled(handing):
             return True
+        if self._spool is None or spooled is None:
+            # What has failed is tried again when Slack sends it again; the rest may still arrive.
+            if handing.done():
+                self._seen.pop(occurrence.key, None)
+            return not handing.done()
         is_safe = await self._spool.keep(spooled)
         if handing.done():
             self._settle(occurrence.key, handing)
@@ -81,12 +86,7 @@ class Deduplicator:
 
     def _settle(self, key: str, handed: asyncio.Task[bool]) -> None:
         """Remove the file of an occurrence if it is settled."""
-        if (
-            self._spool is not None
-            and not handed.cancelled()
-            and handed.exception() is None
-            and handed.result()
-        ):
+        if self._spool is not None and _is_settled(handed):
             self._spool.remove(key)
 
     async def _hand_on(self, occurrence: PendingEvent) -> bool:
@@ -103,3 +103,10 @@ class Deduplicator:
                 LOGGER.exception("%s cannot be delivered", occurrence.key)
                 return False
             return True
+
+
+def _is_settled(handed: asyncio.Task[bool]) -> bool:
+    """Return whether an occurrence has arrived, or was refused for good."""
+    return (
+        handed.done() and not handed.cancelled() and handed.exception() is None and handed.result()
+    )

@@ -26,6 +26,8 @@ _NOBODY = User("", "")
 NEWS = frozenset({"message_changed", "message_deleted", "message_replied"})
 """Subtypes of messages that are news about messages."""
 
+_OF_BOT = "bot_message"
+
 _TOMBSTONE = "tombstone"
 """The remains of a deleted message that has answers."""
 
@@ -77,12 +79,19 @@ class _Message(msgspec.Struct):
 
     @property
     def bot(self) -> User | None:
-        """The bot or webhook that posted it without a user; None if a user did."""
-        if self.user or not self.bot_id:
+        """The bot or webhook that posted it without a user; None if a user did.
+
+        Old integrations have only a name, and no id.
+        """
+        if self.user or not (self.bot_id or self.subtype == _OF_BOT):
             return None
-        return User(
-            self.bot_id, self.username or (self.bot_profile.name if self.bot_profile else "")
-        )
+        name = self.username or (self.bot_profile.name if self.bot_profile else "")
+        return User(self.bot_id or "", name)
+
+    @property
+    def is_of_program(self) -> bool:
+        """Whether a program posted it, also one that has a user; its parts are then the message."""
+        return self.bot is not None or bool(self.bot_id)
 
 
 class _News(msgspec.Struct):
@@ -212,9 +221,9 @@ def _of_message(message: _Message, event: dict[str, Any]) -> PendingEvent:
     # A channel and a timestamp identify one message, also if it arrives a second time as a mention
     # of the app.
     bot = message.bot
-    text = readable(event, whole=bot is not None)
+    text = readable(event, whole=message.is_of_program)
     # Those of a person's message are its text once more.
-    blocks = message.blocks if message.bot_id else None
+    blocks = message.blocks if message.is_of_program else None
     parts = [
         objects(each) or msgspec.UNSET for each in (message.attachments, blocks, message.files)
     ]
@@ -242,14 +251,15 @@ def _of_news(news: _News, own: SlackIdentity | None) -> Iterator[PendingEvent]:
 
     Previews that Slack adds to links later change nothing.
     """
-    if not news.previous_message:
-        return
-    before = _read({"ts": news.deleted_ts, **news.previous_message}, _Message)
     is_deleted = not news.message or news.message.get("subtype") == _TOMBSTONE
+    # Slack leaves out the former message at times; its author is then that of the edited one.
+    former = news.previous_message or (news.message if "edited" in news.message else {})
+    if not former:
+        return
+    before = _read({"ts": news.deleted_ts, **former}, _Message)
     after = before if is_deleted else _read(news.message, _Message)
     old, new = (
-        readable(each, whole=before.bot is not None)
-        for each in (news.previous_message, news.message)
+        readable(each, whole=before.is_of_program) for each in (news.previous_message, news.message)
     )
     if (
         _is_own(before, own)

@@ -79,7 +79,7 @@ def chat_message_of(payload: msgspec.Struct, key: str, own_id: str) -> ChatMessa
         )
     if (
         not isinstance(payload, ReceivedMessage)
-        or payload.user.id == own_id
+        or payload.user.id in ("", own_id)
         or payload.user.id.startswith("B")
     ):
         return None  # bots and webhooks without a user give no commands

@@ -5,6 +5,7 @@ from typing import Any
 
 _DEEPEST = 20
 _MAX_LINES = 500
+_ADDRESSES = ("image_url", "video_url", "external_id")
 _NO_FALLBACK = "[no preview available]"
 _MARKS = {
     "user": ("<@", "user_id", ">"),
@@ -21,12 +22,24 @@ def readable(message: dict[str, Any], *, whole: bool = False) -> str:
     text = _text(message.get("text"))
     if text.strip() and not whole:
         return text
-    shown = [text] if text.strip() else list(_block_lines(message.get("blocks"), _DEEPEST))
+    shown = [text] if text.strip() else []
+    shown += _further_lines(message.get("blocks"), text)
     for attachment in objects(message.get("attachments")):
         shown += _attachment_lines(attachment, shown)
     shown += (_file_line(file) for file in objects(message.get("files")))
     lines = [line for line in shown if line.strip()][:_MAX_LINES]
     return "\n".join(lines) if lines else text
+
+
+def _further_lines(blocks: object, text: str) -> list[str]:
+    """Return the lines of blocks, without those that a text has.
+
+    Slack makes the text of rich text itself, in another form.
+    """
+    if not text.strip():
+        return list(_block_lines(blocks, _DEEPEST))
+    others = [each for each in objects(blocks) if each.get("type") != "rich_text"]
+    return [line for line in _block_lines(others, _DEEPEST) if line not in text]
 
 
 def _attachment_lines(attachment: dict[str, Any], before: Iterable[str]) -> list[str]:
@@ -39,6 +52,7 @@ def _attachment_lines(attachment: dict[str, Any], before: Iterable[str]) -> list
         for field in objects(attachment.get("fields"))
     )
     shown += _block_lines(attachment.get("blocks"), _DEEPEST)
+    shown += map(_button, objects(attachment.get("actions")))
     for inner in objects(attachment.get("message_blocks")):
         shown += _block_lines(_object(inner.get("message")).get("blocks"), _DEEPEST)
     shown = [line for line in shown if line.strip()]
@@ -52,7 +66,8 @@ def _attachment_lines(attachment: dict[str, Any], before: Iterable[str]) -> list
         shown = (
             shown if has_title else [fallback, *(line for line in shown if line not in fallback)]
         )
-    return shown or [_text(attachment.get("image_url"))]
+    rest = (_text(attachment.get(key)) for key in ("image_url", "thumb_url", "footer"))
+    return shown or [next(filter(None, rest), "")]
 
 
 def _block_lines(value: object, deepest: int) -> Iterator[str]:
@@ -63,21 +78,37 @@ def _block_lines(value: object, deepest: int) -> Iterator[str]:
             case "context":
                 elements = (_label(element) for element in objects(block.get("elements")))
                 yield " ".join(filter(None, elements))
-            case "actions" | "divider" | "input":
+            case "table":
+                yield from _table_lines(block.get("rows"), deepest)
+            case "divider" | "input":
                 continue
+            case "actions":
+                yield " ".join(filter(None, map(_button, objects(block.get("elements")))))
             case _:
                 yield _label(block)
                 yield from (_label(field) for field in objects(block.get("fields")))
 
 
+def _table_lines(rows: object, deepest: int) -> Iterator[str]:
+    """Return a line for each row of a table."""
+    for row in rows if isinstance(rows, list) else ():
+        yield " | ".join(" ".join(_block_lines([cell], deepest)) for cell in objects(row))
+
+
 def _label(element: dict[str, Any]) -> str:
-    """Return the text of a block or an element, or the text for its picture."""
-    for key in ("text", "title", "alt_text"):
+    """Return the text of a block or an element, or the text for its picture, or its address."""
+    for key in ("text", "title", "alt_text", *_ADDRESSES):
         value = element.get(key)
         text = _text(value.get("text")) if isinstance(value, dict) else _text(value)
         if text:
             return text
     return ""
+
+
+def _button(element: dict[str, Any]) -> str:
+    """Return the text and the address of a button that leads somewhere."""
+    address = _text(element.get("url"))
+    return f"{_label(element)} <{address}>".strip() if address else ""
 
 
 def _rich_lines(value: object, deepest: int) -> Iterator[str]:
@@ -101,12 +132,13 @@ def _rich_text(element: dict[str, Any]) -> str:
         case "user" | "channel" | "usergroup" as kind:
             begin, key, end = _MARKS[kind]
             return f"{begin}{_text(element.get(key))}{end}"
-    return _text(element.get("text"))
+    return _text(element.get("text")) or _text(element.get("fallback"))
 
 
 def _file_line(file: dict[str, Any]) -> str:
     address = file.get("permalink") or file.get("url_private") or file.get("external_url")
-    return _linked(file.get("title") or file.get("name"), address) or _text(address)
+    name = file.get("title") or file.get("name") or (not address and file.get("id"))
+    return _linked(name, address) or _text(address)
 
 
 def _linked(text: object, address: object) -> str:

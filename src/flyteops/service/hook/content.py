@@ -15,18 +15,22 @@ CHARSETS = frozenset(
     [
         "utf-8",
         "utf8",
+        "utf-16",
+        "utf-16le",
+        "utf-16be",
         "us-ascii",
         "ascii",
-        "iso-8859-1",
         "latin1",
-        "iso-8859-15",
-        "windows-1252",
-        "utf-16",
+        *(f"iso-8859-{part}" for part in range(1, 17) if part != 12),
+        *(f"windows-{page}" for page in range(1250, 1259)),
+        *("koi8-r", "koi8-u", "tis-620"),
+        *("shift_jis", "euc-jp", "iso-2022-jp", "euc-kr"),
+        *("gb2312", "gbk", "gb18030", "big5"),
     ]
 )
 """The charsets allowed for text.
 
-Others are rare, and some codecs known to Python are not charsets.
+Some codecs known to Python are not charsets.
 """
 
 JSON_LINES = frozenset(
@@ -42,6 +46,15 @@ JSON_LINES = frozenset(
     ]
 )
 """The media types with a JSON value on each line."""
+
+WIDER = {
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "shift_jis": "cp932",
+    "euc-kr": "cp949",
+    "tis-620": "cp874",
+}
+"""The charsets that programs write under these names, as on the web."""
 
 XML_DECLARATION = re.compile(rb"<\?xml[^>]{1,200}?encoding\s*=\s*[\"']([A-Za-z0-9._-]{1,40})[\"']")
 
@@ -135,7 +148,7 @@ def _text(body: bytes, parameters: Mapping[str, str]) -> str:
         return (
             body.removeprefix(BOM).decode(charset)
             if charset.startswith("utf")
-            else body.decode(charset)
+            else body.decode(WIDER.get(charset, charset))
         )
     except UnicodeDecodeError as error:
         raise InputError(f"The body is not text in {charset}.") from error

@@ -23,6 +23,9 @@ from flyteops.service.hook.signing import (
 STANDARD_PREFIX = "whsec_"
 """The prefix of secrets of Standard Webhooks; the rest is the key in base64."""
 
+FAMILIES = ("webhook", "svix")
+"""The first parts of the names of their headers: the standard one, and an older one."""
+
 GITLAB_TOKEN = "X-Gitlab-Token"  # noqa: S105 - the name of a header
 
 
@@ -79,8 +82,9 @@ def sign(
 def _verify_standard(
     signing: Signing, secrets: Sequence[str], request: HookRequest, now: datetime
 ) -> Proof | Rejection:
+    family = next((each for each in FAMILIES if request.header(f"{each}-signature")), FAMILIES[0])
     values = []
-    for name in ("webhook-id", "webhook-timestamp", "webhook-signature"):
+    for name in (f"{family}-id", f"{family}-timestamp", f"{family}-signature"):
         value = request.header(name)
         if value is None:
             return missing_header(name)
@@ -91,7 +95,7 @@ def _verify_standard(
         # time, and the time as the id.
         return Rejection(
             "bad-id",
-            "webhook-id has a dot, so the signature does not say where it ends; Standard Webhooks"
+            f"{family}-id has a dot, so the signature does not say where it ends; Standard Webhooks"
             " allow none",
         )
     signatures = [
@@ -99,7 +103,7 @@ def _verify_standard(
     ]
     expected = [_standard_signature(secret, identity, stamp, request.body) for secret in secrets]
     if True not in [is_one_of(signature, expected) for signature in signatures]:
-        return wrong_signature("webhook-signature")
+        return wrong_signature(f"{family}-signature")
     return check_timestamp(stamp, now, signing) or Proof(identity)
 
 

@@ -155,10 +155,20 @@ def _stamp(signing: Signing, request: HookRequest) -> str | Rejection:
 
 
 def _signatures(signing: Signing, given: str) -> Iterable[str]:
-    for entry in [given, *SEPARATORS.split(given)[:MAX_SIGNATURES]]:
+    # A prefix may itself end with a comma, as in `v1,K5oZ... v1,bm9l...`.
+    entries = dict.fromkeys(
+        [given, *given.split()[:MAX_SIGNATURES], *SEPARATORS.split(given)[:MAX_SIGNATURES]]
+    )
+    for entry in entries:
         if entry and entry.startswith(signing.prefix):
             signature = entry.removeprefix(signing.prefix)
-            yield signature.lower() if signing.encoding == "hex" else signature
+            yield signature.lower() if signing.encoding == "hex" else _standard_base64(signature)
+
+
+def _standard_base64(signature: str) -> str:
+    """Return base64 in the standard alphabet, with its padding; some senders write the other."""
+    text = signature.rstrip("=").replace("-", "+").replace("_", "/")
+    return text + "=" * (-len(text) % 4)
 
 
 def _content(signing: Signing, stamp: str, identity: str, body: bytes) -> bytes:

@@ -21,6 +21,7 @@ DELIVERY_HEADERS = (
     "x-shopify-webhook-id",
     "shopify-webhook-id",
     "x-zendesk-webhook-invocation-id",
+    "svix-id",
 )
 """The headers in which known vendors number their calls, for hooks that name no vendor."""
 
@@ -47,8 +48,10 @@ class Vendor(NamedTuple):
     """Returns the value that must be in the answer when the vendor verifies an address, else ""."""
 
 
-def _by_header(name: str) -> Name:
-    return lambda request, body: request.header(name)
+def _by_header(*names: str) -> Name:
+    return lambda request, body: next(
+        (value for name in names if (value := request.header(name)) is not None), None
+    )
 
 
 def _by_field(*paths: str) -> Name:
@@ -138,7 +141,7 @@ VENDORS: Mapping[str, Vendor] = {
         "Gitea or Forgejo",
         Signing(scheme="hmac", header="X-Gitea-Signature"),
         (),
-        _by_header("x-gitea-event"),
+        _by_header("x-gitea-event", "x-forgejo-event"),
         _numbered_by("x-gitea-delivery", "x-forgejo-delivery"),
         lambda event, number: {"X-Gitea-Event": event or "push", "X-Gitea-Delivery": str(number)},
     ),
@@ -189,8 +192,8 @@ VENDORS: Mapping[str, Vendor] = {
         "Shopify",
         Signing(scheme="hmac", header="X-Shopify-Hmac-SHA256", encoding="base64"),
         (),
-        _by_header("x-shopify-topic"),
-        _numbered_by("x-shopify-webhook-id"),
+        _by_header("x-shopify-topic", "shopify-topic"),
+        _numbered_by("x-shopify-webhook-id", "shopify-webhook-id"),
         lambda event, number: {
             "X-Shopify-Topic": event or "orders/create",
             "X-Shopify-Webhook-Id": str(number),

@@ -313,6 +313,11 @@ def test_a_command_that_lacks_something_is_answered_with_its_usage() -> None:
         ({}, "Deploy", "`deploy {app} [{version}]`"),
         ({}, "roll the dice", "`roll back {app}`"),
         ({}, "\u200b\u2060deploy a b c", "`deploy {app} [{version}]`"),
+        ({}, "deploy: shop", "`deploy {app} [{version}]`"),
+        ({}, "*deploy shop*", "`deploy {app} [{version}]`"),
+        ({}, "“deploy shop”", "`deploy {app} [{version}]`"),
+        ({}, "« deploy shop ».", "`deploy {app} [{version}]`"),
+        ({}, "`deploy", "`deploy {app} [{version}]`"),
         ({"prefix": "flyte"}, "flyte deploy a b c", "`flyte deploy {app} [{version}]`"),
         ({"prefix": "flyte"}, "`flyte\u200b deploy`", "`flyte deploy {app} [{version}]`"),
         ({"prefix": "hey flyte"}, "Hey  Flyte deploy", "`hey flyte deploy {app} [{version}]`"),
@@ -326,7 +331,9 @@ def test_what_begins_with_the_first_word_of_a_command_is_answered_in_any_mode(
     assert replies(deeds)[0].startswith(f"Unknown or incomplete command:\n{usage}")
 
 
-@pytest.mark.parametrize("text", ["let us deploy shop", "deployed", "'deploy' it", "rolling"])
+@pytest.mark.parametrize(
+    "text", ["let us deploy shop", "deployed", "'deploy' it", "rolling", "> deploy", "deploy:er"]
+)
 def test_what_does_not_begin_with_a_command_is_left_alone(text: str) -> None:
     assert hear(catalog(DEPLOY, {"pattern": "roll back {app}"}), text) == []
 
@@ -395,6 +402,11 @@ PHONE = "deploy {app} [{version}] [--dry-run] [--force] [to {stage:test|pre-live
         ("`deploy` `my shop` 1.2", {"app": "my shop", "version": "1.2"}),
         ("`deploy shop` 1.2", {"app": "shop", "version": "1.2"}),
         ("deploy shop ```1.2```", {"app": "shop", "version": "1.2"}),
+        ("`deploy shop", {"app": "shop"}),
+        ("```\ndeploy shop", {"app": "shop"}),
+        ("~~~\ndeploy shop 1.2\n~~~", {"app": "shop", "version": "1.2"}),
+        ("deploy «\u00a0my shop\u202f» ‹ 1 2 ›", {"app": "my shop", "version": "1 2"}),
+        ("deploy ´my shop´ ″1 2″", {"app": "my shop", "version": "1 2"}),
         ("deploy `shop", {"app": "`shop"}),
     ],
 )
@@ -533,6 +545,24 @@ def test_an_answer_that_fits_no_open_question_is_answered(text: str, answer: str
     for more in ({}, {"prefix": "flyte"}):
         assert replies(hear(catalog(CONFIRMED, groups=GROUPS, **more), text)) == [answer]
     assert hear(CommandCatalog(), text) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["approve k1 please", "approve, k1", "refuse — K1", "`approve` the last one"]
+)
+def test_an_answer_with_further_words_is_answered(text: str) -> None:
+    at, declared = asked()
+    assert replies(at.hear(declared, said(text, "bob"), 1)) == [
+        "Write `approve` or `refuse`, and the id alone. Open here: `k1`."
+    ]
+    at.expire("k1")
+    answers = "".join(replies(at.hear(declared, said(text, "bob"), 2))).casefold()
+    assert ("no open question `k1`" in answers) is ("k1" in text.casefold())
+
+
+def test_an_approval_of_something_else_is_left_alone() -> None:
+    for more in ({}, {"prefix": "flyte"}):
+        assert hear(catalog(CONFIRMED, groups=GROUPS, **more), "approve the budget") == []
 
 
 def test_a_question_is_answered_only_where_it_was_asked() -> None:

@@ -7,6 +7,7 @@ import logging
 import shutil
 import stat
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,6 @@ async def test_a_reaction_tells_who_reacted_to_whose_message(slack: Slack) -> No
             "text": "hi",
             "bot_id": "BBOT",
         },
-        {"type": "message", "subtype": "bot_message", "channel": "C1", "ts": "1.9", "text": "hi"},
         {
             "type": "message",
             "subtype": "message_replied",
@@ -189,6 +189,16 @@ RICH = {
         },
     ],
 }
+RICH_CELL = {
+    "type": "rich_text",
+    "elements": [{"type": "rich_text_section", "elements": [{"type": "text", "text": "sda"}]}],
+}
+
+
+def section(text: str) -> dict[str, Any]:
+    return {"type": "section", "text": {"type": "mrkdwn", "text": text}}
+
+
 FIELDS = [{"title": "host", "value": "host1"}, {"title": "use", "value": "99%"}]
 
 
@@ -250,6 +260,52 @@ FIELDS = [{"title": "host", "value": "host1"}, {"title": "use", "value": "99%"}]
             "df.txt <https://x.test/f>",
         ),
         ({"text": "disk full", "blocks": [RICH]}, "disk full"),
+        (
+            {"text": "Alert: disk full", "blocks": [section("disk full"), section("on host1")]},
+            "Alert: disk full\non host1",
+        ),
+        (
+            {
+                "blocks": [
+                    {
+                        "type": "table",
+                        "rows": [
+                            [
+                                {"type": "raw_text", "text": "host"},
+                                {"type": "raw_text", "text": "use"},
+                            ],
+                            [RICH_CELL, {"type": "raw_text", "text": "99%"}],
+                        ],
+                    }
+                ]
+            },
+            "host | use\nsda | 99%",
+        ),
+        (
+            {
+                "blocks": [
+                    {"type": "image", "image_url": "https://x.test/i.png"},
+                    {
+                        "type": "actions",
+                        "elements": [
+                            {"type": "button", "text": {"text": "Ack"}, "url": "https://x.test/a"},
+                            {"type": "button", "text": {"text": "Snooze"}},
+                        ],
+                    },
+                ]
+            },
+            "https://x.test/i.png\nAck <https://x.test/a>",
+        ),
+        (
+            {
+                "attachments": [
+                    {"text": "full", "actions": [{"text": "Open", "url": "https://x.test"}]}
+                ]
+            },
+            "full\nOpen <https://x.test>",
+        ),
+        ({"attachments": [{"footer": "host1"}]}, "host1"),
+        ({"files": [{"id": "F1", "mode": "hidden_by_limit"}]}, "F1"),
         ({"attachments": "no list", "blocks": [{"type": 5}, 7], "files": [None]}, ""),
     ],
 )
@@ -263,6 +319,25 @@ async def test_alerts_of_bots_and_webhooks_can_be_read(
     assert payload["user"] == {**dict.fromkeys(ANN, ""), "id": "B2", "name": "alerts"}
     if isinstance(parts.get("attachments"), list):
         assert payload["attachments"] == parts["attachments"]
+
+
+async def test_an_alert_of_a_program_without_an_id_or_with_a_user_can_be_read(
+    slack: Slack,
+) -> None:
+    old = {key: value for key, value in ALERT.items() if key != "bot_id"}
+    modern = {**HELLO, "bot_id": "B3", "text": "Alert", "attachments": [{"text": "disk full"}]}
+    async with running(slack) as tester:
+        tester.server.data["chatops"] = {"commands": [{"pattern": "disk {what}"}]}
+        await slack.happen({**old, "text": "disk full"})
+        await slack.happen(modern)
+    first, second = payloads(tester, "ReceivedMessage")
+    assert (first["message"], first["user"]["id"], first["user"]["name"]) == (
+        "disk full",
+        "",
+        "alerts",
+    )
+    assert (second["message"], second["user"]["id"]) == ("Alert\ndisk full", "U1")
+    assert [event.name for event in tester.sent] == ["ReceivedMessage"] * 2
 
 
 async def test_what_a_person_writes_stays_the_message_and_files_come_along(slack: Slack) -> None:
@@ -335,6 +410,20 @@ async def test_edits_and_deletions_are_events_of_their_own(slack: Slack) -> None
     assert (resolved["message"], resolved["user"]["id"]) == ("resolved", "B2")
     assert payloads(tester, "MessageDeleted") == [{**place, "message": "depoly shop"}] * 2
     assert len(tester.sent) == 4
+
+
+async def test_an_edit_whose_former_message_slack_leaves_out_is_an_event(
+    slack: Slack,
+) -> None:
+    news = {"type": "message", "channel": "C1", "hidden": True, "ts": "1.9"}
+    preview = {**HELLO, "attachments": [{"text": "a preview that Slack adds"}]}
+    async with running(slack) as tester:
+        await slack.happen({**news, "subtype": "message_changed", "message": preview})
+        edited = {**HELLO, "edited": {"user": "U1", "ts": "1.8"}}
+        await slack.happen({**news, "subtype": "message_changed", "message": edited})
+    (change,) = payloads(tester, "MessageEdited")
+    assert (change["message"], change["previousMessage"]) == ("hello", "")
+    assert change["user"] == ANN
 
 
 async def test_what_the_app_itself_says_is_an_event_where_that_is_wanted(slack: Slack) -> None:
@@ -459,18 +548,25 @@ async def test_the_spool_is_below_the_home_of_the_user_unless_it_is_off(
         assert len(kept) == (0 if "FLYTE_SLACK_SPOOL" in variables else 1)
 
 
+@asynccontextmanager
+async def logged(words: str) -> AsyncIterator[asyncio.Event]:
+    """Yield an event that is set when the pack logs a message with these words."""
+    seen, handler, loop = asyncio.Event(), logging.Handler(), asyncio.get_running_loop()
+    handler.emit = lambda record: loop.call_soon(seen.set) if words in record.msg else None  # type: ignore[method-assign]
+    logging.getLogger("flyte.slack").addHandler(handler)
+    try:
+        yield seen
+    finally:
+        logging.getLogger("flyte.slack").removeHandler(handler)
+
+
 async def test_what_cannot_be_written_down_is_not_acknowledged(
     slack: Slack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(deduplicator, "ACKNOWLEDGE_WITHIN", 0.05)
     (tmp_path / "file").write_text("")
-    kept, handler = asyncio.Event(), logging.Handler()
-    loop = asyncio.get_running_loop()
-    handler.emit = lambda record: (
-        loop.call_soon(kept.set) if "cannot be kept" in record.msg else None
-    )  # type: ignore[method-assign]
-    logging.getLogger("flyte.slack").addHandler(handler)
-    async with running(slack, FLYTE_SLACK_SPOOL=str(tmp_path / "file" / "spool")) as tester:
+    spool = str(tmp_path / "file" / "spool")
+    async with running(slack, FLYTE_SLACK_SPOOL=spool) as tester, logged("cannot be kept") as kept:
         release = tester.server.hold(on="/events")
         envelope_id = await slack.tell("events_api", {"type": "event_callback", "event": HELLO})
         await kept.wait()
@@ -478,7 +574,6 @@ async def test_what_cannot_be_written_down_is_not_acknowledged(
         release.set()
         await tester.server.until(lambda: len(tester.sent) == 1)
         await slack.happen(HELLO, retry=1)
-    logging.getLogger("flyte.slack").removeHandler(handler)
     assert len(tester.sent) == 1
 
 
@@ -495,6 +590,33 @@ async def test_what_flyte_refuses_for_a_reason_that_may_pass_is_kept_for_the_nex
         await slack.happen({**HELLO, "ts": "1.9"})
         await tester.server.until(lambda: len(tester.sent) == 1)
     assert len(list(spool.iterdir())) == 1
+
+
+async def test_what_flyte_refuses_at_once_for_a_reason_that_may_pass_is_kept_as_well(
+    slack: Slack, tmp_path: Path
+) -> None:
+    spool = tmp_path / "spool"
+    async with running(slack, FLYTE_SLACK_SPOOL=str(spool)) as tester:
+        tester.server.fail(status=403, on="/events")
+        await slack.happen(HELLO)
+        assert len(list(spool.iterdir())) == 1
+    async with running(slack, FLYTE_SLACK_SPOOL=str(spool)) as tester:
+        await tester.server.until(lambda: len(tester.sent) == 1)
+    assert list(spool.iterdir()) == []
+
+
+async def test_without_a_spool_what_flyte_refuses_is_taken_when_slack_sends_it_again(
+    slack: Slack,
+) -> None:
+    async with running(slack, FLYTE_SLACK_SPOOL="off") as tester, logged("Flyte rejected") as seen:
+        tester.server.fail(status=403, on="/events")
+        payload = {"type": "event_callback", "event": HELLO}
+        envelope_id = await slack.tell("events_api", payload)
+        await seen.wait()
+        await slack.happen({**HELLO, "ts": "3.0"})
+        assert envelope_id not in slack.acknowledged
+        await slack.happen(HELLO, retry=1)
+    assert len(tester.sent) == 2
 
 
 async def test_what_is_in_hand_when_the_pack_stops_still_arrives(

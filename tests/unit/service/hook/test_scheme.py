@@ -96,3 +96,48 @@ def test_a_dot_in_the_id_of_a_standard_webhook_is_refused_though_the_signature_i
     refusal = verify(SCHEMES["standard"], [SECRET], request(headers), NOW)
     assert isinstance(refusal, Rejection)
     assert refusal.code == "bad-id"
+
+
+def test_a_standard_webhook_may_have_the_names_of_its_first_service():
+    signed = sign(SCHEMES["standard"], SECRET, BODY, NOW, "call-1")
+    headers = {name.replace("webhook", "svix"): value for name, value in signed.items()}
+    for signature in (headers["svix-signature"], f"v1,AAAA {headers['svix-signature']}"):
+        found = verify(
+            SCHEMES["standard"],
+            [SECRET],
+            request({**headers, "svix-signature": signature}),
+            NOW,
+        )
+        assert found == Proof("call-1")
+    forged = verify(SCHEMES["standard"], [SECRET], request(headers, b"{}"), NOW)
+    assert isinstance(forged, Rejection)
+    assert "svix-signature" in forged.reason
+
+
+def test_the_names_of_two_services_are_not_mixed():
+    signed = sign(SCHEMES["standard"], SECRET, BODY, NOW, "call-1")
+    headers = {**signed, "svix-id": "call-2", "svix-timestamp": "1", "svix-signature": "v1,AAAA"}
+    assert verify(SCHEMES["standard"], [SECRET], request(headers), NOW) == Proof("call-1")
+    mixed = {**headers, "webhook-signature": "", "svix-signature": signed["webhook-signature"]}
+    assert isinstance(verify(SCHEMES["standard"], [SECRET], request(mixed), NOW), Rejection)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        lambda signature: f"v1,AAAA v1,{signature}",
+        lambda signature: f"v1,{signature} v1a,AAAA",
+        lambda signature: f"v1,{signature.replace('+', '-').replace('/', '_')}",
+        lambda signature: f"v1,{signature.rstrip('=')}",
+    ],
+    ids=["second", "first", "urlsafe", "without-padding"],
+)
+def test_signatures_in_base64_are_found_and_read_as_senders_write_them(written):
+    signing = Signing(scheme="hmac", header="X-Signature", prefix="v1,", encoding="base64")
+    for number in range(20):  # some of these have the characters in which the alphabets differ
+        body = str(number).encode()
+        signature = sign(signing, SECRET, body, NOW, "call-1")["X-Signature"].removeprefix("v1,")
+        headers = {"X-Signature": written(signature)}
+        assert isinstance(verify(signing, [SECRET], request(headers, body), NOW), Proof)
+        forged = {"X-Signature": written(signature[:-3] + "A==")}
+        assert isinstance(verify(signing, [SECRET], request(forged, b"other"), NOW), Rejection)
