@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 
 from flyteops.cli.output import clean
+from flyteops.cli.width import display_width
 from flyteops.errors import Problem
 
 BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
@@ -33,7 +34,7 @@ class Excerpts:
         at = min((problem.column or 1) - 1, len(line))
         begin = max(0, at - BEFORE) if len(line) > WIDTH else 0
         shown, number = clean(line[begin : begin + WIDTH]), str(problem.line)
-        offset = len(clean(line[begin:at]))
+        offset = display_width(clean(line[begin:at]))
         left, right = "…" * (begin > 0), "…" * (len(line) > begin + WIDTH)
         yield f"{number} | {left}{shown}{right}"
         yield f"{' ' * len(number)} | {' ' * (offset + len(left))}^"
