@@ -10,10 +10,10 @@ from flyteops.errors import Problem
 BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 """A line break in YAML."""
 
-WIDTH = 100
-"""The number of characters shown of a long line."""
+WIDTH = 64
+"""The number of characters shown of a long line: with its number, they fit 80 columns."""
 
-BEFORE = 60
+BEFORE = 40
 """The number of characters shown of a long line before the place."""
 
 
