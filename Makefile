@@ -30,6 +30,10 @@ ARGS ?=
 PACKS ?=
 comma := ,
 space := $(subst ,, )
+# The extras for packs and stores; the other packs need nothing.
+EXTRAS := $(filter-out server,$(shell sed -n '/^.project.optional-dependencies/,/^.project.scripts/s/^\([a-z]*\) = .*/\1/p' pyproject.toml))
+WANTED := $(shell echo '$(subst $(comma),$(space),$(PACKS))' | tr '[:upper:]' '[:lower:]')
+UNKNOWN := $(filter-out $(EXTRAS) chat http shell ticker,$(WANTED))
 
 # The tests with these markers, in two processes; then those that need the machine for themselves. With ARGS, a pass may have none.
 define in_two_passes
@@ -46,7 +50,8 @@ run: $(VENV)/run packs ## start Flyte with its packs and examples, and chat with
 	@$(BIN)/flyte dev $(ARGS)
 
 packs: $(VENV)/run ## install what more packs need: make packs PACKS=slack (or email, matrix; "slack email" for several)
-	@test -z "$(strip $(PACKS))" || $(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation -e ".[$(subst $(space),$(comma),$(strip $(PACKS)))]"
+	@test -z "$(UNKNOWN)" || { echo "Nothing is called $(UNKNOWN) here; PACKS may be: $(EXTRAS)" >&2; exit 1; }
+	@test -z "$(filter $(EXTRAS),$(WANTED))" || $(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation -e ".[$(subst $(space),$(comma),$(filter $(EXTRAS),$(WANTED)))]"
 
 test: $(VENV)/dev ## run the tests that need no other programs (ARGS="-k word" chooses; PYTHON=python3.13 is another version)
 	@$(IN_MEMORY) $(PYTEST) $(QUICK) $(ARGS)

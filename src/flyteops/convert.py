@@ -24,13 +24,14 @@ def type_info(kind: type) -> inspect.Type:
     return inspect.type_info(kind)
 
 
-def read(document: Document, kind: type[T]) -> T:
+def read(document: Document, kind: type[T], *, null_elements: bool = False) -> T:
     """Return the document as a value of that type; raise `InputError` with all its faults.
 
     Keys are matched exactly, or else without regard to case, as the clients of Flyte expect;
-    unknown keys are ignored; null stands for "not given" for fields that have a default.
+    unknown keys are ignored; null stands for "not given" for fields that have a default. With
+    `null_elements`, null as the element of a list is an empty object or text, as in the original.
     """
-    reader = _TypedReader(document)
+    reader = _TypedReader(document, null_elements=null_elements)
     value: JsonValue = None
     with suppress(_TooManyProblemsError):
         info = type_info(kind)  # type: ignore[arg-type]  # every type is hashable
@@ -72,8 +73,9 @@ class _TooManyProblemsError(Exception):
 
 
 class _TypedReader:
-    def __init__(self, document: Document) -> None:
+    def __init__(self, document: Document, *, null_elements: bool) -> None:
         self._document = document
+        self._null_elements = null_elements
         self.problems: list[Problem] = []
 
     def read(self, value: JsonValue, kind: inspect.Type, path: Path) -> JsonValue:
@@ -92,7 +94,9 @@ class _TypedReader:
             case inspect.VarTupleType() | inspect.ListType():
                 if self._expect(value, list, path):
                     return [
-                        self.read(item, bare.item_type, (*path, index))
+                        self.read(
+                            self._element(item, bare.item_type), bare.item_type, (*path, index)
+                        )
                         for index, item in enumerate(value)
                     ]
             case inspect.StrType() | inspect.BoolType() | inspect.IntType():
@@ -101,6 +105,9 @@ class _TypedReader:
                 if not (isinstance(value, str) and value in bare.values):
                     self._complain(path, f"must be one of {', '.join(map(str, bare.values))}")
         return value
+
+    def _element(self, value: JsonValue, kind: inspect.Type) -> JsonValue:
+        return _empty(kind) if value is None and self._null_elements else value
 
     def _member(self, value: JsonValue, kind: inspect.Type, path: Path) -> JsonValue:
         """Return a value of a mapping.
@@ -162,6 +169,13 @@ class _TypedReader:
                     f"{field.encode_name!r} is missing{_instead(field.encode_name, value, kind)}",
                 )
         return known
+
+
+def _empty(kind: inspect.Type) -> JsonValue:
+    """Return the value that the original reads from null."""
+    if isinstance(kind, inspect.StructType):
+        return {}
+    return "" if isinstance(kind, inspect.StrType) else None
 
 
 def _instead(name: str, value: dict[str, JsonValue], kind: inspect.StructType) -> str:

@@ -65,6 +65,11 @@ YAML_HINTS = (
         "did not find expected",
         "check quotes, brackets and the indentation, of the lines before as well",
     ),
+    ("quoted scalar found unexpected end of stream", "the quote that begins here has no end"),
+    (
+        "unknown escape character",
+        "in double quotes, write a backslash as \\\\, or use single quotes",
+    ),
     (
         "could not find expected ':'",
         "check quotes and the indentation, of the lines before as well",
@@ -237,6 +242,8 @@ def parse_yaml(data: bytes) -> Document:
         value, places = _YamlReader().read(yaml.parse(text, Loader=Loader))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
+        if error.problem == "found unexpected end of stream":
+            mark = error.context_mark or mark  # the end of the file says nothing
         message = " ".join(filter(None, (error.context, error.problem)))
         hint = next((hint for words, hint in YAML_HINTS if words in message), "")
         message = f"{message}; {hint}" if hint else message

@@ -263,16 +263,18 @@ async def test_registrations_that_the_original_accepts_are_accepted(
     content = {
         "name": "P",
         "labels": {"env": None},
-        "commands": [{}, {"name": None}],
-        "events": [{}],
-        "links": [{"href": "http://x"}],
+        "commands": [{}, {"name": None}, None, {"name": "C", "events": [None]}],
+        "events": [{}, None],
+        "links": [{"href": "http://x"}, None],
     }
     answer = await api.post("/v1/packs", json=content)
     assert answer.status_code == 201
     pack = answer.json()
     assert (pack["id"], pack["labels"]) == ("P.env.", {"env": ""})
-    assert [command["name"] for command in pack["commands"]] == ["", ""]
-    assert pack["links"][0] == {"href": "http://x", "rel": ""}
+    assert [command["name"] for command in pack["commands"]] == ["", "", "", "C"]
+    assert pack["commands"][3]["events"] == [""]
+    assert [event["name"] for event in pack["events"]] == ["", ""]
+    assert pack["links"][:2] == [{"href": "http://x", "rel": ""}, {"href": "", "rel": ""}]
     assert (
         await api.post(
             "/v1/packs", json={"name": "Q", "labels": None, "commands": None, "links": None}

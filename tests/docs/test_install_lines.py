@@ -1,6 +1,7 @@
 """Every page and message has install lines that work in a checkout, and keep it editable."""
 
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -55,3 +56,26 @@ def test_nothing_names_the_package_on_an_index() -> None:
 def test_make_packs_installs_any_extra_of_a_pack() -> None:
     named = re.findall(r"make packs PACKS=([a-z]+)", (ROOT / "docs/reference/packs.md").read_text())
     assert {"email", "matrix", "slack"} == set(named) <= EXTRAS
+
+
+@pytest.mark.parametrize(
+    ("given", "installed", "unknown"),
+    [
+        ("slack", ".[slack]", ""),
+        ("Slack, matrix", ".[slack,matrix]", ""),
+        ("chat email", ".[email]", ""),
+        ("slak email", ".[email]", "slak"),
+    ],
+)
+def test_make_packs_takes_names_as_they_are_written_and_knows_all_of_them(
+    given: str, installed: str, unknown: str
+) -> None:
+    plan = subprocess.run(
+        ["make", "--dry-run", "packs", f"PACKS={given}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert f'-e "{installed}"' in plan
+    assert f'test -z "{unknown}" || {{' in plan

@@ -169,7 +169,7 @@ def test_a_pack_whose_token_names_other_items_is_told_so(serve, tmp_path):
     )
     assert (code, said) == (0, "")
     assert (
-        "the datastore item chatops is not valid: Neither the token nor the policy lets a pack"
+        "the datastore item chatops cannot be used: Neither the token nor the policy lets a pack"
         " read" in err
     )
     assert "flyte tokens create --item" in err

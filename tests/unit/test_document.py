@@ -316,7 +316,8 @@ def test_half_a_surrogate_pair_in_json_is_the_replacement_character(text, value)
         ("a: @daily", (1, 4), "put text that begins with @"),
         ("a: {{ Event.Payload.x }}", (1, 5), "put templates {{ ... }} in quotes"),
         ("a: b: c", (1, 5), "put text that holds ': ' in quotes"),
-        ("a: '1\nb: 2", None, "check quotes|quoted scalar"),
+        ("a: 1\nb: '1\nc: 2", (2, 4), "the quote that begins here has no end"),
+        ('a: "1\\d"', (1, 6), "write a backslash as"),
         ("a: 1\nb: ü\x1b", (2, 5), "control characters are not allowed"),
     ],
 )

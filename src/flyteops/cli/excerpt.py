@@ -4,15 +4,16 @@ import re
 from collections.abc import Iterator
 
 from flyteops.cli.output import clean
+from flyteops.cli.width import display_width
 from flyteops.errors import Problem
 
 BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 """A line break in YAML."""
 
-WIDTH = 100
-"""The number of characters shown of a long line."""
+WIDTH = 64
+"""The number of characters shown of a long line: with its number, they fit 80 columns."""
 
-BEFORE = 60
+BEFORE = 40
 """The number of characters shown of a long line before the place."""
 
 
@@ -33,7 +34,7 @@ class Excerpts:
         at = min((problem.column or 1) - 1, len(line))
         begin = max(0, at - BEFORE) if len(line) > WIDTH else 0
         shown, number = clean(line[begin : begin + WIDTH]), str(problem.line)
-        offset = len(clean(line[begin:at]))
+        offset = display_width(clean(line[begin:at]))
         left, right = "…" * (begin > 0), "…" * (len(line) > begin + WIDTH)
         yield f"{number} | {left}{shown}{right}"
         yield f"{' ' * len(number)} | {' ' * (offset + len(left))}^"

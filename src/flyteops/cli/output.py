@@ -3,6 +3,7 @@
 Text from others never reaches a terminal as control characters.
 """
 
+import re
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -10,6 +11,8 @@ from datetime import UTC, datetime
 
 import click
 import msgspec
+
+from flyteops.cli.width import cut, display_width, padding
 
 COLOURS = {
     "live": "green",
@@ -32,7 +35,11 @@ COLOURS = {
 SILENT = "silent for "
 """The beginning of a state with the time since the last sign of life."""
 
-_NARROWEST = 8
+_NARROW, _NARROWEST = 8, 4
+"""The widths to which columns shrink: to the first if that is enough, else to the second."""
+
+_TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
+_SHORT_TIME = re.compile(r"\d\d-\d\d \d\d:\d\d|\d{4}-\d\d-\d\d|")
 
 
 def clean(text: str) -> str:
@@ -45,9 +52,9 @@ def clean(text: str) -> str:
 
 
 def one_line(text: str, width: int | None = None) -> str:
-    """Return text on one line, cut to `width` characters."""
+    """Return text on one line, cut to `width` columns."""
     flat = clean(" ".join(text.split()))
-    return flat if width is None or len(flat) <= width else flat[: width - 1] + "…"
+    return flat if width is None else cut(flat, width)
 
 
 def coloured(word: str) -> str:
@@ -77,23 +84,46 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, empty:
         click.echo(empty, err=True)
         return
     cells = [[one_line(cell) for cell in row] for row in rows]
-    widths = [max(len(row[index]) for row in [headers, *cells]) for index in range(len(headers))]
     if not is_terminal():
-        for row in [[header.upper() for header in headers], *cells]:
-            click.echo(_padded(row, widths))
+        cells = [[header.upper() for header in headers], *cells]
+        for row in cells:
+            click.echo(_padded(row, _widths(cells)))
         return
-    widths = _fitting(
-        widths, [len(header) for header in headers], shutil.get_terminal_size().columns
+    columns = shutil.get_terminal_size().columns
+    if not _fits(_widths([headers, *cells]), columns):
+        headers, cells = _condensed(headers, cells)
+    widths = _fitting(headers, cells, columns)
+    click.echo(
+        _padded(_cut(headers, widths), widths, lambda header, _: click.style(header, bold=True))
     )
-    click.echo(_padded(headers, widths, lambda header, _: click.style(header, bold=True)))
     for row in cells:
-        click.echo(
-            _padded(
-                [one_line(cell, width) for cell, width in zip(row, widths, strict=True)],
-                widths,
-                _styled(row),
-            )
-        )
+        click.echo(_padded(_cut(row, widths), widths, _styled(row)))
+
+
+def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(display_width, column)) for column in zip(*rows, strict=True)]
+
+
+def _cut(row: Sequence[str], widths: Sequence[int]) -> list[str]:
+    return [cut(cell, width) for cell, width in zip(row, widths, strict=True)]
+
+
+def _condensed(
+    headers: Sequence[str], rows: Sequence[Sequence[str]]
+) -> tuple[Sequence[str], list[list[str]]]:
+    """Return a table without empty columns, and with short times."""
+    shown = [index for index in range(len(headers)) if not index or any(row[index] for row in rows)]
+    year = f"{datetime.now(UTC).astimezone():%Y}"
+    return [headers[index] for index in shown], [
+        [_short_time(row[index], year) for index in shown] for row in rows
+    ]
+
+
+def _short_time(text: str, year: str) -> str:
+    """Return a time without its year and seconds, or the date alone if it is of another year."""
+    if _TIME.fullmatch(text) is None:
+        return text
+    return text[5:16] if text.startswith(year) else text[:10]
 
 
 def _padded(
@@ -103,7 +133,7 @@ def _padded(
 ) -> str:
     last = max((index for index, cell in enumerate(row) if cell), default=0)
     parts = [
-        style(cell, index) + " " * (0 if index == last else width - len(cell))
+        style(cell, index) + ("" if index == last else padding(cell, width))
         for index, (cell, width) in enumerate(zip(row, widths, strict=True))
         if index <= last
     ]
@@ -118,21 +148,33 @@ def _styled(row: Sequence[str]) -> Callable[[str, int], str]:
     return style
 
 
-def _fitting(widths: Sequence[int], least: Sequence[int], whole: int) -> list[int]:
+def _fitting(headers: Sequence[str], rows: Sequence[Sequence[str]], whole: int) -> Sequence[int]:
     """Return widths that fit a row into a line of the terminal.
 
-    The first column, which names the row, is never cut.
+    The first column, which names the row, is never cut, nor are times and columns of short words.
+    Headers are cut only where the rows do not fit otherwise.
     """
-    found = list(widths)
-    while sum(found) + 2 * (len(found) - 1) > whole:
-        shrinkable = [
-            index for index in range(1, len(found)) if found[index] > max(least[index], _NARROWEST)
-        ]
-        if not shrinkable:
-            break
-        widest = max(shrinkable, key=lambda index: found[index])
-        found[widest] -= 1
+    found = _widths([headers, *rows])
+    whole_words = [
+        width if width <= _NARROW or all(map(_SHORT_TIME.fullmatch, column)) else 0
+        for width, column in zip(_widths(rows), zip(*rows, strict=True), strict=True)
+    ]
+    for narrow in (
+        [max(display_width(header), _NARROW) for header in headers],
+        [_NARROWEST] * len(headers),
+    ):
+        least = list(map(max, narrow, whole_words))
+        while not _fits(found, whole):
+            shrinkable = [index for index in range(1, len(found)) if found[index] > least[index]]
+            if not shrinkable:
+                break
+            widest = max(shrinkable, key=lambda index: found[index])
+            found[widest] -= 1
     return found
+
+
+def _fits(widths: Sequence[int], whole: int) -> bool:
+    return sum(widths) + 2 * (len(widths) - 1) <= whole
 
 
 def local_time(text: str) -> str:

@@ -319,6 +319,9 @@ def _unknown_keys(
         case inspect.VarTupleType() if isinstance(value, list):
             for index, item in enumerate(value):
                 yield from _unknown_keys(document, item, kind.item_type, (*path, index))
+        case inspect.UnionType():  # at most one of the types has the form of the value
+            for option in kind.types:
+                yield from _unknown_keys(document, value, option, path)
 
 
 def _nearest(word: str, known: Mapping[str, object] | Sequence[str]) -> str:

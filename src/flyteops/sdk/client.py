@@ -29,6 +29,7 @@ from flyteops.model import Link
 from flyteops.retry import RetryLaterError, retry_after, retry_call
 from flyteops.sdk.environment import Environment
 from flyteops.sdk.fork import PrivateSocket, forks
+from flyteops.sdk.proxy import proxy_advice
 from flyteops.sdk.tls import create_ssl_context, tls_fault
 from flyteops.sdk.token import TokenSource
 
@@ -407,7 +408,7 @@ class Client:
                 method, url, headers={**shown, **headers}, extensions=extensions, **options
             )
         except httpx2.TimeoutException as error:
-            message = f"{method} {url}: timed out"
+            message = f"{method} {url}: timed out{proxy_advice(url)}"
             raise UnavailableError(message) from error
         except (httpx2.TransportError, httpx2.DecodingError, ssl.SSLError) as error:
             message = f"{method} {url}: {_reason(error, url)}"
@@ -425,9 +426,9 @@ def _reason(error: Exception, url: str) -> str:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ConnectionRefusedError):
-            return "connection refused"
+            return f"connection refused{proxy_advice(url)}"
         if isinstance(cause, socket.gaierror):
-            return f"the host name cannot be resolved: {cause.strerror}"
+            return f"the host name cannot be resolved: {cause.strerror}{proxy_advice(url)}"
         cause = cause.__cause__ or cause.__context__
     return str(error) or type(error).__name__
 
@@ -462,9 +463,9 @@ def _decode(answer: httpx2.Response, kind: type[T]) -> T:
 def _refusal(answer: httpx2.Response) -> FlyteError:
     status = answer.status_code
     fault = _fault(answer)
-    message = (
-        fault.detail or fault.title or f"{status} {httpx2.codes.get_reason_phrase(status)}".strip()
-    )
+    message = fault.detail or fault.title or _unexplained(answer)
+    if message.startswith("Unknown path"):  # a prefix that is wrong or missing
+        message = f"{answer.request.method} {answer.url}: {message}"
     if status in (429, 503):
         later = RetryLaterError(
             message, retry_after=retry_after(answer.headers.get("Retry-After", ""))
@@ -479,6 +480,15 @@ def _refusal(answer: httpx2.Response) -> FlyteError:
             " address"
         )
     return _REFUSALS.get(status, InputError)(message, problems=fault.problems)
+
+
+def _unexplained(answer: httpx2.Response) -> str:
+    """Return the message for a refusal that says nothing, as other servers than Flyte send it."""
+    phrase = httpx2.codes.get_reason_phrase(answer.status_code)
+    message = f"{answer.status_code} {phrase}".strip()
+    if not 400 <= answer.status_code < 500:
+        return message
+    return f"{answer.request.method} {answer.url}: {message}; is this the address of Flyte?"
 
 
 def _fault(answer: httpx2.Response) -> _Fault:

@@ -24,6 +24,26 @@ _TEXT_TYPES: dict[type, tuple[str, str | None]] = {
 }
 """Classes whose instances are text in JSON, with their description and format in JSON Schema."""
 
+_NO_KEYS = (
+    msgspec.inspect.CollectionType,
+    msgspec.inspect.TupleType,
+    msgspec.inspect.DictType,
+    msgspec.inspect.TypedDictType,
+    msgspec.inspect.NamedTupleType,
+    msgspec.inspect.DataclassType,
+    msgspec.inspect.StructType,
+)
+"""The types of values that are lists or objects in JSON, which cannot be keys there."""
+
+
+_MUTABLE: dict[type, str] = {
+    msgspec.inspect.ListType: "list",
+    msgspec.inspect.SetType: "set",
+    msgspec.inspect.DictType: "dict",
+    msgspec.inspect.ByteArrayType: "bytearray",
+}
+"""The descriptions of built-in types without hashes, with their names."""
+
 
 class Model(Protocol):
     """A model of pydantic, as far as it is used."""
@@ -71,7 +91,10 @@ def check_type(kind: object) -> None:
         raise TypeError(
             unknown_name(f"{getattr(kind, '__name__', kind)} has a field", error)
         ) from error
-    for each in _custom_types(found, set()):
+    parts = list(_parts(found, set()))
+    for part in parts:
+        _check_hashable(part)
+    for each in (part.cls for part in parts if isinstance(part, msgspec.inspect.CustomType)):
         if not is_model(each) and _text_type(each) is None:
             message = (
                 f"{getattr(each, '__name__', each)} cannot be read from JSON; use a type that"
@@ -81,23 +104,58 @@ def check_type(kind: object) -> None:
             raise TypeError(message)
 
 
-def _custom_types(found: object, seen: set[int]) -> Iterator[Any]:
-    """Yield the types in msgspec's description of a type that are unknown to it.
+def _parts(found: object, seen: set[int]) -> Iterator[msgspec.inspect.Type]:
+    """Yield msgspec's description of a type, and those of the types inside it.
 
     The type may contain itself.
     """
     if id(found) in seen:
         return
     seen.add(id(found))
-    if isinstance(found, msgspec.inspect.CustomType):
-        yield found.cls
-    elif isinstance(found, tuple):
+    if isinstance(found, tuple):
         for each in found:
-            yield from _custom_types(each, seen)
+            yield from _parts(each, seen)
     elif isinstance(found, msgspec.inspect.Type | msgspec.inspect.Field):
+        if isinstance(found, msgspec.inspect.Type):
+            yield found
         for name in found.__struct_fields__:
             if name not in ("default", "default_factory", "extra", "extra_json_schema"):
-                yield from _custom_types(getattr(found, name), seen)
+                yield from _parts(getattr(found, name), seen)
+
+
+def _check_hashable(part: msgspec.inspect.Type) -> None:
+    """Raise `TypeError` for elements of a set that have no hash, and for keys that JSON lacks."""
+    if isinstance(part, msgspec.inspect.SetType | msgspec.inspect.FrozenSetType):
+        wrong = _unhashable(part.item_type)
+        if wrong is not None:
+            message = f"a set cannot have elements of the type {wrong}; use a list"
+            raise TypeError(message)
+    if isinstance(part, msgspec.inspect.DictType) and isinstance(part.key_type, _NO_KEYS):
+        message = (
+            "the keys of an object in JSON are text; use a dict whose keys are text or numbers"
+        )
+        raise TypeError(message)
+
+
+def _unhashable(part: object) -> str | None:
+    """Return the name of a type without hashes, of those that a value of the type consists of."""
+    if type(part) in _MUTABLE:
+        return _MUTABLE[type(part)]
+    kind = getattr(part, "cls", None)
+    if kind is not None and not isinstance(part, msgspec.inspect.NamedTupleType):
+        return None if _has_hash(kind) else kind.__name__
+    inner = (
+        getattr(part, name, ()) for name in ("type", "item_type", "item_types", "types", "fields")
+    )
+    parts = (each for found in inner for each in (found if isinstance(found, tuple) else (found,)))
+    return next(filter(None, map(_unhashable, parts)), None)
+
+
+def _has_hash(kind: type) -> bool:
+    if issubclass(kind, msgspec.Struct):
+        config = kind.__struct_config__
+        return config.frozen or not config.eq
+    return kind.__hash__ is not None
 
 
 def plain(value: object) -> object:

@@ -190,8 +190,8 @@ def _read_api(reader: Reader) -> str:
 
 
 def api_url(text: str) -> str:
-    """Read the server's address, without a trailing slash; a path in front of `/v1` is kept."""
-    url = text.strip().rstrip("/")
+    """Read the server's address, without a trailing slash or `/v1`; a path in front is kept."""
+    url = text.strip().rstrip("/").removesuffix("/v1").rstrip("/")
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         message = f"{text!r} is not an address such as http://localhost:8080"

@@ -56,9 +56,11 @@ def _outcome(outcome: Health | BaseException) -> Health:
 
 async def _run_check(check: Callable[[], Awaitable[str]], within: float) -> Health:
     try:
-        async with asyncio.timeout(within):
+        async with asyncio.timeout(within) as limit:
             return Health(healthy=True, status=str(await check() or "OK"))
     except BaseException as error:  # third-party code
+        if isinstance(error, TimeoutError) and limit.expired():
+            return Health(healthy=False, status=f"it did not end within {within:g} seconds")
         if being_cancelled() or isinstance(error, GeneratorExit):
             raise
         return Health(healthy=False, status=describe(error))

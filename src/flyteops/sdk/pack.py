@@ -68,6 +68,11 @@ class Pack:
         if not name:
             message = "a pack needs a name"
             raise InputError(message)
+        if isinstance(items, str):
+            message = f"items are a list of keys, such as [{items!r}], not text"
+            raise TypeError(message)
+        for key, value in (labels or {}).items():
+            _require_text(f"the label {key}", value)
         if concurrency < 1:
             message = f"concurrency is {concurrency}; a pack runs at least one command at a time"
             raise InputError(message)
@@ -124,6 +129,7 @@ class Pack:
         `payload` is any type that msgspec knows, None for an event without a payload. `failure`
         marks a result that means that the command has failed.
         """
+        _require_text("the name of an event", name)
         if name in self._events or name == FATAL:
             message = f"the event {name} is declared already"
             raise InputError(message)
@@ -152,6 +158,11 @@ class Pack:
         name, whose payload the returned object is. A plain function runs in a thread. An exception
         becomes a FATAL event.
         """
+        if name is not None:
+            _require_text("the name of a command", name, hint="@pack.command() has parentheses")
+        if isinstance(events, EventType):
+            message = f"events are a list, such as [{events.name}], not one event"
+            raise TypeError(message)
 
         def declare(handler: H) -> H:
             command_name = name or "".join(
@@ -252,6 +263,7 @@ class Pack:
 
         It is a coroutine function that returns a short text, or raises on a fault.
         """
+        _require_text("the name of a check", name, hint='as in @pack.check("Disk")')
         self._expect_new("check", name)
 
         def declare(function: F) -> F:
@@ -446,6 +458,14 @@ class Pack:
         configure_logging(settings.log_level)
         if code := Program(self.name, lambda stop: self.serve(settings, stop=stop)).run():
             sys.exit(code)
+
+
+def _require_text(what: str, value: object, *, hint: str = "") -> None:
+    """Raise `TypeError` for a name or label that is not text."""
+    if not isinstance(value, str):
+        kind = "a function" if callable(value) else type(value).__name__
+        message = f"{what} is text, not {kind}{hint and '; '}{hint}"
+        raise TypeError(message)
 
 
 def _is_in_event_loop() -> bool:

@@ -3,6 +3,7 @@
 import pytest
 
 from flyteops.cli.excerpt import Excerpts
+from flyteops.cli.width import display_width
 from flyteops.errors import Problem
 
 
@@ -17,7 +18,7 @@ def test_a_line_is_shown_with_a_caret_under_the_place():
 def test_a_long_line_is_shown_around_the_place():
     line, caret = shown(b"x" * 500 + b"!" + b"y" * 500, 1, 501)
     assert line[caret.index("^")] == "!"
-    assert len(line) < 120
+    assert len(line) < 75  # it is indented, and does not wrap at 80
 
 
 def test_control_characters_are_shown_as_escapes_and_the_caret_moves_along():
@@ -43,3 +44,8 @@ def test_a_column_outside_the_line_is_shown_at_its_edge(line, column):
 
 def test_text_that_is_not_utf8_is_shown_as_far_as_it_can_be():
     assert shown(b"a\xff!", 1, 3) == ["1 | a\ufffd!", "  |   ^"]
+
+
+def test_the_caret_is_under_the_place_behind_wide_characters():
+    line, caret = shown("id: \u65e5\u672c!".encode(), 1, 7)
+    assert display_width(line[: line.index("!")]) == caret.index("^")

@@ -19,6 +19,7 @@ from flyteops.cli.manual import every_command, reference
 from flyteops.cli.output import clean, one_line, print_table
 from flyteops.cli.pack import fields, liveness
 from flyteops.cli.root import COMMANDS, root
+from flyteops.cli.width import display_width
 from flyteops.errors import (
     InputError,
     NotFoundError,
@@ -513,6 +514,36 @@ def test_rows_fit_the_terminal_and_keep_the_name_of_what_they_are_about(monkeypa
     assert all(len(line) <= 60 for line in lines)
     assert all(line.startswith(name) for line in lines[1:])
     assert lines[1].endswith("…")
+
+
+ACTIONS = ["action", "state", "since", "flow", "step", "command", "attempt", "due"]
+
+
+def shown_on_terminal(monkeypatch, capsys, columns, headers, rows):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    print_table(headers, rows, empty="")
+    return [click.unstyle(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_list_of_many_columns_fits_eighty_with_times_that_can_be_read(monkeypatch, capsys):
+    year = f"{datetime.now(UTC).astimezone():%Y}"
+    row = ["1a22fc2a269ad626125cb268", "SUCCESS", f"{year}-12-01 04:00:14"]
+    row += ["bank-holidays", "question", "Shell: Shell", "1", ""]
+    older = [*row[:2], "1999-12-31 23:59:59", *row[3:]]
+    lines = shown_on_terminal(monkeypatch, capsys, 80, ACTIONS, [row, older])
+    assert len(lines) == 3
+    assert all(len(line) <= 80 for line in lines)
+    assert "due" not in lines[0]
+    assert lines[1].split()[:4] == [row[0], "SUCCESS", "12-01", "04:00"]
+    assert lines[2].split()[:3] == [row[0], "SUCCESS", "1999-12-31"]
+
+
+def test_wide_characters_count_as_the_two_columns_that_they_take(monkeypatch, capsys):
+    rows = [["a", "\u65e5\u672c\u8a9e" * 20, "x"], ["b", "e\u0301" * 5, "x"]]
+    lines = shown_on_terminal(monkeypatch, capsys, 40, ["id", "words", "end"], rows)
+    assert all(display_width(line) <= 40 for line in lines)
+    assert len({display_width(line[: line.rindex("x")]) for line in lines[1:]}) == 1
 
 
 def test_colours_of_rows_are_codes_for_a_terminal_and_what_is_in_them_is_text(monkeypatch, capsys):

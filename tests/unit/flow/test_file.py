@@ -122,6 +122,24 @@ def test_a_key_that_belongs_elsewhere_is_pointed_out_and_ignored():
     )
 
 
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ("    dependsOn: {al: [b]}\n", "the key 'al' is ignored; did you mean 'all'?"),
+        ("    command: {name: C, packName: Q, timeout: 1m, retry: {atempts: 2}}\n", "'attempts'?"),
+    ],
+)
+def test_a_misspelt_key_of_what_may_be_left_out_is_pointed_out(more, words):
+    text = STEP if "command" not in more else STEP.partition("    command")[0]
+    assert any(words in advice for advice in advice_on(text + more))
+
+
+def test_a_misspelt_key_of_a_schedule_is_pointed_out():
+    text = "name: f\nsteps:\n  - schedule: {cron: '@daily', timezoen: UTC}\n"
+    text += "    command: {name: C, packName: Q}\n"
+    assert any("did you mean 'timeZone'?" in advice for advice in advice_on(text))
+
+
 def test_a_flow_full_of_mistakes_gets_a_bounded_amount_of_advice():
     more = "".join(
         f"  - id: step-{number}\n    dependsOn: [stpe-{number}]\n"

@@ -45,6 +45,13 @@ class Answers(httpx2.AsyncBaseTransport):
         return answer
 
 
+@pytest.fixture(autouse=True)
+def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
 def client_of(transport: Answers, pauses: list[float] | None = None, **options: Any) -> Client:
     async def pause(seconds: float) -> None:
         (pauses if pauses is not None else []).append(seconds)
@@ -90,8 +97,16 @@ async def test_a_refusal_raises_the_error_that_says_what_to_do(
 
 async def test_a_refusal_without_a_problem_body_shows_its_status() -> None:
     async with client_of(Answers(httpx2.Response(404, text="<html>"))) as client:
-        with pytest.raises(NotFoundError, match="404 Not Found"):
+        with pytest.raises(NotFoundError, match="404 Not Found; is this the address of") as caught:
             await client.request("GET", "/v1/flows/f")
+    assert "GET http://flyte.test/prefix/v1/flows/f: " in str(caught.value)
+
+
+async def test_a_path_that_flyte_does_not_know_is_reported_with_the_address() -> None:
+    body = {"title": "Not found.", "detail": "Unknown path; GET /v1 lists the resources."}
+    async with client_of(Answers(problem(404, body))) as client:
+        with pytest.raises(NotFoundError, match=r"GET http://flyte\.test/prefix/v1: Unknown path"):
+            await client.request("GET", "/v1")
 
 
 async def test_a_redirect_is_not_followed_but_explained() -> None:
@@ -166,6 +181,28 @@ async def test_a_failed_connection_is_reported_with_its_cause(cause: OSError, re
     async with client_of(Answers(fault)) as client:
         with pytest.raises(UnavailableError, match=f"/v1: {reason}"):
             await client.request("GET", "/v1", attempts=1)
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"http_proxy": "http://ann:secret@proxy.test:3128"}, "proxy proxy.test:3128 of .*HTTP_"),
+        ({"all_proxy": "http://proxy.test"}, "proxy proxy.test of the variable ALL_PROXY"),
+        ({"http_proxy": "http://proxy.test", "no_proxy": ".test"}, "refused$"),
+        ({"https_proxy": "http://proxy.test"}, "refused$"),
+    ],
+)
+async def test_a_failed_connection_through_a_proxy_names_the_proxy(
+    variables: dict[str, str], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    fault = httpx2.ConnectError("All connection attempts failed")
+    fault.__cause__ = ConnectionRefusedError(111, "Connect call failed")
+    async with client_of(Answers(fault)) as client:
+        with pytest.raises(UnavailableError, match=words) as caught:
+            await client.request("GET", "/v1", attempts=1)
+    assert "secret" not in str(caught.value)
 
 
 async def test_retry_after_is_honoured_within_bounds() -> None:

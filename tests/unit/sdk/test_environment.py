@@ -28,6 +28,7 @@ def test_the_address_is_enough() -> None:
     [
         ({"FLYTE_API_URL": "http://flyte.test"}, "http://flyte.test"),
         ({"FLYTE_API": " http://flyte.test/ "}, "http://flyte.test"),
+        ({"FLYTE_API": "http://flyte.test/v1/"}, "http://flyte.test"),
         ({"FLYTE_API": "https://flyte.test/ops/flyte/"}, "https://flyte.test/ops/flyte"),
         ({"FLYTE_API": "http://one.test", "FLYTE_API_URL": "http://two.test"}, "http://one.test"),
         ({"FLYTE_API": "", "FLYTE_API_URL": "http://two.test"}, "http://two.test"),

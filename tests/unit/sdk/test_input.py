@@ -287,6 +287,37 @@ def test_parameters_that_no_input_can_fill_are_refused() -> None:
             pack_of(handler)
 
 
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        (set[dict[str, int]], "elements of the type dict; use a list"),
+        (list[frozenset[list[int]]], "elements of the type list"),
+        (set[tuple[Item, ...]], "elements of the type Item"),
+        (set[OrderClass], "elements of the type OrderClass"),
+        (set[Model | None], "elements of the type Model"),
+        (set[OrderDict], "elements of the type OrderDict"),
+        (dict[tuple[int, int], str], "keys of an object in JSON are text"),
+    ],
+)
+def test_sets_and_keys_that_no_value_can_fill_are_refused(kind: Any, why: str) -> None:
+    async def handler(value: kind) -> Event:
+        raise AssertionError
+
+    with pytest.raises(TypeError, match=why):
+        pack_of(handler)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "count"),
+    [(set[tuple[int, int]], "[[1, 2]]", 1), (set[Size], ["small"], 1), (set, "[1, 2]", 2)],
+)
+async def test_sets_of_what_can_be_hashed_are_read(kind: Any, given: Any, count: int) -> None:
+    async def handler(value: kind) -> Event:
+        return done(len(value))
+
+    assert await outcome(handler, given) == count
+
+
 # ------------------------------------------------------------------------------------------ answers
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -376,6 +377,25 @@ def test_tasks_and_checks_must_be_async() -> None:
     for declare in (pack.task, pack.check("Disk")):
         with pytest.raises(TypeError, match="must be declared with `async def`"):
             declare(block)  # type: ignore[type-var]
+
+
+def test_what_would_declare_nothing_or_something_else_is_refused() -> None:
+    pack = Pack("P")
+
+    async def greet() -> str:
+        raise AssertionError
+
+    wrong: list[tuple[Callable[..., object], str]] = [
+        (lambda: pack.command(greet), "not a function; @pack.command.. has parentheses"),
+        (lambda: pack.check(greet), r'not a function; as in @pack.check."Disk"'),
+        (lambda: pack.command(events=pack.event("Done")), r"a list, such as .Done., not one"),
+        (lambda: pack.event(5), "the name of an event is text, not int"),
+        (lambda: Pack("P", items="chatops"), "a list of keys, such as .'chatops'., not text"),
+        (lambda: Pack("P", labels={"replicas": 3}), "the label replicas is text, not int"),
+    ]
+    for declare, why in wrong:
+        with pytest.raises(TypeError, match=why):
+            declare()
 
 
 def test_names_are_declared_once() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from flyteops.errors import FlyteError, ForbiddenError, InputError, UnavailableError
 from flyteops.sdk import Event, EventType, Pack
-from flyteops.sdk.health import Endpoint, Health, health_endpoint
+from flyteops.sdk.health import Endpoint, Health, health_endpoint, run_checks
 from flyteops.sdk.program import Program
 from flyteops.sdk.source import STEADY
 from flyteops.sdk.testing import PackTester
@@ -605,6 +605,20 @@ async def test_a_check_that_cancels_itself_does_not_keep_back_the_others() -> No
             "Net": "it was cancelled by its own code",
             "Generator": "GeneratorExit: ",
         }
+
+
+async def test_a_check_that_takes_too_long_is_reported_with_its_limit() -> None:
+    async def hang() -> str:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def fail() -> str:
+        message = "of its own"
+        raise TimeoutError(message)
+
+    health = await run_checks({"Net": hang, "Disk": fail}, 0.01)
+    assert health["Net"].status == "it did not end within 0.01 seconds"
+    assert health["Disk"].status == "TimeoutError: of its own"
 
 
 async def test_health_is_reported_whatever_the_text_of_a_fault_is() -> None:

@@ -12,6 +12,7 @@ from flyteops.model import Flow
 from flyteops.template.cron import TAGS
 
 _ANY = ("*", "?")
+_DAY = 2
 _STEP = re.compile(r"(\*|[0-9]{1,3}|[0-9]{1,3}-[0-9]{1,3})/([0-9]{1,100})")
 _NUMBERS = re.compile(r"[0-9]+")
 _SHOWN = 60
@@ -80,6 +81,8 @@ def _about_filter(expression: str) -> Iterator[str]:
         yield f"matchesCron does not know {expression[:_SHOWN]!r} and fails{hint}"
     fields = TAGS.get(tag, expression).upper().split()
     yield from _about_steps(fields[:5])
+    if not tag.startswith("@") and len(tag) <= schedule.MAX_EXPRESSION_LENGTH:
+        yield from _about_values(fields)
     if len(fields) not in (5, 6):
         return
     if any(_names_seven(item) for item in fields[4].split(",")):
@@ -97,6 +100,19 @@ def _about_filter(expression: str) -> Iterator[str]:
             f" {fields[4][:_SHOWN]!r}; a schedule with the same expression is due when either of"
             " them matches"
         )
+
+
+def _about_values(fields: list[str]) -> Iterator[str]:
+    """Give advice about fields that the filter cannot read, and values that no time has."""
+    common = ["*" if field == "?" else field for field in fields]
+    if len(fields) == 6:
+        common.pop()  # the year
+    if len(common) == 5 and "W" in common[_DAY]:
+        common[_DAY] = "*"
+    try:
+        schedule.check_cron(" ".join(common))
+    except ValueError as error:
+        yield f"matchesCron fails, or a part of the expression never matches: {error}"
 
 
 def _nearest(tag: str) -> str:

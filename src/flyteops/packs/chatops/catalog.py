@@ -1,5 +1,7 @@
 """The commands that a team has declared: the datastore item `chatops`, read and checked."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Any, TypeVar
 
 import msgspec
@@ -91,7 +93,7 @@ class _Examiner:
         before = len(self.problems)
         for name, each in value.items():
             if name not in fields:
-                self._report(where, f"Object contains unknown field `{name}`")
+                self._report(where, f"Object contains unknown field `{name}`{_meant(name, fields)}")
                 continue
             try:
                 msgspec.convert(each, fields[name].type)
@@ -209,6 +211,11 @@ def _legible(value: dict[str, Any]) -> _File:
         if isinstance(users, list)
     }
     return _File(commands if isinstance(commands, list) else [], groups=legible)
+
+
+def _meant(name: object, known: Iterable[str]) -> str:
+    near = get_close_matches(str(name)[:40], known, n=1)
+    return f"; did you mean `{near[0]}`?" if near else ""
 
 
 def _placed(message: str, name: str) -> str:

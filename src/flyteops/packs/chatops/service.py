@@ -136,7 +136,7 @@ class ChatOps:
             fault = f"not valid: {error}" if isinstance(error, InputError) else str(error)
         if fault and fault != self._fault:
             LOGGER.error(
-                "the datastore item %s is not valid: %s; keeping the previous declaration",
+                "the datastore item %s cannot be used: %s; keeping the previous declaration",
                 DATA_KEY,
                 fault,
             )

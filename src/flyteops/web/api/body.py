@@ -189,7 +189,7 @@ def declaration(document: Document) -> PackDeclaration:
 
     Raise `InputError`, also for a link of its own that clients would take for one of ours.
     """
-    pack = read(document, PackDeclaration)
+    pack = read(document, PackDeclaration, null_elements=True)
     problems = [
         document.problem(
             ("links", index, "rel"),

@@ -24,8 +24,8 @@ PART = (
     PAGE[0],
     Parameter(
         "limit",
-        f"how many to return, {MAX_LIMIT} at most; without it, all",
-        {"type": "integer", "minimum": 1, "maximum": query.MAX_NUMBER},
+        f"how many to return, {MAX_LIMIT} at most; without it, or with 0, all",
+        {"type": "integer", "minimum": 0, "maximum": query.MAX_NUMBER},
     ),
 )
 

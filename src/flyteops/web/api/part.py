@@ -27,8 +27,8 @@ def list_page_of(
 ) -> ListPage[View]:
     """Return the part of a list that a request asks for by `start` and `limit`.
 
-    Without a limit, all items from there on. A part is cut when it would be longer than
-    `most_bytes`, but never before its first item.
+    Without a limit, or with the limit 0, all items from there on. A part is cut when it would be
+    longer than `most_bytes`, but never before its first item.
     """
     with request.query() as query:
         start = query.number("start", 0, least=0)
@@ -46,5 +46,5 @@ def list_page_of(
 
 
 def _limit(query: Query) -> int | None:
-    given = query.number("limit", 0, least=1)
+    given = query.number("limit", 0, least=0)
     return min(given, MAX_LIMIT) if given else None

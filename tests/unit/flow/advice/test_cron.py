@@ -103,6 +103,28 @@ def test_names_that_matches_cron_does_not_know_are_advised_against():
 
 
 @pytest.mark.parametrize(
+    ("cron", "words"),
+    [
+        ("61 * * * *", "minutes are from 0 to 59"),
+        ("0,61 * * * *", "minutes are from 0 to 59"),
+        ("0 24 ? * MON 2026", "hours are from 0 to 23"),
+        ("0 0 30 2 *", "one of the months must have such a day"),
+        ("0 0 * * FRI-MON", "weekdays are from 0 to 7"),
+        ("5 * * *", "has 4 fields"),
+    ],
+)
+def test_what_matches_cron_cannot_match_is_advised_against(cron, words):
+    (advice,) = advice_on_filter(cron)
+    assert "matchesCron fails, or a part of the expression never matches" in advice
+    assert words in advice
+
+
+@pytest.mark.parametrize("cron", ["0 0 15W * *", "0 0 L * *", "0 0 * * 5L", "? * * JAN MON 2026"])
+def test_what_only_matches_cron_knows_gets_no_advice(cron):
+    assert advice_on_filter(cron) == []
+
+
+@pytest.mark.parametrize(
     "cron",
     [
         "",

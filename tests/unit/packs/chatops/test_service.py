@@ -142,7 +142,7 @@ def test_every_fault_of_what_is_declared_is_told_at_once() -> None:
         )
     assert [str(problem) for problem in failed.value.problems] == [
         "commands[0]: '{app}' does not begin with a word, so it would match every message",
-        "commands[1]: Object contains unknown field `alow`",
+        "commands[1]: Object contains unknown field `alow`; did you mean `allow`?",
         "commands[2]: there is no group 'opps'; there are: ops",
         "commands[3]: a command cannot begin with 'help', which has a meaning of its own",
         "commands[4]: 'soon' is not a duration such as 30s, 5m or 1h30m",
@@ -176,9 +176,9 @@ def test_every_fault_of_each_command_is_told_and_of_the_rest_too() -> None:
         )
     assert [str(problem) for problem in failed.value.problems] == [
         "Expected `str`, got `int` - at `$.prefix`",
-        "Object contains unknown field `group`",
+        "Object contains unknown field `group`; did you mean `groups`?",
         "Expected `array`, got `str` - at `$.groups[...]`",
-        "commands[0]: Object contains unknown field `alow`",
+        "commands[0]: Object contains unknown field `alow`; did you mean `allow`?",
         "commands[0]: Expected `str`, got `int` - at `$.help`",
         "commands[0]: Object contains unknown field `user` - at `$.allow`",
         "commands[0]: '{app}' does not begin with a word, so it would match every message",
@@ -199,7 +199,10 @@ async def test_faults_are_in_the_log_before_anybody_speaks(
         tester.server.data["chatops"] = {"commands": [{"patern": "x"}]}
         await tester.advance(LOOK_AGAIN)
         await settle()
-    assert "not valid: commands[0]: Object contains unknown field `patern`; keeping" in caplog.text
+    assert (
+        "not valid: commands[0]: Object contains unknown field `patern`; did you mean `pattern`?;"
+        " keeping" in caplog.text
+    )
 
 
 # ----------------------------------------------------------------------------------------- commands
@@ -671,8 +674,8 @@ async def test_what_is_declared_is_read_again_and_what_is_faulty_changes_nothing
         await room.say("deploy shop")
         assert names(tester).count("CommandReceived") == 4
     assert (
-        "chatops is not valid: not valid: commands[1]: Object contains unknown field `patern`;"
-        " keeping" in caplog.text
+        "chatops cannot be used: not valid: commands[1]: Object contains unknown field `patern`; did"
+        " you mean `pattern`?; keeping" in caplog.text
     )
 
 
