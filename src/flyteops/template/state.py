@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from flyteops.errors import TemplateLimitError, TemplateRenderError
 from flyteops.template.budget import UNBOUNDED
 from flyteops.template.limit import Limits
-from flyteops.template.regexp import Match, Pattern, compile_pattern
+from flyteops.template.regexp import Match, Pattern, Spans, compile_pattern
 from flyteops.template.runtime import Runtime
 from flyteops.template.value import Value
 
@@ -175,14 +175,18 @@ class RenderState:
                 known[source] = pattern
         return pattern
 
-    def search(self, pattern: Pattern, data: bytes) -> Match | None:
-        """Return the first match, unless the search might take too long."""
-        self._charge_search(pattern, data)
-        return pattern.search(data)
+    def search(self, pattern: Pattern, data: bytes) -> Spans:
+        """Return the spans of the first match, unless the search might take too long."""
+        cost = len(data) * pattern.weight
+        if cost > BIG_SEARCH:
+            self.charge(cost >> 7)
+        return pattern.find(data)
 
     def replaced(self, pattern: Pattern, replace: Callable[[Match], bytes], data: bytes) -> bytes:
         """Return the data with every match replaced."""
-        self._charge_search(pattern, data)
+        cost = len(data) * pattern.weight
+        if cost > BIG_SEARCH:
+            self.charge(cost >> 7)
         is_big = len(data) > BIG_SEARCH
 
         def count(match: Match) -> bytes:
@@ -193,11 +197,6 @@ class RenderState:
             return replace(match)
 
         return pattern.sub(count, data)
-
-    def _charge_search(self, pattern: Pattern, data: bytes) -> None:
-        cost = len(data) * pattern.weight
-        if cost > BIG_SEARCH:
-            self.charge(cost >> 7)
 
     def settle(self, length: int) -> None:
         """Subtract the steps used, and the length of the result, from the shared budget."""
