@@ -15,16 +15,15 @@ from flyteops.template.node import (
     Binary,
     FilterStep,
     Node,
+    Piece,
     constant,
     filter_step,
     filtered,
     left_chain,
     logic_chain,
     prefixed,
-    print_node,
     right_chain,
     sequence,
-    text_node,
 )
 from flyteops.template.path import Evaluate, PathPart, Peek, called_path, peek_at, plain_path
 from flyteops.template.secret import PLAIN, SECRET_FORMS, secret_reference
@@ -183,10 +182,10 @@ class Parser:
 
     def document(self) -> Node:
         """Read the whole source."""
-        nodes: list[Node] = []
+        parts: list[Node | Piece] = []
         while self._tokens[self.position][0] != END:
-            self._statement(nodes)
-        return sequence(nodes)
+            self._statement(parts)
+        return sequence(parts, self.source)
 
     def body(self, opening: Token, *ends: str) -> tuple[Node, str]:
         """Read up to one of the end tags, whose arguments come next.
@@ -194,17 +193,17 @@ class Parser:
         Return the node of the body, and the name of the end tag.
         """
         self._enter(opening)
-        nodes: list[Node] = []
+        parts: list[Node | Piece] = []
         while not self._at_end_tag(ends):
             if self._tokens[self.position][0] == END:
                 raise self.error(
                     f"Tag '{opening[1]}' has no end: expected {' or '.join(ends)}.", opening
                 )
-            self._statement(nodes)
+            self._statement(parts)
         self._depth -= 1
         name = self._tokens[self.position + 1][1]
         self.position += 2
-        return sequence(nodes), name
+        return sequence(parts, self.source), name
 
     def _at_end_tag(self, ends: tuple[str, ...]) -> bool:
         token = self._tokens[self.position]
@@ -222,29 +221,33 @@ class Parser:
         self.position += 2
         self.close()
 
-    def _statement(self, nodes: list[Node]) -> None:
+    def _statement(self, parts: list[Node | Piece]) -> None:
         token = self._tokens[self.position]
         self.position += 1
         self.work += 1
         self.statements += 1
         if token[0] == TEXT:
             if token[1]:
-                nodes.append(text_node(token[1], self.source, token[2]))
+                parts.append((token[1], token[2], None, 0, False))
         elif token[0] == SYMBOL and token[1] == "{{":
-            nodes.append(self._output(token))
+            self._output(token, parts)
         elif token[0] == SYMBOL and token[1] == "{%":
             node = self._tag()
             if node is not None:
-                nodes.append(node)
+                parts.append(node)
         else:
             raise self.error("Unexpected token, only text and tags are allowed here.", token)
 
-    def _output(self, opening: Token) -> Node:
+    def _output(self, opening: Token, parts: list[Node | Piece]) -> None:
         evaluate, safe = self.printed_expression()
         self.expect(SYMBOL, "'}}' expected", "}}")
         self._operators = 0
         self.only_expression = evaluate
-        return print_node(evaluate, self.source, opening[2], safe=safe)
+        before = parts[-1] if parts else None
+        if isinstance(before, tuple) and before[2] is None:
+            parts[-1] = (before[0], before[1], evaluate, opening[2], safe)
+        else:
+            parts.append(("", 0, evaluate, opening[2], safe))
 
     def _tag(self) -> Node | None:
         name = self.expect(NAME, "Tag name must be an identifier.")

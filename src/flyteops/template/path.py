@@ -10,6 +10,7 @@ from flyteops.template.source import located
 from flyteops.template.state import RenderState
 from flyteops.template.timemethod import METHODS
 from flyteops.template.value import (
+    KNOWN,
     LISTS,
     MAPS,
     NUMBERS,
@@ -32,6 +33,8 @@ None if only an `Evaluate` can determine the value, or that it is an error.
 """
 
 _MISSING = object()
+_AS_IT_IS = KNOWN - {int}
+"""The types of the elements that `element` returns unchanged."""
 _ARGUMENT_TYPES: dict[str, frozenset[type]] = {
     "string": TEXTS,
     "int": frozenset([int]),
@@ -108,7 +111,9 @@ def plain_path(root: str, names: Sequence[str], source: str, offset: int) -> Eva
         value = state.scope.get(root, _MISSING)
         try:
             if value is _MISSING:
-                value = element(state.context.get(root))
+                value = state.context.get(root)
+                if type(value) not in _AS_IT_IS:
+                    value = element(value)
             if type(value) is Function:
                 value = invoke(value, [], state, path)
             for name in names:
@@ -116,7 +121,9 @@ def plain_path(root: str, names: Sequence[str], source: str, offset: int) -> Eva
                 if kind is Struct:
                     value = value.fields.get(name)
                 elif kind is dict:
-                    value = element(value.get(name))
+                    value = value.get(name)
+                    if type(value) not in _AS_IT_IS:
+                        value = element(value)
                 elif value is None:
                     return None
                 else:

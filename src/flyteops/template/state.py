@@ -6,7 +6,7 @@ from random import Random
 from typing import Any, Protocol
 
 from flyteops.errors import TemplateLimitError, TemplateRenderError
-from flyteops.template.budget import UNBOUNDED
+from flyteops.template.budget import UNBOUNDED, Budget
 from flyteops.template.limit import Limits
 from flyteops.template.regexp import Match, Pattern, Spans, compile_pattern
 from flyteops.template.runtime import Runtime
@@ -46,7 +46,6 @@ class RenderState:
     """
 
     __slots__ = (
-        "_budget",
         "_deadline",
         "_granted",
         "_pause",
@@ -82,10 +81,16 @@ class RenderState:
         self.autoescape = False
         self.depth = 0
         self.memory: dict[object, Any] | None = None
-        self._budget = budget = runtime.budget or UNBOUNDED
-        self._granted = self._steps = self._pause = min(limits.steps, budget.steps)
+        budget = runtime.budget
+        self._granted = self._steps = self._pause = (
+            limits.steps if budget is None else min(limits.steps, budget.steps)
+        )
         self._deadline: float | None = None
         self._regexps: dict[str, Pattern] | None = None
+
+    @property
+    def _budget(self) -> Budget:
+        return self.runtime.budget or UNBOUNDED
 
     def write(self, text: str) -> None:
         """Print a text."""
@@ -200,8 +205,8 @@ class RenderState:
 
     def settle(self, length: int) -> None:
         """Subtract the steps used, and the length of the result, from the shared budget."""
-        budget = self._budget
-        if budget is not UNBOUNDED:
+        budget = self.runtime.budget
+        if budget is not None:
             budget.spend(self._granted - self._steps, length)
 
     def chance(self) -> Random:

@@ -1,6 +1,6 @@
 """Tags for branches and loops: if, ifequal, ifchanged, for, firstof, cycle."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -179,11 +179,11 @@ def for_tag(parser: Parser, opening: Token) -> Node:
         found = collection(state)
         outer = state.scope
         try:
-            passes, size = _passes(found, state, backwards=backwards, ordered=ordered)
+            items, size = _items(found, state, backwards=backwards, ordered=ordered)
             state.charge(len(outer) >> 2)
             state.scope = dict(outer)
             if size:
-                loop.repeat(passes, size, state)
+                loop.repeat(items, size, found if type(found) in MAPS else None, state)
             elif empty is not None:
                 empty(state)
         except TemplateError as error:
@@ -194,44 +194,38 @@ def for_tag(parser: Parser, opening: Token) -> Node:
     return run
 
 
-Pass = tuple[int, Any, Any]
-"""The index that the loop's counters show, and the values of its two names."""
-_UNTOUCHED = object()
-"""The placeholder for the second name's value: only maps have one."""
-
-
-def _passes(
+def _items(
     found: Value, state: RenderState, *, backwards: bool, ordered: bool
-) -> tuple[Iterable[Pass], int]:
+) -> tuple[Iterable[tuple[int, Any]], int]:
+    """Return the items of a loop with the index that its counters show, and their number."""
     kind = type(found)
     if kind in TEXTS:
-        return _passes_of_text(found, state, backwards=backwards, ordered=ordered)
+        return _bytes_of(found, state, backwards=backwards, ordered=ordered)
     if kind not in MAPS and kind not in LISTS:
         return (), 0
     state.charge(len(found))
     if kind in MAPS:
-        names = sorted(found, key=to_bytes, reverse=backwards and ordered)
-        return ((index, name, element(found[name])) for index, name in enumerate(names)), len(names)
+        return enumerate(sorted(found, key=to_bytes, reverse=backwards and ordered)), len(found)
     items = sorted(found, key=to_bytes) if ordered and kind is Strings else found
     # Sorting JSON items does nothing, and then reversing them does nothing either.
     if backwards and (kind is Strings or not ordered):
         items = items[::-1]
-    return ((index, element(item), _UNTOUCHED) for index, item in enumerate(items)), len(items)
+    return enumerate(map(element, items)), len(items)
 
 
-def _passes_of_text(
+def _bytes_of(
     found: str, state: RenderState, *, backwards: bool, ordered: bool
-) -> tuple[Iterable[Pass], int]:
+) -> tuple[Iterable[tuple[int, Any]], int]:
     if ordered:
         raise TemplateAbort("sorting the characters of a string is not supported")
     data = to_bytes(found)
     state.charge(len(data))
     indexes = range(len(data))
-    passes = (
-        (index, from_bytes(data[index : index + 1]), _UNTOUCHED)
+    items = (
+        (index, from_bytes(data[index : index + 1]))
         for index in (indexes[::-1] if backwards else indexes)
     )
-    return passes, len(data)
+    return items, len(data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,9 +237,15 @@ class _Loop:
     body: Node
     cost: int
 
-    def repeat(self, passes: Iterable[Pass], size: int, state: RenderState) -> None:
-        """Run the body once for each pass."""
-        scope = state.scope
+    def repeat(
+        self,
+        items: Iterable[tuple[int, Any]],
+        size: int,
+        found: Mapping[str, Any] | None,
+        state: RenderState,
+    ) -> None:
+        """Run the body once for each item; the items of a map, `found`, are its keys."""
+        scope, key, value, body, cost = state.scope, self.key, self.value, self.body, self.cost
         # First and Last change once at most, as in the original: they follow the index, which
         # counts down in a reversed text.
         counters: dict[str, Any] = {
@@ -254,8 +254,8 @@ class _Loop:
             "Last": False,
         }
         scope["forloop"] = Struct("pongo2.tagForLoopInformation", counters, comparable=True)
-        for index, first, second in passes:
-            state.charge(self.cost)
+        for index, item in items:
+            state.charge(cost)
             counters["Counter"] = index + 1
             counters["Counter0"] = index
             counters["Revcounter"] = size - index
@@ -264,10 +264,12 @@ class _Loop:
                 counters["First"] = False
             if index + 1 == size:
                 counters["Last"] = True
-            scope[self.key] = first
-            if self.value is not None and second is not _UNTOUCHED:
-                scope[self.value] = second
-            self.body(state)
+            scope[key] = item
+            if found is not None:
+                second = element(found[item])
+                if value is not None:
+                    scope[value] = second
+            body(state)
 
 
 def firstof_tag(parser: Parser, _opening: Token) -> Node:
