@@ -191,18 +191,19 @@ def print_run(pieces: Sequence[Piece], source: str) -> Node:
         out = state.out
         for content, size, begin, expression, offset, safe in sized:
             if size:
-                state.room -= size
-                if state.room < 0:
+                state.room = room = state.room - size
+                if room < 0:
                     raise located(state.full(), source, begin)
                 out.append(content)
             if expression is not None:
                 value = expression(state)
-                if type(value) is not str:
-                    value = text(value)
+                kind = type(value)
+                if kind is not str:
+                    value = str(value) if kind is int else text(value)
                 elif state.autoescape and not safe:
                     value = escape(value)
-                state.room -= len(value)
-                if state.room < 0:
+                state.room = room = state.room - len(value)
+                if room < 0:
                     raise located(state.full(), source, offset)
                 out.append(value)
 

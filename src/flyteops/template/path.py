@@ -10,7 +10,7 @@ from flyteops.template.source import located
 from flyteops.template.state import RenderState
 from flyteops.template.timemethod import METHODS
 from flyteops.template.value import (
-    KNOWN,
+    ELEMENTS,
     LISTS,
     MAPS,
     NUMBERS,
@@ -33,8 +33,6 @@ None if only an `Evaluate` can determine the value, or that it is an error.
 """
 
 _MISSING = object()
-_AS_IT_IS = KNOWN - {int}
-"""The types of the elements that `element` returns unchanged."""
 _ARGUMENT_TYPES: dict[str, frozenset[type]] = {
     "string": TEXTS,
     "int": frozenset([int]),
@@ -112,7 +110,7 @@ def plain_path(root: str, names: Sequence[str], source: str, offset: int) -> Eva
         try:
             if value is _MISSING:
                 value = state.context.get(root)
-                if type(value) not in _AS_IT_IS:
+                if type(value) not in ELEMENTS:
                     value = element(value)
             if type(value) is Function:
                 value = invoke(value, [], state, path)
@@ -122,7 +120,7 @@ def plain_path(root: str, names: Sequence[str], source: str, offset: int) -> Eva
                     value = value.fields.get(name)
                 elif kind is dict:
                     value = value.get(name)
-                    if type(value) not in _AS_IT_IS:
+                    if type(value) not in ELEMENTS:
                         value = element(value)
                 elif value is None:
                     return None
@@ -133,6 +131,34 @@ def plain_path(root: str, names: Sequence[str], source: str, offset: int) -> Eva
         except TemplateError as error:
             raise located(error, source, offset) from None
         return value
+
+    if len(names) > 1:
+        return read
+    return _bound_field(root, names[0], read) if names else _bound(root, read)
+
+
+def _bound(root: str, otherwise: Evaluate) -> Evaluate:
+    """Read a name that the template binds, which is nearly always no function."""
+
+    def read(state: RenderState) -> Value:
+        value = state.scope.get(root, _MISSING)
+        if value is _MISSING or type(value) is Function:
+            return otherwise(state)
+        return value
+
+    return read
+
+
+def _bound_field(root: str, name: str, otherwise: Evaluate) -> Evaluate:
+    """Read a field of a structure that the template binds, such as `forloop`."""
+
+    def read(state: RenderState) -> Value:
+        value = state.scope.get(root)
+        if type(value) is Struct:
+            value = value.fields.get(name)
+            if type(value) is not Function:
+                return value
+        return otherwise(state)
 
     return read
 

@@ -42,15 +42,16 @@ class RenderState:
 
     `scope` holds the names bound inside the template and is replaced, not changed, when a tag opens
     a scope of its own; `memory` holds the state of tags such as cycle; `room` is the number of
-    characters that may still be printed.
+    characters that may still be printed, `steps` the number of steps that may still be taken, and
+    `pause` the one from which `check` has to be called.
     """
 
     __slots__ = (
         "_deadline",
         "_granted",
-        "_pause",
+        "pause",
         "_regexps",
-        "_steps",
+        "steps",
         "autoescape",
         "compile",
         "context",
@@ -82,7 +83,7 @@ class RenderState:
         self.depth = 0
         self.memory: dict[object, Any] | None = None
         budget = runtime.budget
-        self._granted = self._steps = self._pause = (
+        self._granted = self.steps = self.pause = (
             limits.steps if budget is None else min(limits.steps, budget.steps)
         )
         self._deadline: float | None = None
@@ -131,19 +132,20 @@ class RenderState:
 
     def charge(self, steps: int) -> None:
         """Use up steps of the budget, and check the clock from time to time."""
-        self._steps -= steps
-        if self._steps < self._pause:
-            self._check()
+        self.steps -= steps
+        if self.steps < self.pause:
+            self.check()
 
-    def _check(self) -> None:
-        if self._steps < 0:
+    def check(self) -> None:
+        """Raise if the steps or the time are used up, and set the next check."""
+        if self.steps < 0:
             if self._budget.steps < self.limits.steps:
                 raise self._budget.too_many_steps()
             raise TemplateLimitError(
                 f"rendering takes more than {self.limits.steps} steps (limit steps); loop less or"
                 " over fewer items"
             )
-        self._pause = self._steps - CLOCK_INTERVAL
+        self.pause = self.steps - CLOCK_INTERVAL
         clock = self.runtime.clock
         if clock is None:
             return
@@ -198,7 +200,7 @@ class RenderState:
             self.charge(1)
             if is_big:
                 # Each match may be followed by a search through all of the rest.
-                self._check()
+                self.check()
             return replace(match)
 
         return pattern.sub(count, data)
@@ -207,7 +209,7 @@ class RenderState:
         """Subtract the steps used, and the length of the result, from the shared budget."""
         budget = self.runtime.budget
         if budget is not None:
-            budget.spend(self._granted - self._steps, length)
+            budget.spend(self._granted - self.steps, length)
 
     def chance(self) -> Random:
         """Return the source of random numbers."""

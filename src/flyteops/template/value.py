@@ -141,6 +141,8 @@ _GO_KINDS: dict[type, str] = {
     Function: "func",
 }
 KNOWN = frozenset([*_GO_TYPES, Struct])
+ELEMENTS = KNOWN - {int}
+"""The types that `element` returns unchanged."""
 LISTS = frozenset([list, Strings])
 MAPS = frozenset([dict, LabelsValue])
 TEXTS = frozenset([str, SafeText])

@@ -7,11 +7,12 @@ from typing import Any
 from flyteops.errors import TemplateAbort, TemplateError
 from flyteops.template.lexer import KEYWORD, NAME, SYMBOL, Token
 from flyteops.template.node import Node, printed
-from flyteops.template.parser import Parser
+from flyteops.template.parser import Parser, Reading
 from flyteops.template.path import Evaluate
 from flyteops.template.source import located
 from flyteops.template.state import RenderState
 from flyteops.template.value import (
+    ELEMENTS,
     LISTS,
     MAPS,
     TEXTS,
@@ -26,6 +27,9 @@ from flyteops.template.value import (
     to_bytes,
     truth,
 )
+
+
+_COUNTERS = frozenset(["Counter", "Counter0", "Revcounter", "Revcounter0", "First", "Last"])
 
 
 def nothing(_state: RenderState) -> None:
@@ -170,9 +174,10 @@ def for_tag(parser: Parser, opening: Token) -> Node:
     ordered = parser.accept(NAME, "sorted") is not None
     parser.close("Malformed for-loop arguments.")
     parser.bound.update({key, "forloop"} | ({value} if value else set()))
-    before = parser.work
+    before, seen = parser.work, len(parser.readings)
     body, empty = _body_and_else(parser, opening, "endfor", "empty")
-    loop = _Loop(key, value, body, parser.work - before + 2)
+    counters = _counters(parser.readings[seen:])
+    loop = _Loop(key, value, body, parser.work - before + 2, counters)
     source, offset = parser.source, opening[2]
 
     def run(state: RenderState) -> None:
@@ -194,6 +199,16 @@ def for_tag(parser: Parser, opening: Token) -> Node:
     return run
 
 
+def _counters(readings: Sequence[Reading]) -> frozenset[str]:
+    """Return the counters that a body may read.
+
+    All of them if it reads their structure in any other way than by the name of a counter.
+    """
+    used = {reading.shown for reading in readings if reading.root == "forloop"}
+    names = frozenset(name for name in _COUNTERS if f"forloop.{name}" in used)
+    return names if len(names) == len(used) else _COUNTERS
+
+
 def _items(
     found: Value, state: RenderState, *, backwards: bool, ordered: bool
 ) -> tuple[Iterable[tuple[int, Any]], int]:
@@ -210,7 +225,7 @@ def _items(
     # Sorting JSON items does nothing, and then reversing them does nothing either.
     if backwards and (kind is Strings or not ordered):
         items = items[::-1]
-    return enumerate(map(element, items)), len(items)
+    return enumerate(items), len(items)
 
 
 def _bytes_of(
@@ -230,12 +245,13 @@ def _bytes_of(
 
 @dataclass(frozen=True, slots=True)
 class _Loop:
-    """The names that a loop binds, its body, and the steps of one pass."""
+    """The names that a loop binds, its body, the steps of one pass, and the counters it reads."""
 
     key: str
     value: str | None
     body: Node
     cost: int
+    counters: frozenset[str]
 
     def repeat(
         self,
@@ -246,6 +262,7 @@ class _Loop:
     ) -> None:
         """Run the body once for each item; the items of a map, `found`, are its keys."""
         scope, key, value, body, cost = state.scope, self.key, self.value, self.body, self.cost
+        counts, counts_more = bool(self.counters), not self.counters <= {"Counter"}
         # First and Last change once at most, as in the original: they follow the index, which
         # counts down in a reversed text.
         counters: dict[str, Any] = {
@@ -255,16 +272,21 @@ class _Loop:
         }
         scope["forloop"] = Struct("pongo2.tagForLoopInformation", counters, comparable=True)
         for index, item in items:
-            state.charge(cost)
-            counters["Counter"] = index + 1
-            counters["Counter0"] = index
-            counters["Revcounter"] = size - index
-            counters["Revcounter0"] = size - index - 1
-            if index == 1:
-                counters["First"] = False
-            if index + 1 == size:
-                counters["Last"] = True
-            scope[key] = item
+            # The same as `state.charge`, without a call for each pass.
+            state.steps = steps = state.steps - cost
+            if steps < state.pause:
+                state.check()
+            if counts:
+                counters["Counter"] = index + 1
+            if counts_more:
+                counters["Counter0"] = index
+                counters["Revcounter"] = size - index
+                counters["Revcounter0"] = size - index - 1
+                if index == 1:
+                    counters["First"] = False
+                if index + 1 == size:
+                    counters["Last"] = True
+            scope[key] = item if type(item) in ELEMENTS else element(item)
             if found is not None:
                 second = element(found[item])
                 if value is not None:
