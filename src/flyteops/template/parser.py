@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, NamedTuple
 
 from flyteops.errors import TemplateLimitError, TemplateSyntaxError
 from flyteops.template.arithmetic import PREFIXES, PRODUCTS, SUMS
@@ -37,6 +37,10 @@ It reads to the end of the tag's last part, and returns the node that prints the
 """
 
 _LOGIC = {"&&": False, "and": False, "||": True, "or": True}
+_OPERANDS = frozenset([NAME, STRING, NUMBER])
+"""The kinds of tokens with which an operand begins that has no sign and no parenthesis."""
+_PATH_MARKS = frozenset([".", "("])
+_AFTER_EXPRESSION = frozenset(["}}", "%}", ",", ")"])
 _RELATIONS = frozenset(["==", "<=", ">=", "!=", "<>", ">", "<"])
 _MAX_INT64 = 2**63 - 1
 _ABOUT_SECRETS = (
@@ -54,8 +58,7 @@ class Language:
     functions: Mapping[str, Function]
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """A path that a template reads: its display form and its evaluation.
 
     `peek` is the fast lookup without calls.
@@ -67,8 +70,7 @@ class Reading:
     peek: Peek | None
 
 
-@dataclass(frozen=True, slots=True)
-class OutputNode:
+class OutputNode(NamedTuple):
     """An expression that a template prints: its place in the source, its text, and its paths.
 
     `filters` has for each operand the last filter that it goes through, None if there is none.
@@ -180,12 +182,12 @@ class Parser:
     # --- document
     # ----------------------------------------------------------------------------------------------
 
-    def document(self) -> Node:
+    def document(self) -> list[Node | Piece]:
         """Read the whole source."""
         parts: list[Node | Piece] = []
         while self._tokens[self.position][0] != END:
             self._statement(parts)
-        return sequence(parts, self.source)
+        return parts
 
     def body(self, opening: Token, *ends: str) -> tuple[Node, str]:
         """Read up to one of the end tags, whose arguments come next.
@@ -265,9 +267,9 @@ class Parser:
     def printed_expression(self, *, may_be_secret: bool = True) -> tuple[Evaluate, bool]:
         """Read an expression; the second value is whether the filter `safe` is on every operand."""
         self._last_filters, self._safe = [], 0
-        start, before = self.current[2], len(self.readings)
+        start, before = self._tokens[self.position][2], len(self.readings)
         evaluate = (self._secret() if may_be_secret else None) or self.expression()
-        shown = self.source[start : self.current[2]].rstrip()
+        shown = self.source[start : self._tokens[self.position][2]].rstrip()
         paths = tuple([reading.shown for reading in self.readings[before:]])
         self.outputs.append(OutputNode(start, shown, paths, tuple(self._last_filters)))
         return evaluate, len(self._last_filters) == self._safe
@@ -290,14 +292,23 @@ class Parser:
         return secret_reference(token[1], form)
 
     def _is_secret(self) -> bool:
-        return self.current[:2] == (NAME, "secret") and self._tokens[self.position + 1][:2] == (
-            SYMBOL,
-            "(",
+        token = self._tokens[self.position]
+        return (
+            token[1] == "secret"
+            and token[0] == NAME
+            and self._tokens[self.position + 1][:2] == (SYMBOL, "(")
         )
 
     def expression(self) -> Evaluate:
         """Read an expression: relations joined by and/or."""
-        first = self._relation()
+        if self._tokens[self.position][0] in _OPERANDS:
+            operand = self._factor()
+            token = self._tokens[self.position]
+            if token[0] == SYMBOL and token[1] in _AFTER_EXPRESSION:
+                return operand
+            first = self._relation(operand)
+        else:
+            first = self._relation()
         token = self._tokens[self.position]
         if token[1] not in _LOGIC or token[0] not in (SYMBOL, KEYWORD):
             return first
@@ -310,8 +321,9 @@ class Parser:
             token = self._tokens[self.position]
         return logic_chain(operands, stops)
 
-    def _relation(self) -> Evaluate:
-        first = self._sum()
+    def _relation(self, operand: Evaluate | None = None) -> Evaluate:
+        """Read sums joined by relations; a first operand without a sign may have been read."""
+        first = self._sum(operand)
         token = self._tokens[self.position]
         if not self._relates(token):
             return first
@@ -331,13 +343,13 @@ class Parser:
             token[0] == KEYWORD and token[1] == "in"
         )
 
-    def _sum(self) -> Evaluate:
+    def _sum(self, operand: Evaluate | None = None) -> Evaluate:
         start = self._tokens[self.position]
         prefixes: list[str] = []
-        if start[0] != NAME:
+        if operand is None and start[0] != NAME:
             prefixes = self._prefixes()
             start = self._tokens[self.position]
-        first = self._product()
+        first = self._product(operand)
         if prefixes:
             first = prefixed(
                 first, [PREFIXES[prefix] for prefix in prefixes], self.source, start[2]
@@ -352,8 +364,8 @@ class Parser:
         negation = self.accept(SYMBOL, "!") or self.accept(KEYWORD, "not")
         return (["!"] if negation else []) + (["-"] if sign else [])
 
-    def _product(self) -> Evaluate:
-        return self._left(self._power(), PRODUCTS, self._power)
+    def _product(self, operand: Evaluate | None = None) -> Evaluate:
+        return self._left(self._power(operand), PRODUCTS, self._power)
 
     def _left(
         self, first: Evaluate, operators: Mapping[str, Binary], operand: Callable[[], Evaluate]
@@ -369,8 +381,8 @@ class Parser:
             token = self._tokens[self.position]
         return left_chain(first, rest, self.source)
 
-    def _power(self) -> Evaluate:
-        first = self._factor()
+    def _power(self, operand: Evaluate | None = None) -> Evaluate:
+        first = operand or self._factor()
         token = self._tokens[self.position]
         if token[0] != SYMBOL or token[1] != "^":
             return first
@@ -391,7 +403,17 @@ class Parser:
             self.expect(SYMBOL, "Closing bracket expected after expression", ")")
             self._depth -= 1
             return inner
-        operand = self.operand()
+        operand = self._path() if token[0] == NAME else self.operand()
+        token = self._tokens[self.position]
+        if token[1] != "|" or token[0] != SYMBOL:
+            self._last_filters.append(None)
+            return operand
+        steps, names = self._filters()
+        self._last_filters.append(names[-1])
+        self._safe += "safe" in names
+        return filtered(operand, steps, self.source)
+
+    def _filters(self) -> tuple[list[FilterStep], list[str]]:
         steps: list[FilterStep] = []
         names: list[str] = []
         while self.accept(SYMBOL, "|"):
@@ -404,11 +426,7 @@ class Parser:
                 )
             steps.append(self.filter_call(spec, name))
             names.append(name[1])
-        self._last_filters.append(names[-1] if names else None)
-        self._safe += "safe" in names
-        if not steps:
-            return operand
-        return filtered(operand, steps, self.source)
+        return steps, names
 
     def filter_call(self, spec: Filter, name: Token) -> FilterStep:
         """Read the argument, if any, of a filter whose name has been read."""
@@ -458,33 +476,48 @@ class Parser:
     def _path(self) -> Evaluate:
         if self._is_secret():
             raise self.error(_ABOUT_SECRETS)
-        first = self._tokens[self.position]
-        start = self.position
-        parts = [PathPart(first[1])]
-        self.position += 1
-        plain = first[1] not in self.language.functions
+        tokens, start = self._tokens, self.position
+        root, offset = tokens[start][1], tokens[start][2]
+        names = self._names()
+        token = tokens[self.position]
+        peek: Peek | None = None
+        if token[0] == SYMBOL and token[1] in _PATH_MARKS or root in self.language.functions:
+            parts = [PathPart(root), *[PathPart(name) for name in names]]
+            self._rest(parts)
+            shown = self._shown(start)
+            evaluate = called_path(parts, self.language.functions.get(root), self.source, offset)
+        else:
+            shown = ".".join((root, *names))
+            evaluate = plain_path(root, names, shown, self.source, offset)
+            peek = peek_at(root, names)
+        self.readings.append(Reading(root, shown, evaluate, peek))
+        return evaluate
+
+    def _names(self) -> list[str]:
+        """Read the first name of a path and the names after it; return those after it."""
+        tokens, position, names = self._tokens, self.position + 1, []
+        while tokens[position][1] == "." and tokens[position][0] == SYMBOL:
+            name = tokens[position + 1]
+            if name[0] != NAME:
+                break
+            self._spend(tokens[position])
+            names.append(name[1])
+            position += 2
+        self.position = position
+        return names
+
+    def _rest(self, parts: list[PathPart]) -> None:
+        """Read the rest of a path, which has indexes or calls."""
         while True:
             token = self._tokens[self.position]
-            if token[0] != SYMBOL or token[1] not in (".", "("):
+            if token[0] != SYMBOL or token[1] not in _PATH_MARKS:
                 break
             self._spend(token)
             self.position += 1
             if token[1] == ".":
                 parts.append(self._part())
-                plain = plain and isinstance(parts[-1].name, str)
             else:
                 parts[-1].arguments = [*(parts[-1].arguments or ()), *self._arguments(token)]
-                plain = False
-        root = first[1]
-        peek: Peek | None = None
-        if plain:
-            names = tuple(str(part.name) for part in parts[1:])
-            evaluate = plain_path(root, names, self.source, first[2])
-            peek = peek_at(root, names)
-        else:
-            evaluate = called_path(parts, self.language.functions.get(root), self.source, first[2])
-        self.readings.append(Reading(root, self._shown(start), evaluate, peek))
-        return evaluate
 
     def _shown(self, start: int) -> str:
         """Return the source of the path read since a position, without blanks."""

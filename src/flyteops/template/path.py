@@ -101,9 +101,8 @@ def _called(value: object, part: PathPart, state: RenderState, path: str) -> obj
     return value
 
 
-def plain_path(root: str, names: Sequence[str], source: str, offset: int) -> Evaluate:
+def plain_path(root: str, names: Sequence[str], path: str, source: str, offset: int) -> Evaluate:
     """Compile a path of names only, the form of nearly all paths."""
-    path = ".".join((root, *names))
 
     def read(state: RenderState) -> Value:
         value = state.scope.get(root, _MISSING)
