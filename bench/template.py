@@ -128,7 +128,9 @@ def main() -> None:
         serve(sys.stdin, sys.stdout)
         return
     here = Path(__file__).resolve().parents[1]
-    ours, *others = _measure([here, *([options.against] if options.against else [])], options.rounds)
+    ours, *others = _measure(
+        [here, *([options.against] if options.against else [])], options.rounds
+    )
     heads = [f"{kind}/s{ratio}" for kind in KINDS for ratio in ("", *(" ratio" for _ in others))]
     print(f"{'template':<12}", *(f"{head:>14}" for head in heads))
     for name in CASES:

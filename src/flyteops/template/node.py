@@ -71,6 +71,8 @@ def right_chain(
     The operands are computed from left to right.
     """
     steps = [(_OPERATORS[symbol], offset) for symbol, offset in operators]
+    if len(steps) == 1:
+        return _operated_once(operands, *steps[0], source)
 
     def evaluate(state: RenderState) -> object:
         values = [operand(state) for operand in operands]
@@ -83,6 +85,25 @@ def right_chain(
             except TemplateError as error:
                 raise located(error, source, offset) from None
         return value
+
+    return evaluate
+
+
+def _operated_once(
+    operands: Sequence[Evaluate], operator: Binary, offset: int, source: str
+) -> Evaluate:
+    """Apply one operator like `right_chain`, without its lists."""
+    first, second = operands
+    searches = operator is contained
+
+    def evaluate(state: RenderState) -> object:
+        left, right = first(state), second(state)
+        try:
+            if searches and type(right) in _SEARCHED:
+                state.charge(len(right) >> 3)
+            return operator(left, right)
+        except TemplateError as error:
+            raise located(error, source, offset) from None
 
     return evaluate
 

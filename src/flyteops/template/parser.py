@@ -481,7 +481,7 @@ class Parser:
         names = self._names()
         token = tokens[self.position]
         peek: Peek | None = None
-        if token[0] == SYMBOL and token[1] in _PATH_MARKS or root in self.language.functions:
+        if (token[0] == SYMBOL and token[1] in _PATH_MARKS) or root in self.language.functions:
             parts = [PathPart(root), *[PathPart(name) for name in names]]
             self._rest(parts)
             shown = self._shown(start)

@@ -111,22 +111,16 @@ def plain_path(root: str, names: Sequence[str], path: str, source: str, offset: 
                 value = state.context.get(root)
                 if type(value) not in ELEMENTS:
                     value = element(value)
-            if type(value) is Function:
-                value = invoke(value, [], state, path)
+            value = value if type(value) is not Function else invoke(value, [], state, path)
             for name in names:
                 kind = type(value)
-                if kind is Struct:
-                    value = value.fields.get(name)
-                elif kind is dict:
+                if kind is dict:
                     value = value.get(name)
                     if type(value) not in ELEMENTS:
                         value = element(value)
-                elif value is None:
-                    return None
                 else:
-                    value = _field(value, name, path)
-                if type(value) is Function:
-                    value = invoke(value, [], state, path)
+                    value = value.fields.get(name) if kind is Struct else _field(value, name, path)
+                value = value if type(value) is not Function else invoke(value, [], state, path)
         except TemplateError as error:
             raise located(error, source, offset) from None
         return value

@@ -49,9 +49,7 @@ class RenderState:
     __slots__ = (
         "_deadline",
         "_granted",
-        "pause",
         "_regexps",
-        "steps",
         "autoescape",
         "compile",
         "context",
@@ -59,9 +57,11 @@ class RenderState:
         "limits",
         "memory",
         "out",
+        "pause",
         "room",
         "runtime",
         "scope",
+        "steps",
     )
 
     def __init__(

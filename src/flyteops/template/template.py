@@ -16,7 +16,7 @@ from flyteops.template.source import located
 from flyteops.template.state import RenderState
 from flyteops.template.tag import TAGS
 from flyteops.template.tag.output import autoescaped
-from flyteops.template.value import Value, clean, element, text
+from flyteops.template.value import LargeInteger, Value, clean, element, text
 
 LANGUAGE = Language(TAGS, FILTERS, FUNCTIONS)
 _BEFORE = "{% autoescape off %}"
@@ -58,9 +58,7 @@ class Template:
     outputs: tuple[OutputNode, ...]
     secrets: tuple[str, ...]
 
-    def __init__(
-        self, parser: Parser, node: Node | None, evaluate: Evaluate | None = None
-    ) -> None:
+    def __init__(self, parser: Parser, node: Node | None, evaluate: Evaluate | None = None) -> None:
         self.source = parser.source
         self.outputs = tuple(parser.outputs)
         self.secrets = tuple(parser.secrets)
@@ -213,6 +211,8 @@ def _begun(parts: Iterable[str]) -> str:
 
 
 def _json_number(value: object) -> str:
+    if isinstance(value, LargeInteger):
+        return str(value.exact)
     return json.dumps(
         int(value)
         if isinstance(value, float) and value.is_integer() and abs(value) < 1e15

@@ -28,7 +28,6 @@ from flyteops.template.value import (
     truth,
 )
 
-
 _COUNTERS = frozenset(["Counter", "Counter0", "Revcounter", "Revcounter0", "First", "Last"])
 
 
