@@ -206,7 +206,7 @@ def print_run(pieces: Sequence[Piece], source: str) -> Node:
     This is `RenderState.write` for each of them, in one loop because most templates are little
     else.
     """
-    sized = [(content, len(content), *rest) for content, *rest in pieces]
+    sized = [(piece[0], len(piece[0]), *piece[1:]) for piece in pieces]
 
     def run(state: RenderState) -> None:
         out = state.out

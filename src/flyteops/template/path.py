@@ -49,7 +49,7 @@ class PathPart:
     arguments: list[Evaluate] | None = None
 
 
-def invoke(function: Function, arguments: list[Any], state: RenderState, path: str) -> object:
+def invoke(function: Function, arguments: list[Any], state: RenderState, path: str) -> Value:
     """Call a function of a template after checking its arguments as strictly as Go does."""
     parameters = function.parameters
     if parameters is not None:

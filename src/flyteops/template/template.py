@@ -114,7 +114,8 @@ class Template:
 
     def _captured(self, state: RenderState) -> None:
         self._check_exports(state)
-        self._node(state)
+        if self._node is not None:
+            self._node(state)
 
     def _render(self, state: RenderState) -> str:
         if self._evaluate is None:

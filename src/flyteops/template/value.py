@@ -194,7 +194,7 @@ def number(value: int) -> float:
         return float(value)
     try:
         large = LargeInteger(value)
-        return float(value) if large == value else large
+        return float(value) if int(large) == value else large
     except OverflowError:
         raise TemplateRenderError("a number is too large for a 64 bit float") from None
 
@@ -400,7 +400,7 @@ def exact_number(value: Value) -> int | float:
     kind = type(value)
     if kind is LargeInteger:
         return value.exact  # type: ignore[no-any-return]
-    return value if kind is int else to_float(value)  # type: ignore[no-any-return]
+    return value if kind is int else to_float(value)
 
 
 # --- equality
