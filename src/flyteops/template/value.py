@@ -6,7 +6,7 @@ in Go                 here
 nil, bool, string     `None`, `bool`, `str` (bytes that are not UTF-8 as `surrogateescape` does)
 int, uint8            `int`
 float64               `float`; an `int` inside a `dict` or `list` is a JSON number, hence a float
-                      (a `LargeInteger`, which knows its digits, if a float64 would lose some)
+                      (a `LargeInteger`, which knows its digits, from 2^53 on)
 []interface {}        `list`
 []string              `Strings`
 map[string]...        `dict`; map[string]string is a `LabelsValue`
@@ -35,8 +35,8 @@ _MAX_NUMBER_LENGTH = 1_000
 """Longer texts are never numbers, so that arithmetic on texts stays cheap."""
 MIN_INT64 = -(2**63)
 _WRAP = 2**64
-_EXACT_FLOAT = 2**53
-"""Every integer up to here is a float64."""
+_LARGE = 2**53
+"""Every integer below is a float64, and no other integer rounds to it."""
 _WHOLE = re.compile("[+-]?[0-9]+")
 _GO_FLOAT = re.compile(
     r"[+-]?(?:(?P<hex>0[xX][0-9a-fA-F_]*\.?[0-9a-fA-F_]*[pP][+-]?[0-9]+)"
@@ -58,7 +58,7 @@ class SafeText(str):
 
 
 class LargeInteger(float):
-    """A JSON integer that no float64 equals, such as many an id.
+    """A JSON integer of 2^53 or more, such as many an id: several of them share a float64.
 
     It is a float64 for arithmetic and for its type, as in Go. Where its digits can be seen (in a
     text, an integer, or next to an integer in a comparison) they are `exact`, which Go loses.
@@ -190,11 +190,10 @@ def go_kind(value: object) -> str:
 
 def number(value: int) -> float:
     """Turn a JSON number into a float64, as decoding JSON in Go does, without loss of digits."""
-    if -_EXACT_FLOAT <= value <= _EXACT_FLOAT:
+    if -_LARGE < value < _LARGE:
         return float(value)
     try:
-        large = LargeInteger(value)
-        return float(value) if int(large) == value else large
+        return LargeInteger(value)
     except OverflowError:
         raise TemplateRenderError("a number is too large for a 64 bit float") from None
 
@@ -386,7 +385,7 @@ def to_int(value: Value) -> int:
 
 def _text_to_int(string: str) -> int:
     value = parse_float(string)
-    if abs(value) <= _EXACT_FLOAT or not _WHOLE.fullmatch(string):
+    if abs(value) < _LARGE or not _WHOLE.fullmatch(string):
         return truncate(value)
     return _in_range(int(string), value)
 
