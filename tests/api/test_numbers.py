@@ -187,3 +187,37 @@ async def test_a_datastore_item_with_such_a_number_fails_only_the_step_that_read
         sorted((each["stepId"], each["outcome"]) for each in decisions)
         == [("blind", "ran")] * 2 + [("reads", "failed")] * 2
     )
+
+
+ID = 7615917337495251231
+"""A number of 64 bits that no float of 64 bits equals."""
+
+
+async def test_a_large_integer_passes_criteria_context_and_input_as_it_is(
+    api: httpx2.AsyncClient, send: Post
+) -> None:
+    pack, command = {"packName": "P"}, {"packName": "P", "name": "C"}
+    given = {"id": "{{ Event.Payload.id|integer }}", "text": "{{ Event.Payload.id }}", "fixed": ID}
+    first = {
+        "id": "first",
+        "event": {**pack, "name": "Found"},
+        "criteria": f"{{{{ Event.Payload.id|integer == {ID} }}}}",
+        "context": {"id": "{{ Event.Payload.id|integer }}"},
+        "command": {**command, "input": given},
+    }
+    then = {
+        "id": "then",
+        "dependsOn": ["first"],
+        "event": {**pack, "name": "D"},
+        "criteria": f"{{{{ Context.id|integer == {ID} }}}}",
+        "command": {**command, "input": "{{ Context.id }}"},
+    }
+    answer = await api.post("/v1/flows", json={"name": "ids", "steps": [first, then]})
+    assert answer.status_code == 201, answer.text
+    await send("Found", f'{{"id": {ID + 1}}}')
+    await send("Found", f'{{"id": {ID}}}')
+    (action,) = (await api.post("/v1/packs/P/actions/take?max=9")).json()["actions"]
+    assert action["input"] == {"id": str(ID), "text": f"{ID}.000000", "fixed": ID}
+    await api.post(action["links"][0]["href"], json={"event": "D", "payload": None})
+    (action,) = (await api.post("/v1/packs/P/actions/take?max=9")).json()["actions"]
+    assert action["input"] == str(ID)

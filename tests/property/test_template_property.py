@@ -520,6 +520,26 @@ def test_expressions_agree_with_a_plain_reading_of_the_grammar(seed: int) -> Non
         assert result == shown(expected)
 
 
+INTEGERS = st.one_of(
+    st.integers(-(2**63), 2**63 - 1),
+    st.integers(-(2**200), 2**200),
+    st.builds(lambda power, more: 2**power + more, st.integers(50, 70), st.integers(-3, 3)),
+)
+
+
+@settings(max_examples=examples(500), deadline=None)
+@given(INTEGERS, INTEGERS)
+def test_no_integer_of_json_loses_digits(left: int, right: int) -> None:
+    context = {"a": left, "b": right, "text": str(left), "json": f'{{"a": {left}}}'}
+    for path in ("a", "unmarshalJson(json).a"):
+        assert template.resolve(f"{{{{ {path} }}}}", context) == f"{left}.000000"
+    if -(2**63) <= left < 2**63:
+        for path in ("a", "unmarshalJson(json).a", "text"):
+            assert template.resolve(f"{{{{ {path}|integer }}}}", context) == str(left)
+    assert template.resolve("{{ a == b }}", context) == str(left == right)
+    assert template.resolve("{{ a|floatformat:2 }}", context).startswith(str(left))
+
+
 @settings(max_examples=examples(60), deadline=None)
 @given(
     st.lists(

@@ -18,6 +18,7 @@ from flyteops.sdk.function import type_hints
 
 _PLACE = re.compile(r"(.*) - at `(?:key in )?\$(.*)`", re.DOTALL)
 _EXPECTED = re.compile(r"Expected `([^`]+)`(?:, got `([^`]+)`)?(.*)", re.DOTALL)
+_WHOLE = re.compile(r"(-?[0-9]+)\.0+")
 _WORDS = {
     "int": "a whole number",
     "float": "a number",
@@ -236,6 +237,8 @@ def _other_readings(value: object, kind: object) -> Iterator[Any]:
     A number for a member, and the readings of a union's types.
     """
     kind = _without_constraints(kind)
+    if isinstance(value, str) and (whole := _WHOLE.fullmatch(value)):
+        yield whole[1]  # a large integer, as templates print it
     if get_origin(kind) is Literal or (isinstance(kind, type) and issubclass(kind, enum.Enum)):
         for number in (int, float):
             with suppress(msgspec.ValidationError):

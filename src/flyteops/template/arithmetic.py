@@ -9,10 +9,12 @@ from flyteops.template.value import (
     LISTS,
     MAPS,
     TEXTS,
+    LargeInteger,
     Struct,
     Value,
     element,
     equal,
+    exact_number,
     negated,
     text,
     to_float,
@@ -23,21 +25,21 @@ from flyteops.template.value import (
 
 def add(left: object, right: object) -> object:
     """Add; texts count as numbers."""
-    if type(left) is float or type(right) is float:
+    if isinstance(left, float) or isinstance(right, float):
         return to_float(left) + to_float(right)
     return wrap(to_int(left) + to_int(right))
 
 
 def subtract(left: object, right: object) -> object:
     """Subtract; texts count as numbers."""
-    if type(left) is float or type(right) is float:
+    if isinstance(left, float) or isinstance(right, float):
         return to_float(left) - to_float(right)
     return wrap(to_int(left) - to_int(right))
 
 
 def multiply(left: object, right: object) -> object:
     """Multiply; texts count as numbers."""
-    if type(left) is float or type(right) is float:
+    if isinstance(left, float) or isinstance(right, float):
         return to_float(left) * to_float(right)
     return wrap(to_int(left) * to_int(right))
 
@@ -53,7 +55,7 @@ def divide_floats(dividend: float, divisor: float) -> float:
 
 def divide(left: object, right: object) -> object:
     """Divide; two integers give an integer, cut towards zero."""
-    if type(left) is float or type(right) is float:
+    if isinstance(left, float) or isinstance(right, float):
         return divide_floats(to_float(left), to_float(right))
     dividend, divisor = to_int(left), to_int(right)
     if not divisor:
@@ -89,6 +91,8 @@ def negative(value: Value) -> Value:
     kind = type(value)
     if kind is float:
         return -value
+    if kind is LargeInteger:
+        return LargeInteger(-value.exact)
     if kind is int:
         return wrap(-value)
     raise TemplateRenderError("Negative sign on a non-number expression")
@@ -97,6 +101,8 @@ def negative(value: Value) -> Value:
 def _pair(left: object, right: object) -> tuple[float, float]:
     if type(left) is float or type(right) is float:
         return to_float(left), to_float(right)
+    if type(left) is LargeInteger or type(right) is LargeInteger:
+        return exact_number(left), exact_number(right)
     return to_int(left), to_int(right)
 
 

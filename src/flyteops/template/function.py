@@ -12,7 +12,15 @@ from typing import Any, NoReturn
 
 from flyteops.errors import TemplateAbort, TemplateError, TemplateLimitError, TemplateRenderError
 from flyteops.template.state import RenderState
-from flyteops.template.value import Function, element, from_bytes, from_json, text, to_bytes
+from flyteops.template.value import (
+    Function,
+    element,
+    from_bytes,
+    from_json,
+    number,
+    text,
+    to_bytes,
+)
 
 _IDENTIFIER = re.compile("[a-zA-Z0-9_]+")
 _BASE64 = re.compile("[A-Za-z0-9_-]*")
@@ -73,12 +81,17 @@ def _number(digits: str) -> float:
     return value
 
 
+def _integer(digits: str) -> float:
+    _number(digits)
+    return number(int(digits))
+
+
 def _unmarshal_json(state: RenderState, arguments: list[Any]) -> dict[str, Any]:
     given = arguments[0]
     state.check_length(len(given) * 2)
     try:
         value = from_json(
-            json.loads(given, parse_constant=_not_json, parse_int=_number, parse_float=_number)
+            json.loads(given, parse_constant=_not_json, parse_int=_integer, parse_float=_number)
         )
     except ValueError as error:
         raise TemplateAbort(f"unmarshalJson: {error}") from None

@@ -5,10 +5,12 @@ from collections.abc import Callable
 
 from flyteops.template.gotime import Time
 from flyteops.template.value import (
+    FLOATS,
     LISTS,
     MAPS,
     TEXTS,
     Function,
+    LargeInteger,
     Struct,
     Value,
     element,
@@ -138,7 +140,7 @@ class _Printer:
             return self._pad(verb, "true" if value else "false")
         if kind is int:
             return self._int(verb, value)
-        if kind is float:
+        if kind in FLOATS:
             return self._float(verb, value)
         if kind in _PARTED:
             return self._parts(verb, value)
@@ -231,6 +233,8 @@ def _float_digits(verb: _Verb, value: float) -> str:
         digits = _shortest(value)
         return digits.upper() if letter == "G" else digits
     precision = 6 if verb.precision is None else verb.precision
+    if type(value) is LargeInteger and letter in "fF":
+        return f"{value.exact}.{'0' * precision}" if precision else str(value.exact)
     return format(value, f".{precision}{'g' if letter == 'v' else letter}")
 
 
@@ -285,4 +289,5 @@ _KINDS: dict[type, str] = dict.fromkeys(TEXTS, "sqxX") | {
     bool: "t",
     int: "dboxXcqU",
     float: "beEfFgGxX",
+    LargeInteger: "beEfFgGxX",
 }

@@ -22,11 +22,12 @@ _END_VERBATIM = "{% endverbatim %}"
 _MARK = re.compile(r"\{% verbatim %\}|\{\{-?|\{%-?|\{#|\x01")
 _CODE = re.compile(
     r"""[ \r\t]*(?:
-        ([0-9]*[A-Za-z_][A-Za-z0-9_]*)
+        ([0-9]*[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*)
       | ([0-9]+)
       | "((?:[^"\\\n\x01]|\\["\\])*)"
       | '((?:[^'\\\n\x01]|\\["\\])*)'
       | (-?(?:\}\}|%\}))
+      | \|([A-Za-z_][A-Za-z0-9_]*)
       | (\{\{-?|\{%-?|==|>=|<=|&&|\|\||!=|<>|[-()+*<>/^,.!|:=%])
     )""",
     re.VERBOSE,
@@ -109,17 +110,39 @@ def _code(source: str, position: int, tokens: list[Token]) -> tuple[int, bool]:
         value = match[group]  # type: ignore[index]
         start, position = match.start(group), match.end()  # type: ignore[arg-type]
         if group == 1:
+            if "." in value:
+                start, value = _dotted(tokens, value, start)
             append((KEYWORD if value in KEYWORDS else NAME, value, start))
-        elif group == 6:
+        elif group == 7:
             append((SYMBOL, value[:-1] if len(value) == 3 else value, start))
+        elif group == 6:
+            append((SYMBOL, "|", start - 1))
+            append((KEYWORD if value in KEYWORDS else NAME, value, start))
         elif group == 5:
             append((SYMBOL, value[-2:], start))
             return position, value[0] == "-"
         elif group == 2:
             append((NUMBER, value, start))
         else:
-            append((STRING, _ESCAPE.sub(r"\1", value) if "\\" in value else value, start - 1))
+            append((STRING, _unescaped(value) if "\\" in value else value, start - 1))
     return _stray(source, position), False
+
+
+def _dotted(tokens: list[Token], path: str, start: int) -> tuple[int, str]:
+    """Append the names of a path and the dots between them; return the place and the last name."""
+    *names, last = path.split(".")
+    for name in names:
+        end = start + len(name)
+        tokens.append((KEYWORD if name in KEYWORDS else NAME, name, start))
+        tokens.append((SYMBOL, ".", end))
+        start = end + 1
+    return start, last
+
+
+def _unescaped(string: str) -> str:
+    if '\\"' in string:
+        return _ESCAPE.sub(r"\1", string)
+    return string.replace("\\\\", "\\")
 
 
 def _stray(source: str, position: int) -> int:

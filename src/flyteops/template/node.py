@@ -71,6 +71,8 @@ def right_chain(
     The operands are computed from left to right.
     """
     steps = [(_OPERATORS[symbol], offset) for symbol, offset in operators]
+    if len(steps) == 1:
+        return _operated_once(operands, *steps[0], source)
 
     def evaluate(state: RenderState) -> object:
         values = [operand(state) for operand in operands]
@@ -83,6 +85,25 @@ def right_chain(
             except TemplateError as error:
                 raise located(error, source, offset) from None
         return value
+
+    return evaluate
+
+
+def _operated_once(
+    operands: Sequence[Evaluate], operator: Binary, offset: int, source: str
+) -> Evaluate:
+    """Apply one operator like `right_chain`, without its lists."""
+    first, second = operands
+    searches = operator is contained
+
+    def evaluate(state: RenderState) -> object:
+        left, right = first(state), second(state)
+        try:
+            if searches and type(right) in _SEARCHED:
+                state.charge(len(right) >> 3)
+            return operator(left, right)
+        except TemplateError as error:
+            raise located(error, source, offset) from None
 
     return evaluate
 
@@ -166,17 +187,10 @@ def _filtered_once(operand: Evaluate, step: FilterStep, source: str) -> Evaluate
     return evaluate
 
 
-def text_node(content: str, source: str, offset: int) -> Node:
-    """Print literal text."""
-    size = len(content)
-
-    def run(state: RenderState) -> None:
-        state.room -= size
-        if state.room < 0:
-            raise located(state.full(), source, offset)
-        state.out.append(content)
-
-    return run
+Piece = tuple[str, int, Evaluate | None, int, bool]
+"""Literal text and its offset, and an expression to print after it, its offset, and whether it is
+safe.
+"""
 
 
 def printed(value: object, state: RenderState, *, safe: bool) -> str:
@@ -186,24 +200,55 @@ def printed(value: object, state: RenderState, *, safe: bool) -> str:
     return escape(value) if state.autoescape and not safe else value
 
 
-def print_node(expression: Evaluate, source: str, offset: int, *, safe: bool) -> Node:
-    """Print the value of an expression."""
+def print_run(pieces: Sequence[Piece], source: str) -> Node:
+    """Print literal texts and the values of expressions.
+
+    This is `RenderState.write` for each of them, in one loop because most templates are little
+    else.
+    """
+    sized = [(piece[0], len(piece[0]), *piece[1:]) for piece in pieces]
 
     def run(state: RenderState) -> None:
-        value = expression(state)
-        try:
-            state.write(printed(value, state, safe=safe))
-        except TemplateError as error:
-            raise located(error, source, offset) from None
+        out = state.out
+        for content, size, begin, expression, offset, safe in sized:
+            if size:
+                state.room = room = state.room - size
+                if room < 0:
+                    raise located(state.full(), source, begin)
+                out.append(content)
+            if expression is not None:
+                value = expression(state)
+                kind = type(value)
+                if kind is not str:
+                    value = str(value) if kind is int else text(value)
+                elif state.autoescape and not safe:
+                    value = escape(value)
+                state.room = room = state.room - len(value)
+                if room < 0:
+                    raise located(state.full(), source, offset)
+                out.append(value)
 
     return run
 
 
-def sequence(nodes: Sequence[Node]) -> Node:
-    """Run nodes one after the other."""
-    if len(nodes) == 1:
-        return nodes[0]
+def sequence(parts: Sequence[Node | Piece], source: str) -> Node:
+    """Run nodes one after the other; neighbouring pieces become one node."""
+    nodes: list[Node] = []
+    pieces: list[Piece] = []
+    for part in parts:
+        if isinstance(part, tuple):
+            pieces.append(part)
+            continue
+        if pieces:
+            nodes.append(print_run(pieces, source))
+            pieces = []
+        nodes.append(part)
+    if pieces:
+        nodes.append(print_run(pieces, source))
+    return nodes[0] if len(nodes) == 1 else _all(nodes)
 
+
+def _all(nodes: Sequence[Node]) -> Node:
     def run(state: RenderState) -> None:
         for node in nodes:
             node(state)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, NamedTuple
 
 from flyteops.errors import TemplateLimitError, TemplateSyntaxError
 from flyteops.template.arithmetic import PREFIXES, PRODUCTS, SUMS
@@ -15,16 +15,15 @@ from flyteops.template.node import (
     Binary,
     FilterStep,
     Node,
+    Piece,
     constant,
     filter_step,
     filtered,
     left_chain,
     logic_chain,
     prefixed,
-    print_node,
     right_chain,
     sequence,
-    text_node,
 )
 from flyteops.template.path import Evaluate, PathPart, Peek, called_path, peek_at, plain_path
 from flyteops.template.secret import PLAIN, SECRET_FORMS, secret_reference
@@ -38,6 +37,10 @@ It reads to the end of the tag's last part, and returns the node that prints the
 """
 
 _LOGIC = {"&&": False, "and": False, "||": True, "or": True}
+_OPERANDS = frozenset([NAME, STRING, NUMBER])
+"""The kinds of tokens with which an operand begins that has no sign and no parenthesis."""
+_PATH_MARKS = frozenset([".", "("])
+_AFTER_EXPRESSION = frozenset(["}}", "%}", ",", ")"])
 _RELATIONS = frozenset(["==", "<=", ">=", "!=", "<>", ">", "<"])
 _MAX_INT64 = 2**63 - 1
 _ABOUT_SECRETS = (
@@ -55,8 +58,7 @@ class Language:
     functions: Mapping[str, Function]
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """A path that a template reads: its display form and its evaluation.
 
     `peek` is the fast lookup without calls.
@@ -68,8 +70,7 @@ class Reading:
     peek: Peek | None
 
 
-@dataclass(frozen=True, slots=True)
-class OutputNode:
+class OutputNode(NamedTuple):
     """An expression that a template prints: its place in the source, its text, and its paths.
 
     `filters` has for each operand the last filter that it goes through, None if there is none.
@@ -181,12 +182,12 @@ class Parser:
     # --- document
     # ----------------------------------------------------------------------------------------------
 
-    def document(self) -> Node:
+    def document(self) -> list[Node | Piece]:
         """Read the whole source."""
-        nodes: list[Node] = []
+        parts: list[Node | Piece] = []
         while self._tokens[self.position][0] != END:
-            self._statement(nodes)
-        return sequence(nodes)
+            self._statement(parts)
+        return parts
 
     def body(self, opening: Token, *ends: str) -> tuple[Node, str]:
         """Read up to one of the end tags, whose arguments come next.
@@ -194,17 +195,17 @@ class Parser:
         Return the node of the body, and the name of the end tag.
         """
         self._enter(opening)
-        nodes: list[Node] = []
+        parts: list[Node | Piece] = []
         while not self._at_end_tag(ends):
             if self._tokens[self.position][0] == END:
                 raise self.error(
                     f"Tag '{opening[1]}' has no end: expected {' or '.join(ends)}.", opening
                 )
-            self._statement(nodes)
+            self._statement(parts)
         self._depth -= 1
         name = self._tokens[self.position + 1][1]
         self.position += 2
-        return sequence(nodes), name
+        return sequence(parts, self.source), name
 
     def _at_end_tag(self, ends: tuple[str, ...]) -> bool:
         token = self._tokens[self.position]
@@ -222,29 +223,33 @@ class Parser:
         self.position += 2
         self.close()
 
-    def _statement(self, nodes: list[Node]) -> None:
+    def _statement(self, parts: list[Node | Piece]) -> None:
         token = self._tokens[self.position]
         self.position += 1
         self.work += 1
         self.statements += 1
         if token[0] == TEXT:
             if token[1]:
-                nodes.append(text_node(token[1], self.source, token[2]))
+                parts.append((token[1], token[2], None, 0, False))
         elif token[0] == SYMBOL and token[1] == "{{":
-            nodes.append(self._output(token))
+            self._output(token, parts)
         elif token[0] == SYMBOL and token[1] == "{%":
             node = self._tag()
             if node is not None:
-                nodes.append(node)
+                parts.append(node)
         else:
             raise self.error("Unexpected token, only text and tags are allowed here.", token)
 
-    def _output(self, opening: Token) -> Node:
+    def _output(self, opening: Token, parts: list[Node | Piece]) -> None:
         evaluate, safe = self.printed_expression()
         self.expect(SYMBOL, "'}}' expected", "}}")
         self._operators = 0
         self.only_expression = evaluate
-        return print_node(evaluate, self.source, opening[2], safe=safe)
+        before = parts[-1] if parts else None
+        if isinstance(before, tuple) and before[2] is None:
+            parts[-1] = (before[0], before[1], evaluate, opening[2], safe)
+        else:
+            parts.append(("", 0, evaluate, opening[2], safe))
 
     def _tag(self) -> Node | None:
         name = self.expect(NAME, "Tag name must be an identifier.")
@@ -262,9 +267,9 @@ class Parser:
     def printed_expression(self, *, may_be_secret: bool = True) -> tuple[Evaluate, bool]:
         """Read an expression; the second value is whether the filter `safe` is on every operand."""
         self._last_filters, self._safe = [], 0
-        start, before = self.current[2], len(self.readings)
+        start, before = self._tokens[self.position][2], len(self.readings)
         evaluate = (self._secret() if may_be_secret else None) or self.expression()
-        shown = self.source[start : self.current[2]].rstrip()
+        shown = self.source[start : self._tokens[self.position][2]].rstrip()
         paths = tuple([reading.shown for reading in self.readings[before:]])
         self.outputs.append(OutputNode(start, shown, paths, tuple(self._last_filters)))
         return evaluate, len(self._last_filters) == self._safe
@@ -287,14 +292,23 @@ class Parser:
         return secret_reference(token[1], form)
 
     def _is_secret(self) -> bool:
-        return self.current[:2] == (NAME, "secret") and self._tokens[self.position + 1][:2] == (
-            SYMBOL,
-            "(",
+        token = self._tokens[self.position]
+        return (
+            token[1] == "secret"
+            and token[0] == NAME
+            and self._tokens[self.position + 1][:2] == (SYMBOL, "(")
         )
 
     def expression(self) -> Evaluate:
         """Read an expression: relations joined by and/or."""
-        first = self._relation()
+        if self._tokens[self.position][0] in _OPERANDS:
+            operand = self._factor()
+            token = self._tokens[self.position]
+            if token[0] == SYMBOL and token[1] in _AFTER_EXPRESSION:
+                return operand
+            first = self._relation(operand)
+        else:
+            first = self._relation()
         token = self._tokens[self.position]
         if token[1] not in _LOGIC or token[0] not in (SYMBOL, KEYWORD):
             return first
@@ -307,8 +321,9 @@ class Parser:
             token = self._tokens[self.position]
         return logic_chain(operands, stops)
 
-    def _relation(self) -> Evaluate:
-        first = self._sum()
+    def _relation(self, operand: Evaluate | None = None) -> Evaluate:
+        """Read sums joined by relations; a first operand without a sign may have been read."""
+        first = self._sum(operand)
         token = self._tokens[self.position]
         if not self._relates(token):
             return first
@@ -328,13 +343,13 @@ class Parser:
             token[0] == KEYWORD and token[1] == "in"
         )
 
-    def _sum(self) -> Evaluate:
+    def _sum(self, operand: Evaluate | None = None) -> Evaluate:
         start = self._tokens[self.position]
         prefixes: list[str] = []
-        if start[0] != NAME:
+        if operand is None and start[0] != NAME:
             prefixes = self._prefixes()
             start = self._tokens[self.position]
-        first = self._product()
+        first = self._product(operand)
         if prefixes:
             first = prefixed(
                 first, [PREFIXES[prefix] for prefix in prefixes], self.source, start[2]
@@ -349,8 +364,8 @@ class Parser:
         negation = self.accept(SYMBOL, "!") or self.accept(KEYWORD, "not")
         return (["!"] if negation else []) + (["-"] if sign else [])
 
-    def _product(self) -> Evaluate:
-        return self._left(self._power(), PRODUCTS, self._power)
+    def _product(self, operand: Evaluate | None = None) -> Evaluate:
+        return self._left(self._power(operand), PRODUCTS, self._power)
 
     def _left(
         self, first: Evaluate, operators: Mapping[str, Binary], operand: Callable[[], Evaluate]
@@ -366,8 +381,8 @@ class Parser:
             token = self._tokens[self.position]
         return left_chain(first, rest, self.source)
 
-    def _power(self) -> Evaluate:
-        first = self._factor()
+    def _power(self, operand: Evaluate | None = None) -> Evaluate:
+        first = operand or self._factor()
         token = self._tokens[self.position]
         if token[0] != SYMBOL or token[1] != "^":
             return first
@@ -388,7 +403,17 @@ class Parser:
             self.expect(SYMBOL, "Closing bracket expected after expression", ")")
             self._depth -= 1
             return inner
-        operand = self.operand()
+        operand = self._path() if token[0] == NAME else self.operand()
+        token = self._tokens[self.position]
+        if token[1] != "|" or token[0] != SYMBOL:
+            self._last_filters.append(None)
+            return operand
+        steps, names = self._filters()
+        self._last_filters.append(names[-1])
+        self._safe += "safe" in names
+        return filtered(operand, steps, self.source)
+
+    def _filters(self) -> tuple[list[FilterStep], list[str]]:
         steps: list[FilterStep] = []
         names: list[str] = []
         while self.accept(SYMBOL, "|"):
@@ -401,11 +426,7 @@ class Parser:
                 )
             steps.append(self.filter_call(spec, name))
             names.append(name[1])
-        self._last_filters.append(names[-1] if names else None)
-        self._safe += "safe" in names
-        if not steps:
-            return operand
-        return filtered(operand, steps, self.source)
+        return steps, names
 
     def filter_call(self, spec: Filter, name: Token) -> FilterStep:
         """Read the argument, if any, of a filter whose name has been read."""
@@ -455,33 +476,48 @@ class Parser:
     def _path(self) -> Evaluate:
         if self._is_secret():
             raise self.error(_ABOUT_SECRETS)
-        first = self._tokens[self.position]
-        start = self.position
-        parts = [PathPart(first[1])]
-        self.position += 1
-        plain = first[1] not in self.language.functions
+        tokens, start = self._tokens, self.position
+        root, offset = tokens[start][1], tokens[start][2]
+        names = self._names()
+        token = tokens[self.position]
+        peek: Peek | None = None
+        if (token[0] == SYMBOL and token[1] in _PATH_MARKS) or root in self.language.functions:
+            parts = [PathPart(root), *[PathPart(name) for name in names]]
+            self._rest(parts)
+            shown = self._shown(start)
+            evaluate = called_path(parts, self.language.functions.get(root), self.source, offset)
+        else:
+            shown = ".".join((root, *names))
+            evaluate = plain_path(root, names, shown, self.source, offset)
+            peek = peek_at(root, names)
+        self.readings.append(Reading(root, shown, evaluate, peek))
+        return evaluate
+
+    def _names(self) -> list[str]:
+        """Read the first name of a path and the names after it; return those after it."""
+        tokens, position, names = self._tokens, self.position + 1, []
+        while tokens[position][1] == "." and tokens[position][0] == SYMBOL:
+            name = tokens[position + 1]
+            if name[0] != NAME:
+                break
+            self._spend(tokens[position])
+            names.append(name[1])
+            position += 2
+        self.position = position
+        return names
+
+    def _rest(self, parts: list[PathPart]) -> None:
+        """Read the rest of a path, which has indexes or calls."""
         while True:
             token = self._tokens[self.position]
-            if token[0] != SYMBOL or token[1] not in (".", "("):
+            if token[0] != SYMBOL or token[1] not in _PATH_MARKS:
                 break
             self._spend(token)
             self.position += 1
             if token[1] == ".":
                 parts.append(self._part())
-                plain = plain and isinstance(parts[-1].name, str)
             else:
                 parts[-1].arguments = [*(parts[-1].arguments or ()), *self._arguments(token)]
-                plain = False
-        root = first[1]
-        peek: Peek | None = None
-        if plain:
-            names = tuple(str(part.name) for part in parts[1:])
-            evaluate = plain_path(root, names, self.source, first[2])
-            peek = peek_at(root, names)
-        else:
-            evaluate = called_path(parts, self.language.functions.get(root), self.source, first[2])
-        self.readings.append(Reading(root, self._shown(start), evaluate, peek))
-        return evaluate
 
     def _shown(self, start: int) -> str:
         """Return the source of the path read since a position, without blanks."""

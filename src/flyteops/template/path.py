@@ -10,6 +10,7 @@ from flyteops.template.source import located
 from flyteops.template.state import RenderState
 from flyteops.template.timemethod import METHODS
 from flyteops.template.value import (
+    ELEMENTS,
     LISTS,
     MAPS,
     NUMBERS,
@@ -48,7 +49,7 @@ class PathPart:
     arguments: list[Evaluate] | None = None
 
 
-def invoke(function: Function, arguments: list[Any], state: RenderState, path: str) -> object:
+def invoke(function: Function, arguments: list[Any], state: RenderState, path: str) -> Value:
     """Call a function of a template after checking its arguments as strictly as Go does."""
     parameters = function.parameters
     if parameters is not None:
@@ -100,32 +101,57 @@ def _called(value: object, part: PathPart, state: RenderState, path: str) -> obj
     return value
 
 
-def plain_path(root: str, names: Sequence[str], source: str, offset: int) -> Evaluate:
+def plain_path(root: str, names: Sequence[str], path: str, source: str, offset: int) -> Evaluate:
     """Compile a path of names only, the form of nearly all paths."""
-    path = ".".join((root, *names))
 
     def read(state: RenderState) -> Value:
         value = state.scope.get(root, _MISSING)
         try:
             if value is _MISSING:
-                value = element(state.context.get(root))
-            if type(value) is Function:
-                value = invoke(value, [], state, path)
+                value = state.context.get(root)
+                if type(value) not in ELEMENTS:
+                    value = element(value)
+            value = value if type(value) is not Function else invoke(value, [], state, path)
             for name in names:
                 kind = type(value)
-                if kind is Struct:
-                    value = value.fields.get(name)
-                elif kind is dict:
-                    value = element(value.get(name))
-                elif value is None:
-                    return None
+                if kind is dict:
+                    value = value.get(name)
+                    if type(value) not in ELEMENTS:
+                        value = element(value)
                 else:
-                    value = _field(value, name, path)
-                if type(value) is Function:
-                    value = invoke(value, [], state, path)
+                    value = value.fields.get(name) if kind is Struct else _field(value, name, path)
+                value = value if type(value) is not Function else invoke(value, [], state, path)
         except TemplateError as error:
             raise located(error, source, offset) from None
         return value
+
+    if len(names) > 1:
+        return read
+    return _bound_field(root, names[0], read) if names else _bound(root, read)
+
+
+def _bound(root: str, otherwise: Evaluate) -> Evaluate:
+    """Read a name that the template binds, which is nearly always no function."""
+
+    def read(state: RenderState) -> Value:
+        value = state.scope.get(root, _MISSING)
+        if value is _MISSING or type(value) is Function:
+            return otherwise(state)
+        return value
+
+    return read
+
+
+def _bound_field(root: str, name: str, otherwise: Evaluate) -> Evaluate:
+    """Read a field of a structure that the template binds, such as `forloop`."""
+
+    def read(state: RenderState) -> Value:
+        value = state.scope.get(root)
+        if type(value) is Struct:
+            value = value.fields.get(name)
+            if type(value) is not Function:
+                return value
+        return otherwise(state)
 
     return read
 

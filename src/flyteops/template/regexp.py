@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import re2  # type: ignore[import-untyped]
 
@@ -35,6 +35,14 @@ class Match(Protocol):
         """Return the text of a group."""
         ...
 
+    def span(self, number: int, /) -> tuple[int, int]:
+        """Return the beginning and the end of a group."""
+        ...
+
+
+Spans = Sequence[tuple[int, int]]
+"""The beginnings and ends of a match and its groups, by number; -1 where there is none."""
+
 
 class CompiledRegexp(Protocol):
     """The part of the interface of RE2's compiled regular expressions that is used."""
@@ -62,16 +70,37 @@ class Pattern:
     nor than the number of parts of the source times their counted repetitions.
     """
 
-    __slots__ = ("groups", "search", "sub", "weight")
+    __slots__ = ("find", "groups", "sub", "weight")
 
     def __init__(self, compiled: CompiledRegexp, source: str) -> None:
         self.groups = compiled.groups
-        self.search = compiled.search
+        self.find = finder(compiled)
         self.sub = compiled.sub
         repeated = math.prod(
             max(int(least), int(most or 0), 1) for least, most in _REPETITION.findall(source)
         )
         self.weight = min(compiled.programsize, 4 * len(source) * repeated)
+
+
+def finder(compiled: CompiledRegexp) -> Callable[[bytes], Spans]:
+    """Return a search that only returns the spans of the first match.
+
+    The Python part of RE2's package, which builds a generator and a match for each search, takes
+    longer than a search of a short text; a version of it with another inner object gets the search
+    of its public interface.
+    """
+    inner: Any = getattr(compiled, "_regexp", None)
+    match, anchors = getattr(inner, "Match", None), getattr(type(inner), "Anchor", None)
+    if match is None or anchors is None:
+        return lambda data: _public_spans(compiled, data)
+    anywhere = anchors.UNANCHORED
+    return lambda data: match(anywhere, data, 0, len(data))
+
+
+def _public_spans(compiled: CompiledRegexp, data: bytes) -> Spans:
+    found = compiled.search(data)
+    groups = range(compiled.groups + 1)
+    return [(-1, -1) if found is None else found.span(group) for group in groups]
 
 
 def compile_pattern(source: str, limits: Limits) -> Pattern:

@@ -6,9 +6,9 @@ from random import Random
 from typing import Any, Protocol
 
 from flyteops.errors import TemplateLimitError, TemplateRenderError
-from flyteops.template.budget import UNBOUNDED
+from flyteops.template.budget import UNBOUNDED, Budget
 from flyteops.template.limit import Limits
-from flyteops.template.regexp import Match, Pattern, compile_pattern
+from flyteops.template.regexp import Match, Pattern, Spans, compile_pattern
 from flyteops.template.runtime import Runtime
 from flyteops.template.value import Value
 
@@ -42,16 +42,14 @@ class RenderState:
 
     `scope` holds the names bound inside the template and is replaced, not changed, when a tag opens
     a scope of its own; `memory` holds the state of tags such as cycle; `room` is the number of
-    characters that may still be printed.
+    characters that may still be printed, `steps` the number of steps that may still be taken, and
+    `pause` the one from which `check` has to be called.
     """
 
     __slots__ = (
-        "_budget",
         "_deadline",
         "_granted",
-        "_pause",
         "_regexps",
-        "_steps",
         "autoescape",
         "compile",
         "context",
@@ -59,9 +57,11 @@ class RenderState:
         "limits",
         "memory",
         "out",
+        "pause",
         "room",
         "runtime",
         "scope",
+        "steps",
     )
 
     def __init__(
@@ -82,10 +82,16 @@ class RenderState:
         self.autoescape = False
         self.depth = 0
         self.memory: dict[object, Any] | None = None
-        self._budget = budget = runtime.budget or UNBOUNDED
-        self._granted = self._steps = self._pause = min(limits.steps, budget.steps)
+        budget = runtime.budget
+        self._granted = self.steps = self.pause = (
+            limits.steps if budget is None else min(limits.steps, budget.steps)
+        )
         self._deadline: float | None = None
         self._regexps: dict[str, Pattern] | None = None
+
+    @property
+    def _budget(self) -> Budget:
+        return self.runtime.budget or UNBOUNDED
 
     def write(self, text: str) -> None:
         """Print a text."""
@@ -126,19 +132,20 @@ class RenderState:
 
     def charge(self, steps: int) -> None:
         """Use up steps of the budget, and check the clock from time to time."""
-        self._steps -= steps
-        if self._steps < self._pause:
-            self._check()
+        self.steps -= steps
+        if self.steps < self.pause:
+            self.check()
 
-    def _check(self) -> None:
-        if self._steps < 0:
+    def check(self) -> None:
+        """Raise if the steps or the time are used up, and set the next check."""
+        if self.steps < 0:
             if self._budget.steps < self.limits.steps:
                 raise self._budget.too_many_steps()
             raise TemplateLimitError(
                 f"rendering takes more than {self.limits.steps} steps (limit steps); loop less or"
                 " over fewer items"
             )
-        self._pause = self._steps - CLOCK_INTERVAL
+        self.pause = self.steps - CLOCK_INTERVAL
         clock = self.runtime.clock
         if clock is None:
             return
@@ -175,35 +182,34 @@ class RenderState:
                 known[source] = pattern
         return pattern
 
-    def search(self, pattern: Pattern, data: bytes) -> Match | None:
-        """Return the first match, unless the search might take too long."""
-        self._charge_search(pattern, data)
-        return pattern.search(data)
+    def search(self, pattern: Pattern, data: bytes) -> Spans:
+        """Return the spans of the first match, unless the search might take too long."""
+        cost = len(data) * pattern.weight
+        if cost > BIG_SEARCH:
+            self.charge(cost >> 7)
+        return pattern.find(data)
 
     def replaced(self, pattern: Pattern, replace: Callable[[Match], bytes], data: bytes) -> bytes:
         """Return the data with every match replaced."""
-        self._charge_search(pattern, data)
+        cost = len(data) * pattern.weight
+        if cost > BIG_SEARCH:
+            self.charge(cost >> 7)
         is_big = len(data) > BIG_SEARCH
 
         def count(match: Match) -> bytes:
             self.charge(1)
             if is_big:
                 # Each match may be followed by a search through all of the rest.
-                self._check()
+                self.check()
             return replace(match)
 
         return pattern.sub(count, data)
 
-    def _charge_search(self, pattern: Pattern, data: bytes) -> None:
-        cost = len(data) * pattern.weight
-        if cost > BIG_SEARCH:
-            self.charge(cost >> 7)
-
     def settle(self, length: int) -> None:
         """Subtract the steps used, and the length of the result, from the shared budget."""
-        budget = self._budget
-        if budget is not UNBOUNDED:
-            budget.spend(self._granted - self._steps, length)
+        budget = self.runtime.budget
+        if budget is not None:
+            budget.spend(self._granted - self.steps, length)
 
     def chance(self) -> Random:
         """Return the source of random numbers."""

@@ -8,7 +8,7 @@ from flyteops.template.filter import FILTERS
 from flyteops.template.function import EXPLAINED, FUNCTIONS
 from flyteops.template.lexer import SYMBOL, lex
 from flyteops.template.limit import DEFAULT_LIMITS, Limits
-from flyteops.template.node import Node
+from flyteops.template.node import Node, sequence
 from flyteops.template.parser import Language, OutputNode, Parser, Reading
 from flyteops.template.path import Evaluate, Peek
 from flyteops.template.runtime import BARE_RUNTIME, Runtime
@@ -16,7 +16,7 @@ from flyteops.template.source import located
 from flyteops.template.state import RenderState
 from flyteops.template.tag import TAGS
 from flyteops.template.tag.output import autoescaped
-from flyteops.template.value import Value, clean, element, text
+from flyteops.template.value import LargeInteger, Value, clean, element, text
 
 LANGUAGE = Language(TAGS, FILTERS, FUNCTIONS)
 _BEFORE = "{% autoescape off %}"
@@ -58,7 +58,7 @@ class Template:
     outputs: tuple[OutputNode, ...]
     secrets: tuple[str, ...]
 
-    def __init__(self, parser: Parser, node: Node, evaluate: Evaluate | None = None) -> None:
+    def __init__(self, parser: Parser, node: Node | None, evaluate: Evaluate | None = None) -> None:
         self.source = parser.source
         self.outputs = tuple(parser.outputs)
         self.secrets = tuple(parser.secrets)
@@ -114,7 +114,8 @@ class Template:
 
     def _captured(self, state: RenderState) -> None:
         self._check_exports(state)
-        self._node(state)
+        if self._node is not None:
+            self._node(state)
 
     def _render(self, state: RenderState) -> str:
         if self._evaluate is None:
@@ -211,6 +212,8 @@ def _begun(parts: Iterable[str]) -> str:
 
 
 def _json_number(value: object) -> str:
+    if isinstance(value, LargeInteger):
+        return str(value.exact)
     return json.dumps(
         int(value)
         if isinstance(value, float) and value.is_integer() and abs(value) < 1e15
@@ -244,9 +247,10 @@ def compile_template(source: str, *, limits: Limits = DEFAULT_LIMITS) -> Templat
 def _compile(source: str, limits: Limits) -> Template:
     tokens = lex(source)
     parser = Parser(source, tokens, limits, LANGUAGE)
-    node = parser.document()
-    single = parser.statements == 1 and tokens[0][:2] == (SYMBOL, "{{")
-    return Template(parser, node, parser.only_expression if single else None)
+    parts = parser.document()
+    if parser.statements == 1 and tokens[0][:2] == (SYMBOL, "{{"):
+        return Template(parser, None, parser.only_expression)
+    return Template(parser, sequence(parts, source))
 
 
 def _compile_wrapped(source: str, limits: Limits) -> Template:
@@ -257,4 +261,4 @@ def _compile_wrapped(source: str, limits: Limits) -> Template:
     after = [(kind, value, len(source)) for kind, value, _ in lex(_AFTER)]
     before = [(kind, value, 0) for kind, value, _ in lex(_BEFORE)[:-1]]
     parser = Parser(source, [*before, *lex(source)[:-1], *after], limits, LANGUAGE)
-    return Template(parser, autoescaped(parser.document(), on=True))
+    return Template(parser, autoescaped(sequence(parser.document(), source), on=True))

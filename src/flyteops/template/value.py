@@ -6,6 +6,7 @@ in Go                 here
 nil, bool, string     `None`, `bool`, `str` (bytes that are not UTF-8 as `surrogateescape` does)
 int, uint8            `int`
 float64               `float`; an `int` inside a `dict` or `list` is a JSON number, hence a float
+                      (a `LargeInteger`, which knows its digits, from 2^53 on)
 []interface {}        `list`
 []string              `Strings`
 map[string]...        `dict`; map[string]string is a `LabelsValue`
@@ -34,6 +35,9 @@ _MAX_NUMBER_LENGTH = 1_000
 """Longer texts are never numbers, so that arithmetic on texts stays cheap."""
 MIN_INT64 = -(2**63)
 _WRAP = 2**64
+_LARGE = 2**53
+"""Every integer below is a float64, and no other integer rounds to it."""
+_WHOLE = re.compile("[+-]?[0-9]+")
 _GO_FLOAT = re.compile(
     r"[+-]?(?:(?P<hex>0[xX][0-9a-fA-F_]*\.?[0-9a-fA-F_]*[pP][+-]?[0-9]+)"
     r"|(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][+-]?[0-9][0-9_]*)?)"
@@ -51,6 +55,24 @@ class SafeText(str):
     """Text that autoescape does not change."""
 
     __slots__ = ()
+
+
+class LargeInteger(float):
+    """A JSON integer of 2^53 or more, such as many an id: several of them share a float64.
+
+    It is a float64 for arithmetic and for its type, as in Go. Where its digits can be seen (in a
+    text, an integer, or next to an integer in a comparison) they are `exact`, which Go loses.
+    """
+
+    __slots__ = ("exact",)
+
+    exact: int
+
+    def __new__(cls, exact: int) -> "LargeInteger":
+        """Raise `OverflowError` for an integer that is larger than any float64."""
+        value = super().__new__(cls, exact)
+        value.exact = exact
+        return value
 
 
 class Strings(tuple[str, ...]):
@@ -117,6 +139,7 @@ _GO_TYPES: dict[type, str] = {
     bool: "bool",
     int: "int",
     float: "float64",
+    LargeInteger: "float64",
     str: "string",
     SafeText: "string",
     list: "[]interface {}",
@@ -132,6 +155,7 @@ _GO_KINDS: dict[type, str] = {
     bool: "bool",
     int: "int",
     float: "float64",
+    LargeInteger: "float64",
     str: "string",
     SafeText: "string",
     list: "slice",
@@ -141,10 +165,13 @@ _GO_KINDS: dict[type, str] = {
     Function: "func",
 }
 KNOWN = frozenset([*_GO_TYPES, Struct])
+ELEMENTS = KNOWN - {int}
+"""The types that `element` returns unchanged."""
 LISTS = frozenset([list, Strings])
 MAPS = frozenset([dict, LabelsValue])
 TEXTS = frozenset([str, SafeText])
-NUMBERS = frozenset([int, float])
+FLOATS = frozenset([float, LargeInteger])
+NUMBERS = FLOATS | {int}
 
 
 def go_type(value: object) -> str:
@@ -162,9 +189,11 @@ def go_kind(value: object) -> str:
 
 
 def number(value: int) -> float:
-    """Turn a JSON number into a float64, as decoding JSON in Go does."""
-    try:
+    """Turn a JSON number into a float64, as decoding JSON in Go does, without loss of digits."""
+    if -_LARGE < value < _LARGE:
         return float(value)
+    try:
+        return LargeInteger(value)
     except OverflowError:
         raise TemplateRenderError("a number is too large for a 64 bit float") from None
 
@@ -199,7 +228,9 @@ def _from_foreign(value: object) -> object:
         return {str(key): from_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [from_json(item) for item in value]
-    if isinstance(value, int | float):
+    if isinstance(value, int):
+        return number(int(value))
+    if isinstance(value, float):
         return float(value)
     raise TemplateRenderError(
         f"a value of type {type(value).__name__} cannot be used in a template"
@@ -212,6 +243,8 @@ def _from_foreign(value: object) -> object:
 
 def float_text(value: float) -> str:
     """Print a float as C's `%f` does, infinities as Go does."""
+    if type(value) is LargeInteger:
+        return f"{value.exact}.000000"
     if math.isfinite(value):
         return f"{value:f}"
     if math.isnan(value):
@@ -224,6 +257,7 @@ _TEXT: dict[type, Callable[[Any], str]] = {
     bool: lambda value: "True" if value else "False",
     int: str,
     float: float_text,
+    LargeInteger: float_text,
     SafeText: str.__str__,
     Time: str,
     Cycle: lambda value: text(value.value),
@@ -288,7 +322,7 @@ def negated(value: object) -> object:
     kind = type(value)
     if kind is int:
         return 0 if value else 1
-    if kind is float:
+    if kind in FLOATS:
         return 0.0 if value else 1.1
     return not truth(value)
 
@@ -332,7 +366,7 @@ def to_float(value: Value) -> float:
     kind = type(value)
     if kind is float:
         return value  # type: ignore[no-any-return]
-    if kind is int:
+    if kind is int or kind is LargeInteger:
         return float(value)
     return parse_float(value) if kind in TEXTS else 0.0
 
@@ -344,7 +378,28 @@ def to_int(value: Value) -> int:
         return value  # type: ignore[no-any-return]
     if kind is float:
         return truncate(value)
-    return truncate(parse_float(value)) if kind in TEXTS else 0
+    if kind is LargeInteger:
+        return _in_range(value.exact, value)
+    return _text_to_int(value) if kind in TEXTS else 0
+
+
+def _text_to_int(string: str) -> int:
+    value = parse_float(string)
+    if abs(value) < _LARGE or not _WHOLE.fullmatch(string):
+        return truncate(value)
+    return _in_range(int(string), value)
+
+
+def _in_range(exact: int, value: float) -> int:
+    return exact if MIN_INT64 <= exact < -MIN_INT64 else truncate(value)
+
+
+def exact_number(value: Value) -> int | float:
+    """Read any value as a number, integers with all their digits."""
+    kind = type(value)
+    if kind is LargeInteger:
+        return value.exact  # type: ignore[no-any-return]
+    return value if kind is int else to_float(value)
 
 
 # --- equality
@@ -358,7 +413,11 @@ def equal(left: Value, right: Value) -> bool:
     """
     kind, other = type(left), type(right)
     if kind is not other:
+        if kind in FLOATS and other in FLOATS:
+            return float.__eq__(left, right)
         return kind in TEXTS and other in TEXTS and str.__eq__(left, right)
+    if kind is LargeInteger:
+        return bool(left.exact == right.exact)
     if kind is Struct and left.type_name != right.type_name:
         return False
     if (

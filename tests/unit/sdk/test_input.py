@@ -194,6 +194,8 @@ async def test_a_fault_says_its_place_and_how_to_mend_it() -> None:
     ("kind", "given", "read"),
     [
         (int, "3.000000", 3),
+        (int, "7615917337495251231.000000", 7615917337495251231),
+        (list[int], '["-7615917337495251231.000000"]', [-7615917337495251231]),
         (float, "0.5", 0.5),
         (bool, "True", True),
         (bool, "0", False),

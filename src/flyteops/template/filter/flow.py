@@ -21,7 +21,7 @@ def _bytes(string: str) -> bytes:
 
 
 def _matches(pattern: Pattern | None, string: str, state: RenderState) -> bool:
-    return pattern is not None and state.search(pattern, _bytes(string)) is not None
+    return pattern is not None and state.search(pattern, _bytes(string))[0][0] >= 0
 
 
 def _pattern(source: str, state: RenderState) -> Pattern | None:
@@ -59,11 +59,12 @@ def _prepared(argument: object, use: Callable[[Pattern | None, str, RenderState]
 def _extract(pattern: Pattern | None, string: str, state: RenderState) -> str:
     if pattern is None:
         raise TemplateAbort("the regular expression is not valid")
-    found = state.search(pattern, _bytes(string))
-    if found is None or not pattern.groups:
+    data = _bytes(string)
+    found = state.search(pattern, data)
+    if found[0][0] < 0 or not pattern.groups:
         return string
-    group: bytes = found.group(1) or b""
-    return group.decode()
+    start, end = found[1]
+    return data[start:end].decode() if start >= 0 else ""
 
 
 def extract_match(value: object, argument: object, state: RenderState) -> str:

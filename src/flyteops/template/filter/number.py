@@ -6,6 +6,7 @@ from flyteops.errors import TemplateRenderError
 from flyteops.template.state import RenderState
 from flyteops.template.value import (
     NUMBERS,
+    LargeInteger,
     float_text,
     length,
     text,
@@ -18,7 +19,7 @@ from flyteops.template.value import (
 
 def as_float(value: object, _argument: object, _state: RenderState) -> float:
     """Read the value as a float."""
-    return to_float(value)
+    return value if isinstance(value, LargeInteger) else to_float(value)
 
 
 def as_integer(value: object, _argument: object, _state: RenderState) -> int:
@@ -45,6 +46,8 @@ def floatformat(value: object, argument: object, state: RenderState) -> object:
         return to_int(value)
     decimals = abs(decimals)
     state.check_length(decimals)
+    if isinstance(value, LargeInteger):
+        return f"{value.exact}.{'0' * decimals}" if decimals else str(value.exact)
     return f"{given:.{decimals}f}" if math.isfinite(given) else float_text(given)
 
 

@@ -1,17 +1,18 @@
 """Tags for branches and loops: if, ifequal, ifchanged, for, firstof, cycle."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from flyteops.errors import TemplateAbort, TemplateError
 from flyteops.template.lexer import KEYWORD, NAME, SYMBOL, Token
 from flyteops.template.node import Node, printed
-from flyteops.template.parser import Parser
+from flyteops.template.parser import Parser, Reading
 from flyteops.template.path import Evaluate
 from flyteops.template.source import located
 from flyteops.template.state import RenderState
 from flyteops.template.value import (
+    ELEMENTS,
     LISTS,
     MAPS,
     TEXTS,
@@ -26,6 +27,8 @@ from flyteops.template.value import (
     to_bytes,
     truth,
 )
+
+_COUNTERS = frozenset(["Counter", "Counter0", "Revcounter", "Revcounter0", "First", "Last"])
 
 
 def nothing(_state: RenderState) -> None:
@@ -170,20 +173,21 @@ def for_tag(parser: Parser, opening: Token) -> Node:
     ordered = parser.accept(NAME, "sorted") is not None
     parser.close("Malformed for-loop arguments.")
     parser.bound.update({key, "forloop"} | ({value} if value else set()))
-    before = parser.work
+    before, seen = parser.work, len(parser.readings)
     body, empty = _body_and_else(parser, opening, "endfor", "empty")
-    loop = _Loop(key, value, body, parser.work - before + 2)
+    counters = _counters(parser.readings[seen:])
+    loop = _Loop(key, value, body, parser.work - before + 2, counters)
     source, offset = parser.source, opening[2]
 
     def run(state: RenderState) -> None:
         found = collection(state)
         outer = state.scope
         try:
-            passes, size = _passes(found, state, backwards=backwards, ordered=ordered)
+            items, size = _items(found, state, backwards=backwards, ordered=ordered)
             state.charge(len(outer) >> 2)
             state.scope = dict(outer)
             if size:
-                loop.repeat(passes, size, state)
+                loop.repeat(items, size, found if type(found) in MAPS else None, state)
             elif empty is not None:
                 empty(state)
         except TemplateError as error:
@@ -194,58 +198,70 @@ def for_tag(parser: Parser, opening: Token) -> Node:
     return run
 
 
-Pass = tuple[int, Any, Any]
-"""The index that the loop's counters show, and the values of its two names."""
-_UNTOUCHED = object()
-"""The placeholder for the second name's value: only maps have one."""
+def _counters(readings: Sequence[Reading]) -> frozenset[str]:
+    """Return the counters that a body may read.
+
+    All of them if it reads their structure in any other way than by the name of a counter.
+    """
+    used = {reading.shown for reading in readings if reading.root == "forloop"}
+    names = frozenset(name for name in _COUNTERS if f"forloop.{name}" in used)
+    return names if len(names) == len(used) else _COUNTERS
 
 
-def _passes(
+def _items(
     found: Value, state: RenderState, *, backwards: bool, ordered: bool
-) -> tuple[Iterable[Pass], int]:
+) -> tuple[Iterable[tuple[int, Any]], int]:
+    """Return the items of a loop with the index that its counters show, and their number."""
     kind = type(found)
     if kind in TEXTS:
-        return _passes_of_text(found, state, backwards=backwards, ordered=ordered)
+        return _bytes_of(found, state, backwards=backwards, ordered=ordered)
     if kind not in MAPS and kind not in LISTS:
         return (), 0
     state.charge(len(found))
     if kind in MAPS:
-        names = sorted(found, key=to_bytes, reverse=backwards and ordered)
-        return ((index, name, element(found[name])) for index, name in enumerate(names)), len(names)
+        return enumerate(sorted(found, key=to_bytes, reverse=backwards and ordered)), len(found)
     items = sorted(found, key=to_bytes) if ordered and kind is Strings else found
     # Sorting JSON items does nothing, and then reversing them does nothing either.
     if backwards and (kind is Strings or not ordered):
         items = items[::-1]
-    return ((index, element(item), _UNTOUCHED) for index, item in enumerate(items)), len(items)
+    return enumerate(items), len(items)
 
 
-def _passes_of_text(
+def _bytes_of(
     found: str, state: RenderState, *, backwards: bool, ordered: bool
-) -> tuple[Iterable[Pass], int]:
+) -> tuple[Iterable[tuple[int, Any]], int]:
     if ordered:
         raise TemplateAbort("sorting the characters of a string is not supported")
     data = to_bytes(found)
     state.charge(len(data))
     indexes = range(len(data))
-    passes = (
-        (index, from_bytes(data[index : index + 1]), _UNTOUCHED)
+    items = (
+        (index, from_bytes(data[index : index + 1]))
         for index in (indexes[::-1] if backwards else indexes)
     )
-    return passes, len(data)
+    return items, len(data)
 
 
 @dataclass(frozen=True, slots=True)
 class _Loop:
-    """The names that a loop binds, its body, and the steps of one pass."""
+    """The names that a loop binds, its body, the steps of one pass, and the counters it reads."""
 
     key: str
     value: str | None
     body: Node
     cost: int
+    counters: frozenset[str]
 
-    def repeat(self, passes: Iterable[Pass], size: int, state: RenderState) -> None:
-        """Run the body once for each pass."""
-        scope = state.scope
+    def repeat(
+        self,
+        items: Iterable[tuple[int, Any]],
+        size: int,
+        found: Mapping[str, Any] | None,
+        state: RenderState,
+    ) -> None:
+        """Run the body once for each item; the items of a map, `found`, are its keys."""
+        scope, key, value, body, cost = state.scope, self.key, self.value, self.body, self.cost
+        counts, counts_more = bool(self.counters), not self.counters <= {"Counter"}
         # First and Last change once at most, as in the original: they follow the index, which
         # counts down in a reversed text.
         counters: dict[str, Any] = {
@@ -254,20 +270,27 @@ class _Loop:
             "Last": False,
         }
         scope["forloop"] = Struct("pongo2.tagForLoopInformation", counters, comparable=True)
-        for index, first, second in passes:
-            state.charge(self.cost)
-            counters["Counter"] = index + 1
-            counters["Counter0"] = index
-            counters["Revcounter"] = size - index
-            counters["Revcounter0"] = size - index - 1
-            if index == 1:
-                counters["First"] = False
-            if index + 1 == size:
-                counters["Last"] = True
-            scope[self.key] = first
-            if self.value is not None and second is not _UNTOUCHED:
-                scope[self.value] = second
-            self.body(state)
+        for index, item in items:
+            # The same as `state.charge`, without a call for each pass.
+            state.steps = steps = state.steps - cost
+            if steps < state.pause:
+                state.check()
+            if counts:
+                counters["Counter"] = index + 1
+            if counts_more:
+                counters["Counter0"] = index
+                counters["Revcounter"] = size - index
+                counters["Revcounter0"] = size - index - 1
+                if index == 1:
+                    counters["First"] = False
+                if index + 1 == size:
+                    counters["Last"] = True
+            scope[key] = item if type(item) in ELEMENTS else element(item)
+            if found is not None:
+                second = element(found[item])
+                if value is not None:
+                    scope[value] = second
+            body(state)
 
 
 def firstof_tag(parser: Parser, _opening: Token) -> Node:
