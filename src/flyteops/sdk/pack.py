@@ -165,36 +165,46 @@ class Pack:
             raise TypeError(message)
 
         def declare(handler: H) -> H:
-            command_name = name or "".join(
-                word[:1].upper() + word[1:] for word in function_name(handler).split("_")
-            )
+            command_name = name or _camel_case(function_name(handler))
             if command_name in self._commands:
                 message = f"the command {command_name} is declared already"
                 raise InputError(message)
-            if is_generator(handler):
-                message = (
-                    f"{full_name(handler)} yields; a command returns one event, and sends others"
-                    " with pack.progress"
-                )
-                raise TypeError(message)
-            check_type(takes)
-            declared = tuple(events)
-            returned = {kind: self._event_of(kind, declared) for kind in results(handler)}
-            command_input = Input.of(handler)
-            command = CommandHandler(
-                name=command_name,
-                handler=asynchronous(handler),
-                events=tuple(dict.fromkeys([*declared, *returned.values()])),
-                input=command_input,
-                results=returned,
-                takes=command_input.kind if takes is Any else takes,
-                help_url=help_url,
+            self._commands[command_name] = self._handler(
+                command_name, handler, tuple(events), takes, help_url
             )
-            self._add_events(command)
-            self._commands[command_name] = command
             return handler
 
         return declare
+
+    def _handler(
+        self,
+        name: str,
+        handler: Callable[..., Any],
+        events: tuple[EventType[Any], ...],
+        takes: object,
+        help_url: str | None,
+    ) -> CommandHandler:
+        """Return the handler of a command, whose events are declared as well."""
+        if is_generator(handler):
+            message = (
+                f"{full_name(handler)} yields; a command returns one event, and sends others"
+                " with pack.progress"
+            )
+            raise TypeError(message)
+        check_type(takes)
+        returned = {kind: self._event_of(kind, events) for kind in results(handler)}
+        command_input = Input.of(handler)
+        command = CommandHandler(
+            name=name,
+            handler=asynchronous(handler),
+            events=tuple(dict.fromkeys([*events, *returned.values()])),
+            input=command_input,
+            results=returned,
+            takes=command_input.kind if takes is Any else takes,
+            help_url=help_url,
+        )
+        self._add_events(command)
+        return command
 
     def _add_events(self, command: CommandHandler) -> None:
         """Declare the events of a command that are new."""
@@ -481,3 +491,8 @@ def _asynchronous(function: Callable[[], Awaitable[Any]]) -> Callable[[], Awaita
         message = f"{full_name(function)} must be declared with `async def`"
         raise TypeError(message)
     return as_coroutine_function(function)
+
+
+def _camel_case(name: str) -> str:
+    """Return `SendMessage` for `send_message`."""
+    return "".join(word[:1].upper() + word[1:] for word in name.split("_"))

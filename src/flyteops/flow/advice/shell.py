@@ -106,7 +106,7 @@ class _Frame:
     def grouped(
         self, words: Sequence[str], carried: tuple[OutputNode, ...]
     ) -> tuple[OutputNode, ...]:
-        """Return what a command prints: for the end of a group, what all of its commands do."""
+        """Return the output of a command; at the end of a group, that of all its commands."""
         if words and words[0] in _CLOSERS and self.groups:
             *outer, group = self.groups
             self.groups, carried = tuple(outer), group + carried
