@@ -38,13 +38,13 @@ class Backoff(msgspec.Struct, frozen=True):
     factor: float = 2.0
     limit: float = 30.0
 
-    def delay(self, failures: int, chance: float) -> float:
+    def delay(self, failures: int, jitter: float) -> float:
         """Return seconds, between half of the exponential step and all of it.
 
-        `chance` is from 0 to 1.
+        `jitter` is from 0 to 1.
         """
         step = min(self.limit, self.first * self.factor ** min(failures - 1, 64))
-        return step * (0.5 + chance / 2)
+        return step * (0.5 + jitter / 2)
 
 
 def describe(error: BaseException) -> str:
@@ -144,7 +144,7 @@ async def retry_call(  # noqa: PLR0913 - options, by keyword
     attempts: int | None = None,
     backoff: Backoff = Backoff(),  # noqa: B008 - frozen, so it may be shared
     outage: FailureLog | None = None,
-    chance: Callable[[], float] = random.random,
+    jitter: Callable[[], float] = random.random,
 ) -> T:
     """Call until it no longer raises `UnavailableError`, or `attempts` are used up.
 
@@ -159,7 +159,7 @@ async def retry_call(  # noqa: PLR0913 - options, by keyword
                 outage.failed(error)
             if failures == attempts:
                 raise
-            delay = backoff.delay(failures, chance())
+            delay = backoff.delay(failures, jitter())
             if isinstance(error, RetryLaterError):
                 delay = max(delay, min(error.retry_after, MAX_RETRY_AFTER))
             await pause(delay)

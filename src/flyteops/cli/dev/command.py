@@ -93,8 +93,8 @@ async def dev(
         click.get_current_context().meta["url"] = url
         packs = ("Shell", "Ticker", *more_packs)
         environ = child_environment(os.environ, url, flows)
-        async with stop_on_signal() as stop, ProcessGroup(directory) as fleet:
-            await _start_server(fleet, listener, directory, environ)
+        async with stop_on_signal() as stop, ProcessGroup(directory) as processes:
+            await _start_server(processes, listener, directory, environ)
             # The server is starting; slow imports can take place meanwhile.
             from flyteops.cli.dev.session import DevSession, run_dev_session  # noqa: PLC0415
 
@@ -102,7 +102,7 @@ async def dev(
             logging.basicConfig(
                 filename=log, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
             )
-            await run_dev_session(fleet, stop, DevSession(flows, packs, environ, url, wait))
+            await run_dev_session(processes, stop, DevSession(flows, packs, environ, url, wait))
 
 
 def private_file(path: Path) -> Path:
@@ -183,14 +183,14 @@ def _listen(port: int | None) -> socket.socket:
 
 
 async def _start_server(
-    fleet: ProcessGroup, listener: socket.socket, directory: Path, environ: Mapping[str, str]
+    processes: ProcessGroup, listener: socket.socket, directory: Path, environ: Mapping[str, str]
 ) -> None:
     # It takes over a listening socket: the port cannot be taken away, and early clients wait for
     # the answer.
     with listener:
         fd = listener.fileno()
         store = f"sqlite:///{directory / 'flyte.db'}"
-        await fleet.start(
+        await processes.start(
             "server",
             ["serve", "--fd", str(fd), "--attached", "--store", store],
             environ,

@@ -37,10 +37,12 @@ class DevSession(NamedTuple):
     wait: float
 
 
-async def run_dev_session(fleet: ProcessGroup, stop: asyncio.Event, desk: DevSession) -> None:
+async def run_dev_session(
+    processes: ProcessGroup, stop: asyncio.Event, session: DevSession
+) -> None:
     """Chat until the person leaves or `stop` is set; raise if a child ends before."""
-    working = asyncio.create_task(_work(fleet, stop, desk))
-    watching = asyncio.create_task(fleet.watch())
+    working = asyncio.create_task(_work(processes, stop, session))
+    watching = asyncio.create_task(processes.watch())
     try:
         await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
         if working.done() and isinstance(working.exception(), UnavailableError):
@@ -54,20 +56,20 @@ async def run_dev_session(fleet: ProcessGroup, stop: asyncio.Event, desk: DevSes
         await asyncio.gather(working, watching, return_exceptions=True)
 
 
-async def _work(fleet: ProcessGroup, stop: asyncio.Event, desk: DevSession) -> None:
+async def _work(processes: ProcessGroup, stop: asyncio.Event, session: DevSession) -> None:
     async with connect() as client:
         await client.request("GET", "/health")
-        for name in desk.packs:
-            await fleet.start(name, ["pack", "run", name, "--attached"], desk.environ)
-        await _fill(client, desk.flows)
+        for name in session.packs:
+            await processes.start(name, ["pack", "run", name, "--attached"], session.environ)
+        await _fill(client, session.flows)
     flows = await load_flows()
     room = Room()
     async with joined(room, {}, stop) as pack:
-        click.echo(greeting(desk, flows))
+        click.echo(greeting(session, flows))
         if is_interactive():
             await chat_at_prompt(room, pack, stop)
         else:
-            await chat_through_pipe(room, pack, stop, desk.wait)
+            await chat_through_pipe(room, pack, stop, session.wait)
 
 
 async def _fill(client: Client, directory: Path | None) -> None:
@@ -117,15 +119,15 @@ def _built_in() -> ReadResult:
     )
 
 
-def greeting(desk: DevSession, flows: Sequence[Flow]) -> str:
+def greeting(session: DevSession, flows: Sequence[Flow]) -> str:
     """Return the greeting, with the first steps for a new user."""
     names = [flow.name for flow in flows]
     shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-    advice = f"none yet; send some with: flyte --url {desk.url} apply FILE"
+    advice = f"none yet; send some with: flyte --url {session.url} apply FILE"
     lines = [
-        click.style(f"Flyte {__version__} runs at {desk.url}", bold=True)
-        + f"  (the API, to try: {desk.url}/swagger)",
-        f"  packs  {', '.join(desk.packs)}, Chat; data and logs are in .flyte",
+        click.style(f"Flyte {__version__} runs at {session.url}", bold=True)
+        + f"  (the API, to try: {session.url}/swagger)",
+        f"  packs  {', '.join(session.packs)}, Chat; data and logs are in .flyte",
         f"  flows  {clean(shown) or advice}",
     ]
     words = list(suggest_messages(flows))

@@ -55,7 +55,7 @@ def message_advice(document: Document, flow: Flow) -> Iterator[Problem]:
     """Warn about text of unauthenticated senders that is not quoted for the chat in a message."""
     if not any(_is_from_outside(step) for step in flow.steps):
         return
-    told: dict[str, frozenset[str]] = {}
+    unquoted: dict[str, frozenset[str]] = {}
     for index, step in enumerate(flow.steps):
         if step.command.name not in COMMANDS:
             continue
@@ -64,9 +64,9 @@ def message_advice(document: Document, flow: Flow) -> Iterator[Problem]:
             markup = _markup_at(step, path[len(base) :])
             if markup is None:
                 continue
-            if markup.filter not in told:
-                told[markup.filter] = _told_keys(flow, markup)
-            for complaint in _about(step, source, markup, told[markup.filter]):
+            if markup.filter not in unquoted:
+                unquoted[markup.filter] = _unquoted_keys(flow, markup)
+            for complaint in _about(step, source, markup, unquoted[markup.filter]):
                 yield document.problem(path, complaint)
 
 
@@ -104,7 +104,7 @@ def _is_set(value: JsonValue, key: str) -> bool:
     return isinstance(value, dict) and value.get(key) in (True, "true")
 
 
-def _told_keys(flow: Flow, markup: _Markup) -> frozenset[str]:
+def _unquoted_keys(flow: Flow, markup: _Markup) -> frozenset[str]:
     """Return the context paths with text of unauthenticated senders, and copies of such paths."""
     contexts = [
         (step, f"Context.{key}", template.compile(source))
@@ -115,15 +115,15 @@ def _told_keys(flow: Flow, markup: _Markup) -> frozenset[str]:
     for index, (_, _, compiled) in enumerate(contexts):
         for path in {each for variable in _paths(compiled) for each in _prefixes(variable)}:
             readers.setdefault(path, []).append(index)
-    told: set[str] = set()
+    unquoted: set[str] = set()
     # Each context is looked at again only when one that it reads turns out to have such text.
     left = deque(range(len(contexts)))
     while left:
         step, path, compiled = contexts[left.popleft()]
-        if path not in told and any(_outside(step, compiled, markup, told)):
-            told.add(path)
+        if path not in unquoted and any(_outside(step, compiled, markup, unquoted)):
+            unquoted.add(path)
             left.extend(readers.get(path, ()))
-    return frozenset(told)
+    return frozenset(unquoted)
 
 
 def _paths(compiled: template.Template) -> Iterator[str]:
@@ -140,7 +140,7 @@ def _prefixes(path: str) -> Iterator[str]:
 
 
 def _outside(
-    step: Step, compiled: template.Template, markup: _Markup, told: Set[str]
+    step: Step, compiled: template.Template, markup: _Markup, unquoted: Set[str]
 ) -> Iterator[template.OutputNode]:
     """Yield the outputs that print such text unquoted."""
     harmless = SINGLE_WORDS | {
@@ -150,22 +150,24 @@ def _outside(
     }
     is_outside = _is_from_outside(step)
 
-    def is_told(path: str) -> bool:
+    def is_unquoted(path: str) -> bool:
         parts = path.split(".")
         if parts[0] == "Context":
-            return any(each in told for each in _prefixes(path))
+            return any(each in unquoted for each in _prefixes(path))
         if not is_outside or parts[:2] != ["Event", "Payload"]:
             return False
         return len(parts) == 2 or parts[2] not in KNOWN
 
     for output in compiled.outputs:
-        if prints_any(compiled, output, harmless, is_told):
+        if prints_any(compiled, output, harmless, is_unquoted):
             yield output
 
 
-def _about(step: Step, source: str, markup: _Markup, told: frozenset[str]) -> Iterator[str]:
+def _about(step: Step, source: str, markup: _Markup, unquoted: frozenset[str]) -> Iterator[str]:
     compiled = template.compile(source)
-    for shown in dict.fromkeys(output.shown for output in _outside(step, compiled, markup, told)):
+    for shown in dict.fromkeys(
+        output.shown for output in _outside(step, compiled, markup, unquoted)
+    ):
         yield (
             f"{{{{ {shown} }}}} is text from outside, and the chat reads it as {markup.chat}, such"
             f" as {markup.example}; write {{{{ {shown}|{markup.filter} }}}}"

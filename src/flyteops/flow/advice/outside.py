@@ -17,21 +17,21 @@ class Origins:
 
     def __init__(self, flow: Flow, harmless: frozenset[str]) -> None:
         self._harmless = harmless
-        self.told: frozenset[str] = frozenset()
+        self.outside: frozenset[str] = frozenset()
         self.quoted: frozenset[str] = frozenset()
-        told, quoted = set(), set()
+        outside, quoted = set(), set()
         for step in flow.steps:
             for key, source in (step.context or {}).items():
                 compiled = template.compile(source)
                 if any(self._is_outside(compiled, output, None) for output in compiled.outputs):
-                    told.add(f"Context.{key}")
+                    outside.add(f"Context.{key}")
                 if any("shellquote" in output.filters for output in compiled.outputs):
                     quoted.add(f"Context.{key}")
-        self.told, self.quoted = frozenset(told), frozenset(quoted)
+        self.outside, self.quoted = frozenset(outside), frozenset(quoted)
 
     def prints_outside(self, compiled: template.Template, output: template.OutputNode) -> bool:
         """Return whether an output prints text from an event that no filter makes harmless."""
-        return self._is_outside(compiled, output, self.told)
+        return self._is_outside(compiled, output, self.outside)
 
     def prints_quoted(self, output: template.OutputNode) -> bool:
         """Return whether an output prints text that is quoted for a shell."""
@@ -40,14 +40,17 @@ class Origins:
         return not any(output.filters) and not self.quoted.isdisjoint(output.paths)
 
     def _is_outside(
-        self, compiled: template.Template, output: template.OutputNode, told: frozenset[str] | None
+        self,
+        compiled: template.Template,
+        output: template.OutputNode,
+        outside: frozenset[str] | None,
     ) -> bool:
         """Return whether an output prints text from an event.
 
-        `told` are the context paths with such text, None for all.
+        `outside` are the context paths with such text, None for all.
         """
         return prints_any(
-            compiled, output, self._harmless, lambda path: _comes_from_event(path, told)
+            compiled, output, self._harmless, lambda path: _comes_from_event(path, outside)
         )
 
 
@@ -66,9 +69,9 @@ def prints_any(
     return any(is_told(path) for path in paths)
 
 
-def _comes_from_event(path: str, told: frozenset[str] | None) -> bool:
+def _comes_from_event(path: str, outside: frozenset[str] | None) -> bool:
     root = path.partition(".")[0]
-    return root == "Event" or (root == "Context" and (told is None or path in told))
+    return root == "Event" or (root == "Context" and (outside is None or path in outside))
 
 
 def texts(value: JsonValue, path: Path) -> Iterator[tuple[Path, str]]:

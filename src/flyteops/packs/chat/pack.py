@@ -10,7 +10,7 @@ from flyteops.errors import FlyteError, NotFoundError
 from flyteops.packs.chat.console import Console
 from flyteops.packs.chat.room import ButtonPress, Message, Reaction, Room, Spoken, default_user_id
 from flyteops.packs.chatops.command import declare_commands
-from flyteops.packs.chatops.desk import ChatMessage
+from flyteops.packs.chatops.dispatcher import ChatMessage
 from flyteops.packs.chatops.message import (
     ButtonPressed,
     Channel,

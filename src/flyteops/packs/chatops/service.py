@@ -11,7 +11,7 @@ import msgspec
 from flyteops.errors import FlyteError, InputError, NotFoundError, UnavailableError
 from flyteops.packs.chatops.catalog import DATA_KEY, CommandCatalog, read_catalog
 from flyteops.packs.chatops.confirmation import Question
-from flyteops.packs.chatops.desk import (
+from flyteops.packs.chatops.dispatcher import (
     ChatAction,
     ChatMessage,
     CommandDispatcher,
@@ -61,7 +61,7 @@ class ChatOps:
     ) -> None:
         self._pack = pack
         self._voice = voice
-        self._desk = CommandDispatcher(new_id or (lambda: secrets.token_hex(3)))
+        self._dispatcher = CommandDispatcher(new_id or (lambda: secrets.token_hex(3)))
         self._received = pack.event("CommandReceived", CommandReceived)
         self._refused = pack.event("CommandRefused", CommandRefused)
         self._catalog = CommandCatalog()
@@ -85,7 +85,7 @@ class ChatOps:
             said = msgspec.structs.replace(
                 said, channel_names=await self._voice.channel_names(said.channel_id)
             )
-        await self._do(self._desk.hear(catalog, said, self._now()))
+        await self._do(self._dispatcher.hear(catalog, said, self._now()))
 
     async def answer(
         self, question_id: str, person: Person, place: tuple[str, str], *, is_yes: bool
@@ -97,7 +97,7 @@ class ChatOps:
         channel_id, timestamp = place
         is_shown = self._places.get(question_id, timestamp) == timestamp
         deeds = (
-            self._desk.answer(question_id, channel_id, person, self._now(), is_yes=is_yes)
+            self._dispatcher.answer(question_id, channel_id, person, self._now(), is_yes=is_yes)
             if is_shown
             else []
         )
@@ -174,7 +174,7 @@ class ChatOps:
 
     async def _expire(self, question: Question) -> None:
         await self._pack.sleep(question.confirmation.within)
-        await self._do(self._desk.expire(question.id))
+        await self._do(self._dispatcher.expire(question.id))
 
     async def _settle(self, question: Question, text: str) -> None:
         timestamp = self._places.pop(question.id, None)

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from flyteops.errors import ConflictError, FlyteError, InputError, NotFoundError, UnavailableError
-from flyteops.packs.chatops.desk import ChatMessage
+from flyteops.packs.chatops.dispatcher import ChatMessage
 from flyteops.packs.chatops.message import ReactedItem, ReactionAdded, User
 from flyteops.packs.chatops.service import ChatOps
 from flyteops.packs.matrix.api import MatrixApi, MatrixIdentity

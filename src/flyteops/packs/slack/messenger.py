@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from flyteops.errors import FlyteError
-from flyteops.packs.chatops.desk import ChatMessage
+from flyteops.packs.chatops.dispatcher import ChatMessage
 from flyteops.packs.chatops.message import ButtonPressed, ReceivedMessage, User
 from flyteops.packs.chatops.permission import Person
 from flyteops.packs.chatops.typed import without_gap

@@ -10,7 +10,7 @@ import pytest
 from flyteops.errors import InputError
 from flyteops.packs.chat import Room, User, pack_for
 from flyteops.packs.chatops.catalog import CommandCatalog, read_catalog
-from flyteops.packs.chatops.desk import (
+from flyteops.packs.chatops.dispatcher import (
     ChatAction,
     ChatMessage,
     CommandDispatcher,
