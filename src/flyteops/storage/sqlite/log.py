@@ -266,7 +266,7 @@ class Log:
 
     def _report_length(self) -> None:
         length = self._length
-        if length < GROWN:
+        if length < min(GROWN, self._max_bytes):
             return
         name = str(self._guard.log)
         said = (
