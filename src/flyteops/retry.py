@@ -103,6 +103,22 @@ def being_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
+def forget_cancellation() -> None:
+    """Let the current task go on after it was cancelled by its own code."""
+    task = asyncio.current_task()
+    while task is not None and task.uncancel() > 0:
+        pass
+
+
+def has_running_loop() -> bool:
+    """Return whether an event loop runs here: if not, coroutines are only being closed."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
 class FailureLog:
     """Log once that a call began to fail, and once that it works again."""
 

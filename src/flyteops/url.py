@@ -117,7 +117,13 @@ def _joined(head: str, path: str, options: list[str]) -> str:
 
 def without_password(value: str) -> str:
     """Return the given text without its password, safe to show."""
-    value = re.sub(r"([?&](?:ssl)?password=)[^&\s]*", r"\1***", value)
+    value = re.sub(r"(?i)([?&](?:ssl)?password=)[^&\s]*", r"\1***", value)
+    # libpq's other notation: keywords and values, quoted if they hold blanks.
+    value = re.sub(
+        r"(?i)((?:^|\s)(?:ssl)?password\s*=\s*)(?:'(?:[^'\\]|\\.)*'?|(?:\\.|[^\s\\])*)",
+        r"\1***",
+        value,
+    )
     return re.sub(r"((?:^(?!\S*://)|://)[^:/?#\s]*):\S*@", r"\1:***@", value)
 
 

@@ -105,6 +105,26 @@ async def test_what_cannot_be_read_keeps_no_other_thing_from_working(url: str) -
         assert len(await other.take("Worker")) == 1
 
 
+async def test_an_action_that_cannot_be_read_keeps_no_other_from_being_returned(url: str) -> None:
+    async with open_store(url) as store:
+        service = Service(store, clock=Clock(datetime.now(UTC)))
+        await service.start()
+        for name in ("Source", "Worker"):
+            await service.packs.register(PackDeclaration(name=name))
+        for command in ("Break", "Do"):
+            await service.flows.save(flow(command, command))
+        for command in ("Do", "Break", "Do"):
+            await service.accept_event("Source", NewEvent(command, b"null"))
+        taken = await service.take("Worker", limit=3)
+        assert [each.name for each in taken] == ["Do", "Break", "Do"]
+        await damage(url)
+        with pytest.raises(Exception):  # noqa: B017, PT011 - as the store finds it
+            await service.release_claims(taken)
+        with pytest.raises(Exception):  # noqa: B017, PT011 - the same one again
+            await service.release_claims([])
+        assert [each.name for each in await service.take("Worker", limit=3)] == ["Do", "Do"]
+
+
 ROW = "flyte.timetables.0"
 DAMAGED_ROWS = [
     {"$set": {f"{ROW}.nextAt": -(2**62)}},

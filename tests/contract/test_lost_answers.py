@@ -4,12 +4,14 @@ nobody.
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 import pytest
 
 from flyteops.errors import OutcomeUnknownError, UnavailableError
-from flyteops.model import ActionSnapshot, ActionState, Evaluation
+from flyteops.model import ActionSnapshot, ActionState, Evaluation, Note
 from flyteops.storage.base import Claimed, Store
 from flyteops.storage.mongodb import MongoStore
 from flyteops.storage.postgres import PostgresStore
@@ -139,6 +141,27 @@ async def test_a_command_that_was_claimed_for_an_answer_that_is_lost_is_handed_o
         relay.restore()
         claimed = await take_soon(other)
         assert [(each.action_id, each.attempt) for each in claimed] == [(action.action_id, 1)]
+
+
+@pytest.mark.parametrize(("place", "connect"), KINDS)
+async def test_an_error_of_a_change_whose_caller_is_gone_is_no_fault_of_the_server(
+    place: Place, connect: Connect
+) -> None:
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, found: complaints.append(found))
+    async with through_a_relay(place, connect) as (store, _, relay):
+        relay.cut_at(b"the-lost-event")
+        recording = asyncio.ensure_future(
+            store.record(Sample().event(event_id="the-lost-event"), NOTHING)
+        )
+        await relay.is_cut.wait()
+        recording.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await recording
+        with pytest.raises(UnavailableError):  # it is given up later than the other one
+            await store.save_note(Note("kind", "key", b"1"))
+        gc.collect()
+    assert [each for each in complaints if "exception" in each] == []
 
 
 @pytest.mark.postgres

@@ -18,7 +18,7 @@ from flyteops.errors import FlyteError, StoreError, TooLargeError, UnavailableEr
 from flyteops.model import ActionSnapshot, ActionState
 from flyteops.storage import open_store
 from flyteops.storage.base import EventFilter, Store
-from flyteops.storage.mongodb import MongoStore
+from flyteops.storage.mongodb import MongoStore, notify
 from flyteops.storage.mongodb.document import action_of
 from flyteops.storage.mongodb.queue import waiting_in
 from flyteops.storage.record import StoredNote
@@ -28,6 +28,7 @@ from flyteops.testing.sample import NOTHING, Sample, always, creating, minutes
 from flyteops.testing.timer import Ruling
 from flyteops.transition import NeedsOperator
 from tests.mongodb import place
+from tests.relay import Relay
 
 pytestmark = pytest.mark.mongodb
 
@@ -328,3 +329,54 @@ async def test_a_database_that_changes_all_the_time_is_not_read(database: tuple[
         await start(store, Sample().action())
         with pytest.raises(UnavailableError, match="faster than it can be read"):
             _ = [part async for part in store.export()]
+
+
+async def is_told(store: Store, arrived: asyncio.Event) -> None:
+    """Wait until the store reports that something has arrived."""
+    store.listen(lambda addresses: arrived.set() if addresses else None)
+    async with asyncio.timeout(20):
+        await arrived.wait()
+
+
+async def test_a_command_that_nobody_announces_is_found_by_looking(
+    database: tuple[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notify, "LOOKING_ANYWAY", 0.1)
+    url, raw = database
+    async with MongoStore(url) as store:
+        action = Sample().action()
+        await start(store, action)
+        assert await take(store) == action.action_id
+        # As a server leaves it that is killed between the change and its notification.
+        await raw.action.update_one(
+            {"_id": action.action_id}, {"$set": {"flyte.state": "NEW", "state.value": "NEW"}}
+        )
+        await is_told(store, asyncio.Event())
+        assert await take(store) == action.action_id
+
+
+async def test_a_notification_that_fails_is_sent_again(
+    database: tuple[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notify, "LOOKING_ANYWAY", 3600.0)
+    url, _ = database
+    sample = Sample()
+    async with (
+        Relay(url).serve() as relay,
+        MongoStore(url) as other,
+        MongoStore(relay.url) as store,
+    ):
+        await start(store, sample.action())  # the queue exists from now on
+        assert await take(other)
+        arrived = asyncio.Event()
+        waiting = asyncio.create_task(is_told(other, arrived))
+        await asyncio.wait([waiting], timeout=5)  # it is seen by then, reported or not
+        arrived.clear()
+        waiting = asyncio.create_task(is_told(other, arrived))
+        relay.cut_at(b"\x10arrived\0", holds=True)
+        await start(store, sample.action())
+        await relay.is_cut.wait()
+        relay.restore()
+        await waiting
+        assert await take(other)
+        store.listen(lambda _: None)

@@ -8,6 +8,7 @@ import msgspec
 from flyteops.errors import (
     ConflictError,
     FlyteError,
+    ForbiddenError,
     InputError,
     NotFoundError,
     UnauthorizedError,
@@ -79,7 +80,10 @@ class Delivery:
         return True
 
     async def _post_result(self, action: ClaimedAction, body: bytes) -> None:
-        """Post a result; raise `UnavailableError` if time, a new token or registration may help."""
+        """Post a result; raise `UnavailableError` if time, a new token or registration may help.
+
+        That includes a token that lacks a right: it was enough to take the action.
+        """
         registration = self._registrar.current
         try:
             try:
@@ -89,7 +93,7 @@ class Delivery:
                     raise
                 await self._registrar.again(registration)
                 await self._client.complete(action, body)
-        except UnauthorizedError as error:
+        except (UnauthorizedError, ForbiddenError) as error:
             raise _token_refused(error) from error
         except FlyteError:
             raise
@@ -115,7 +119,7 @@ class Delivery:
             raise _token_refused(error) from error
 
 
-def _token_refused(error: UnauthorizedError) -> UnavailableError:
+def _token_refused(error: UnauthorizedError | ForbiddenError) -> UnavailableError:
     """Return the error for a refused token: a new one may come, and nothing is lost until then."""
     return UnavailableError(f"the server does not accept the token: {describe(error)}")
 

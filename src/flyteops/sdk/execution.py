@@ -41,6 +41,7 @@ class CommandExecution:
         self._earlier = earlier
         self._calls = ThreadCalls()
         self._broken_off: str | None = None
+        self._is_abandoned = False
         self._returned: Event | None = None
         self._outcome: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._run(), name=f"the command {command}")
@@ -60,6 +61,7 @@ class CommandExecution:
         try:
             return await self._outcome
         except asyncio.CancelledError:
+            self._is_abandoned = True
             self._task.cancel()
             raise
 
@@ -93,10 +95,12 @@ class CommandExecution:
             LOGGER.error("%s failed", self.command, exc_info=error)
         if self._outcome.done():
             return
-        if error is None:
-            self._outcome.cancel()
-        else:
+        if error is not None:
             self._outcome.set_result(failure_event(describe(error)))
+        elif self._is_abandoned:
+            self._outcome.cancel()
+        else:  # it was cancelled by its own code, after its end
+            self._outcome.set_result(self._returned or failure_event(self._self_cancelled))
 
     async def _settled(self) -> Event | None:
         """Wait until nothing of it runs any more.
@@ -154,16 +158,19 @@ class CommandExecution:
         """
         if isinstance(error, Exception):
             return False
-        return _current_task() is not self._task or (
-            self._broken_off is None and self._task.cancelling() > 0
-        )
+        # A cancellation of the task alone may come from the command's own code.
+        return _current_task() is not self._task or self._is_abandoned
+
+    @property
+    def _self_cancelled(self) -> str:
+        return f"{self.command} was cancelled by itself"
 
     def _failure(self, error: BaseException) -> Event:
         if not isinstance(error, asyncio.CancelledError):
             LOGGER.error("%s failed", self.command, exc_info=error)
             return failure_event(describe(error))
         if self._broken_off is None:
-            return failure_event(f"{self.command} was cancelled by itself")
+            return failure_event(self._self_cancelled)
         LOGGER.warning("%s was cancelled: %s", self.command, self._broken_off)
         return failure_event(self._broken_off)
 

@@ -1,10 +1,12 @@
 """A pack as a program: signals and exit codes."""
 
 import asyncio
+import inspect
 import logging
 import os
 import signal
 import threading
+import traceback
 from collections.abc import Awaitable, Callable
 
 from flyteops.errors import FlyteError
@@ -27,6 +29,8 @@ class Program:
         self._name = name
         self._serve = serve
         self._broken_off = 0
+        self._own_code: int | None = None
+        self._stop = asyncio.Event()
         self._exit: threading.Timer | None = None
 
     def run(self) -> int:
@@ -39,10 +43,32 @@ class Program:
         """
         self._check_place()
         try:
-            return asyncio.run(self._run())
+            with asyncio.Runner() as runner:
+                return self._run_to_the_end(runner.get_loop())
         finally:
             if self._exit is not None:
                 self._exit.cancel()
+
+    def _run_to_the_end(self, loop: asyncio.AbstractEventLoop) -> int:
+        """Run the loop, also after a SystemExit or KeyboardInterrupt, which ends it at once."""
+        running = loop.create_task(self._run(), name=self._name)
+        while True:
+            try:
+                return loop.run_until_complete(running)
+            except (SystemExit, KeyboardInterrupt) as error:
+                if running.done() or self._broken_off:
+                    raise
+                self._survive(error)
+
+    def _survive(self, error: SystemExit | KeyboardInterrupt) -> None:
+        """Go on after an error of a task, whose result it is; stop in order after any other."""
+        if _is_of_task(error):
+            LOGGER.warning("%s in a task of %s; the pack goes on", type(error).__name__, self._name)
+            return
+        LOGGER.error("%s: finishing work in progress", describe(error), exc_info=error)
+        code = error.code if isinstance(error, SystemExit) else 128 + signal.SIGINT
+        self._own_code = code if isinstance(code, int) else int(code is not None)
+        self._stop.set()
 
     def _check_place(self) -> None:
         instead = "use `await pack.serve(Environment.read(os.environ))`"
@@ -63,7 +89,7 @@ class Program:
         raise RuntimeError(message)
 
     async def _run(self) -> int:
-        stop = asyncio.Event()
+        stop = self._stop
         serving = asyncio.ensure_future(self._serve(stop))
         loop = asyncio.get_running_loop()
         for number in _SIGNALS:
@@ -92,7 +118,15 @@ class Program:
             return self._broken_off or 1
         error = serving.exception()
         if error is None:
-            return 0
+            return self._own_code or 0
         trace = None if isinstance(error, FlyteError) else error
         LOGGER.error("%s stopped: %s", self._name, describe(error), exc_info=trace)
         return 1
+
+
+def _is_of_task(error: BaseException) -> bool:
+    """Return whether an error has left a coroutine, so that the awaiting code gets it, too."""
+    return any(
+        frame.f_code.co_flags & inspect.CO_COROUTINE
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+    )

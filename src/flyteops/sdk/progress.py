@@ -37,7 +37,14 @@ class ProgressSender:
     async def finish(self) -> None:
         """Accept no more, and wait until every event was sent or refused."""
         self._is_over = True
-        await self._waiting.join()
+        if self._sending is None:
+            return
+        sent = asyncio.create_task(self._waiting.join())
+        try:
+            # The sending ends early if the whole event loop does.
+            await asyncio.wait({sent, self._sending}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sent.cancel()
 
     def close(self) -> None:
         """Send nothing more."""

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from flyteops.errors import ConflictError, FlyteError, UnavailableError
-from flyteops.retry import FailureLog, being_cancelled, describe, retry_call
+from flyteops.retry import FailureLog, being_cancelled, describe, has_running_loop, retry_call
 from flyteops.sdk.client import ClaimedAction, Client
 from flyteops.sdk.clock import Clock
 from flyteops.sdk.declaration import Declaration, Task
@@ -67,6 +67,7 @@ class Session:
         self._outside: set[Future[Any]] = set()
         self._outside_lock = threading.Lock()
         self._is_over = False
+        self._is_broken_off = False
         self._stop = asyncio.Event()
         self._slots = asyncio.Semaphore(declaration.concurrency)
         self._registrar = Registrar(declaration, client)
@@ -82,7 +83,8 @@ class Session:
         self._watch: LoopWatchdog | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._sources = {
-            source.name: SourceRunner(source, clock, self._send) for source in declaration.sources
+            source.name: SourceRunner(source, clock, self._send, lambda: self._is_ending)
+            for source in declaration.sources
         }
         self._failure: Exception | None = None
         self._undelivered = 0
@@ -101,6 +103,11 @@ class Session:
             return 0
         await self.presence.reported.wait()
         return self.presence.others
+
+    @property
+    def _is_ending(self) -> bool:
+        """Whether the tasks of the pack are cancelled by the pack itself."""
+        return self._stop.is_set() or self._is_broken_off
 
     def stop(self) -> None:
         """Take nothing more, finish the work in progress, and end."""
@@ -273,6 +280,7 @@ class Session:
             if self._failure is None:
                 await self.presence.sign_off(self._registrar.current)
         finally:
+            self._is_broken_off = True
             for task in self._background | self._in_flight:
                 task.cancel()
 
@@ -291,7 +299,7 @@ class Session:
             self._failure = error
             self.stop()
         except (asyncio.CancelledError, GeneratorExit):
-            if self._stop.is_set() or being_cancelled():
+            if self._is_ending or not has_running_loop():
                 raise
             LOGGER.exception("%s was cancelled by its own code; the pack stops", name)
             self._failure = FlyteError(f"{name} was cancelled by its own code")

@@ -11,7 +11,15 @@ from typing import Any
 import msgspec
 
 from flyteops.errors import FlyteError, ForbiddenError, InputError, UnavailableError
-from flyteops.retry import Backoff, FailureLog, being_cancelled, describe, shorten, sole_cause
+from flyteops.retry import (
+    Backoff,
+    FailureLog,
+    describe,
+    forget_cancellation,
+    has_running_loop,
+    shorten,
+    sole_cause,
+)
 from flyteops.sdk.clock import Clock
 from flyteops.sdk.event import Event
 from flyteops.sdk.function import (
@@ -108,9 +116,15 @@ class UndeclaredError(InputError):
 
 
 class SourceRunner:
-    """Keep one source running: restart it when it fails, after a pause that grows."""
+    """Keep one source running: restart it when it fails, after a pause that grows.
 
-    def __init__(self, source: Source, clock: Clock, send: Send) -> None:
+    `is_ending` returns whether the pack cancels the source; code of the source may do that as well.
+    """
+
+    def __init__(
+        self, source: Source, clock: Clock, send: Send, is_ending: Callable[[], bool]
+    ) -> None:
+        self._is_ending = is_ending
         self._source = source
         self._clock = clock
         self._send = send
@@ -158,7 +172,10 @@ class SourceRunner:
     def _ends(self, error: BaseException) -> bool:
         """Return whether an error ends the source: the pack cancelled it, or it can never work."""
         if not isinstance(error, Exception):
-            return being_cancelled()
+            if self._is_ending() or not has_running_loop():
+                return True
+            forget_cancellation()
+            return False
         cause = sole_cause(error)
         return (
             not self._has_worked

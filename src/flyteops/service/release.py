@@ -42,7 +42,8 @@ class ClaimReleaser:
         while self._pending:
             # Taken out first: releasing the same command twice would take it away from the client
             # that has it by then.
-            action_id, revision = self._pending.popitem()
+            action_id = next(iter(self._pending))
+            revision = self._pending.pop(action_id)
             try:
                 address = await self._store.release(
                     action_id, self._clock(), still_claimed(revision), counts=False
@@ -50,7 +51,8 @@ class ClaimReleaser:
                 self._notify([address])
             except (ConflictError, NotFoundError):
                 continue
-            # On any failure, also a cancelled caller, it still has to be returned.
+            # On any failure, also a cancelled caller, it still has to be returned, after the
+            # others, as it may be the only one that cannot be read.
             except BaseException:
                 self._pending[action_id] = revision
                 raise

@@ -31,8 +31,10 @@ TLS_FILES = ("sslcert", "sslkey", "sslrootcert", "sslcrl")
 
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
-DRIVER_OPTIONS = ("passfile", "service", "target_session_attrs", "krbsrvname", "gsslib")
-"""Options that the driver takes as arguments."""
+SESSIONS = ("any", "primary", "standby", "read-write", "read-only", "prefer-standby")
+
+DRIVER_OPTIONS = ("passfile", "service", "krbsrvname", "gsslib")
+"""Options that the driver takes as arguments, besides `target_session_attrs`."""
 
 WITHOUT_EFFECT = (
     "sslsni",
@@ -178,7 +180,10 @@ class _Parser:
             self._choice("channel_binding", "disable", "prefer", "require") == "require"
         )
         self.tls = self._tls()
+        sessions = self._choice("target_session_attrs", *SESSIONS)
         self.driver = self._pop(DRIVER_OPTIONS)
+        if sessions:
+            self.driver["target_session_attrs"] = sessions
         self.startup = self._pop(("application_name", "options"))
         self._check_without_effect()
         self._check_foreign()

@@ -147,6 +147,9 @@ class Undelivered:
         try:
             await self._look()
             for action_id, revision in list(self._claims.items()):
+                # Last in the next round, if it fails: others must not wait for one that cannot be
+                # read.
+                self._claims[action_id] = self._claims.pop(action_id)
                 with suppress(ConflictError, NotFoundError):  # that claim is over
                     await self._release(action_id, revision, self._at)
                 del self._claims[action_id]

@@ -86,6 +86,40 @@ async def test_whatever_a_command_raises_is_fatal_and_the_pack_goes_on(
         assert await tester.health() == {}
 
 
+def own_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    assert task is not None
+    return task
+
+
+async def test_a_command_that_cancels_its_own_task_is_fatal_and_the_pack_goes_on() -> None:
+    async def handler() -> Event:
+        own_task().cancel()
+        await asyncio.Event().wait()
+        return DONE
+
+    async with PackTester(answering(handler)) as tester:
+        for _ in range(2):
+            assert await tester.run("Do") == fatal("Do was cancelled by itself")
+        assert await tester.health() == {}
+
+
+@pytest.mark.parametrize("reports", [0, 3])
+async def test_a_command_that_cancels_its_own_task_and_ends_is_answered_with_its_event(
+    reports: int,
+) -> None:
+    async def handler() -> Event:
+        for _ in range(reports):
+            await pack.progress(Event("Half"))
+        own_task().cancel()
+        return DONE
+
+    pack = answering(handler)
+    pack.event("Half")
+    async with PackTester(pack) as tester:
+        assert await tester.run("Do") == DONE
+
+
 async def test_an_error_of_generators_that_a_command_awaits_is_fatal() -> None:
     async def handler() -> Event:
         future = asyncio.get_running_loop().create_future()

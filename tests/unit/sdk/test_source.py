@@ -5,7 +5,7 @@ import functools
 import logging
 import socket
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import httpx2
@@ -304,12 +304,60 @@ async def test_a_source_that_ends_by_whatever_error_is_logged_and_started_again(
     assert "the source it failed: " in caplog.text
 
 
-async def test_a_task_that_is_cancelled_from_inside_ends_the_pack_with_the_reason() -> None:
+async def cancelled_once(numbers: Iterator[int]) -> int:
+    """Cancel the own task at the first call."""
+    if (number := next(numbers)) == 1:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.Event().wait()
+    return number
+
+
+@pytest.mark.parametrize("kind", ["generator", "coroutine", "poller"])
+async def test_a_source_that_cancels_its_own_task_is_logged_and_started_again(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    pack, numbers = counting()
+    counted = pack.event("Counted", payload=int)
+
+    async def listen() -> AsyncIterator[Event]:
+        yield counted(await cancelled_once(numbers))
+        await asyncio.Event().wait()
+
+    async def send() -> None:
+        await pack.send(counted(await cancelled_once(numbers)))
+        await asyncio.Event().wait()
+
+    async def poll() -> Event:
+        async with asyncio.TaskGroup():  # it must not take the next call for cancelled, too
+            return counted(await cancelled_once(numbers))
+
+    function = {"generator": listen, "coroutine": send, "poller": poll}[kind]
+    pack.source(every=60 if kind == "poller" else None, name="it")(function)
+    async with PackTester(pack) as tester:
+        await tester.server.until(lambda: tester.sent)
+        assert tester.sent == [counted(2)]
+    assert "the source it failed: it was cancelled by its own code" in caplog.text
+
+
+async def raises_cancelled() -> None:
+    raise asyncio.CancelledError
+
+
+async def cancels_itself() -> None:
+    await cancelled_once(iter([1]))
+
+
+@pytest.mark.parametrize("end", [raises_cancelled, cancels_itself])
+async def test_a_task_that_is_cancelled_from_inside_ends_the_pack_with_the_reason(
+    end: Callable[[], Awaitable[None]],
+) -> None:
     pack = Pack("P")
 
     @pack.task
     async def work() -> None:
-        raise asyncio.CancelledError
+        await end()
 
     with pytest.raises(FlyteError, match="work was cancelled by its own code"):
         async with PackTester(pack) as tester:

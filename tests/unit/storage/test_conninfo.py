@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from flyteops.errors import SettingsError
 from flyteops.settings import Settings
 from flyteops.storage import shown, store_faults
 from flyteops.storage.conninfo import Host, Keepalive, parse_conninfo
@@ -73,6 +74,10 @@ def test_channel_binding_needs_an_encrypted_connection() -> None:
         ("postgresql://db/flyte?sslrootcert=system&sslmode=require", "sslmode=verify-full"),
         ("postgresql://db/flyte?channel_binding=always", "channel_binding that is not one of"),
         (
+            "postgresql://db/flyte?target_session_attrs=writable",
+            "target_session_attrs that is not one of any, primary",
+        ),
+        (
             "postgresql://db/flyte?pgbouncer=true",
             "does not support; use FLYTE_STORE_DIRECT_URL with the address",
         ),
@@ -118,6 +123,26 @@ def test_a_file_of_authorities_that_holds_none_is_named(tmp_path: Path) -> None:
 def test_a_password_is_never_shown(uri: str, text: str) -> None:
     assert shown(uri) == text
     assert "secret" not in without_password(uri).replace("***", "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "host=db user=flyte password=secret dbname=flyte",
+        "password = secret host=db",
+        r"host=db password='se\'cret secret' user=flyte",
+        r"host=db password=a\ secret",
+        "host=db PASSWORD='secret",
+        "host=db sslpassword=secret",
+        "postgresql://db/flyte?PASSWORD=secret",
+    ],
+)
+def test_a_password_in_another_notation_is_not_shown_either(text: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environment({"FLYTE_STORE": text.replace("postgresql:", "postgres+x:")})
+    (problem,) = caught.value.problems
+    assert "secret" not in problem.message
+    assert "db" in problem.message
 
 
 def test_the_database_may_be_named_by_an_option() -> None:

@@ -1,11 +1,14 @@
 """Wake-ups between the servers on one database: change counters that all servers poll.
 
 Where the server keeps a log of changes (in a replica set), a change stream reports them at once.
+A counter is changed after the actions that it announces, so it may not be if a server is killed:
+all servers also search now and then.
 """
 
 import asyncio
 import contextlib
 import logging
+import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
@@ -24,6 +27,7 @@ LOGGER = logging.getLogger("flyte.store")
 
 NOTIFYING = "Notifying other servers"
 SEARCHING = "Searching for commands of other servers"
+LOOKING_FOR_MISSED = "Searching for commands of which no notification came"
 WATCHING = "Watching the changes of other servers"
 """The background loops' names in readiness reports."""
 
@@ -32,6 +36,12 @@ GATHERING = 0.01
 
 LOOKING = 0.5
 """Seconds between two polls."""
+
+LOOKING_ANYWAY = 10.0
+"""Seconds between two searches for actions that nobody has announced."""
+
+MOST_QUEUES = 1000
+"""The maximum number of queues with waiting actions to report by one search, others each time."""
 
 WATCHING_AGAIN = 15.0
 """Seconds before a change stream is requested again, where it was missing or has ended."""
@@ -68,7 +78,8 @@ class Notifier:
         """Start polling and notifying."""
         self._is_stopping.clear()
         self._tasks = [
-            asyncio.ensure_future(work()) for work in (self._announce, self._look, self._watch)
+            asyncio.ensure_future(work())
+            for work in (self._announce, self._look, self._search, self._watch)
         ]
 
     async def stop(self) -> None:
@@ -102,16 +113,24 @@ class Notifier:
                 await changed(database, "arrived")
 
             self._told.update(arrived)
-            await self._round(NOTIFYING, write)
-            await self._rest(GATHERING)
+            if await self._round(NOTIFYING, write):
+                await self._rest(GATHERING)
+                continue
+            # It is repeated. If it has been written nevertheless, some wake-ups are for nothing.
+            self._told.subtract(arrived)
+            self._arrived.update(arrived)
+            self._has_arrived.set()
+            await self._rest(LOOKING)
 
-    async def _round(self, name: str, work: Callable[[Database], Awaitable[None]]) -> None:
-        """Run one round of a loop, and report its outcome."""
+    async def _round(self, name: str, work: Callable[[Database], Awaitable[None]]) -> bool:
+        """Run one round of a loop, and report its outcome; return whether it succeeded."""
         try:
             await self._client.run(work)
-            self._loop(name).succeeded()
         except Exception as error:  # noqa: BLE001 - the loop goes on after any error
             self._loop(name).failed(error)
+            return False
+        self._loop(name).succeeded()
+        return True
 
     async def _rest(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -130,6 +149,18 @@ class Notifier:
             is_first, self._number = self._number < 0, number
             async for queue in database.flyte_queue.find({}):
                 self._notice(queue, is_first=is_first)
+
+    async def _search(self) -> None:
+        while not self._is_stopping.is_set():
+            await self._rest(LOOKING_ANYWAY)
+            await self._round(LOOKING_FOR_MISSED, self._search_once)
+
+    async def _search_once(self, database: Database) -> None:
+        """Wake one pack for each queue with waiting actions; it takes one after the other."""
+        waiting = await database.action.distinct("flyte.queue", {"flyte.state": "NEW"})
+        some = random.sample(waiting, min(len(waiting), MOST_QUEUES))  # which ones is no secret
+        async for queue in database.flyte_queue.find({"_id": {"$in": some}}):
+            self._tell([address_of(queue)])
 
     def _notice(self, queue: Document, *, is_first: bool = False) -> None:
         """Report the actions that have arrived in a queue, except those announced from here."""

@@ -10,7 +10,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,6 +72,8 @@ class Guard:
         self._page_size = self._root = 0
         self._signature: tuple[int, int, int, int] | None = None
         self._looked_at = self._glanced_at = 0.0
+        self.is_log_whole: Callable[[], bool] = lambda: True
+        """Returns whether the log has the content that its index describes; from any thread."""
 
     @property
     def log(self) -> Path:
@@ -131,14 +133,15 @@ class Guard:
         self._least_size = os.fstat(self._lock.descriptor).st_size
         self.renew(connection)
 
-    def check(self, max_age: float = 0.0) -> None:
+    def check(self, max_age: float = 0.0, *, closely: bool = False) -> None:
         """Raise `UnavailableError` unless the files are those that were opened. From any thread.
 
-        A check within the last `max_age` seconds is enough.
+        A check within the last `max_age` seconds is enough, but not if it must look `closely`, at
+        all files and their content.
         """
         if self._fault is None or not self._fault.is_final:
             now = time.monotonic()
-            is_due = self._fault is not None or now - self._looked_at >= LOOK_EVERY
+            is_due = closely or self._fault is not None or now - self._looked_at >= LOOK_EVERY
             if is_due or (now - self._glanced_at >= max_age and not self._is_unchanged(now)):
                 self._note(self._look(now))
         if self._fault is not None:
@@ -206,6 +209,8 @@ class Guard:
             signature = signature or found
         if not any(self._has_own_content(after) for after in DOUBTS):
             return self._overwritten()
+        if not any(self._has_whole_log(after) for after in DOUBTS):
+            return self._overwritten_log()
         self._signature = signature
         self._looked_at = self._glanced_at = now
         return None
@@ -218,6 +223,11 @@ class Guard:
             return self._token_in_file() in self._tokens and self._is_whole(header)
         except OSError:
             return False
+
+    def _has_whole_log(self, after: float) -> bool:
+        if after:
+            time.sleep(after)
+        return self.is_log_whole()
 
     def _is_whole(self, header: bytes) -> bool:
         if self._least_size == 0:  # nothing was copied into the file yet
@@ -275,6 +285,16 @@ class Guard:
             f"The content of the database {str(self._named)!r} was overwritten while the server"
             f" ran. Stop the server, remove {self.log.name!r} and {self.index.name!r}, put a whole"
             " database or a restored backup in place, and start again.",
+            is_final=True,
+            has_own_file=False,
+        )
+
+    def _overwritten_log(self) -> Fault:
+        return Fault(
+            f"The file {str(self.log)!r} was overwritten or cut off while the server ran, and with"
+            f" it the latest changes. It belongs to the database {str(self._named)!r}. Stop the"
+            f" server, remove {self.log.name!r} and {self.index.name!r}, and start again with what"
+            " the database has, or restore a backup.",
             is_final=True,
             has_own_file=False,
         )

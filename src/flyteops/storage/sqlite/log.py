@@ -14,6 +14,7 @@ import struct
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from flyteops.storage.sqlite.guard import Guard
 from flyteops.storage.sqlite.lock import reader_of
@@ -56,15 +57,28 @@ Trying costs nothing meanwhile.
 FAILED_PAUSE = 1.0
 """Seconds until the next try of a checkpoint that failed on the disk."""
 
-FRAME_HEADER = 24
+LOG_HEADER, FRAME_HEADER = 32, 24
+"""The sizes of the headers of the log and of each page in it; from SQLite's format."""
+
+COPY = 48
+"""The size of each of the two copies that the index has of its first part."""
 
 HEADER = 136
 """The size of the part of the index that holds the length of the log."""
 
 NUMBER = struct.Struct("=I")
+CHECKSUM, CHECKSUM_IN_LOG = struct.Struct("=II"), struct.Struct(">II")
 
 READ_LOCKS = range(123, 128)
 """The bytes of the index that readers lock, each for a database state; from SQLite's format."""
+
+
+class Summary(NamedTuple):
+    """The number of pages in the log, the checksum of the last one, and the mark of all."""
+
+    frames: int
+    checksum: bytes
+    salt: bytes
 
 
 class Index:
@@ -93,6 +107,15 @@ class Index:
         """The number of them that are in the database as well."""
         return self._number(96)
 
+    def summary(self) -> "Summary | None":
+        """Return the description of the log's content, None while it is being written."""
+        part: bytes = self._memory[: 2 * COPY]
+        if part[:COPY] != part[COPY:]:
+            return None
+        (frames,) = NUMBER.unpack_from(part, 16)
+        checksum = CHECKSUM_IN_LOG.pack(*CHECKSUM.unpack_from(part, 24))
+        return Summary(frames, checksum, part[32:40])
+
     def _number(self, offset: int) -> int:
         found: int = NUMBER.unpack_from(self._memory, offset)[0]
         return found
@@ -116,6 +139,7 @@ class Log:
         self._guard = guard
         self._max_bytes = max_bytes
         self._index = Index(guard.index)
+        self._file = os.open(guard.log, os.O_RDONLY | os.O_CLOEXEC)
         self._frame = FRAME_HEADER + int(connection.execute("PRAGMA page_size").fetchone()[0])
         self._is_held = False
         self._copied: int | None = None
@@ -126,10 +150,30 @@ class Log:
         self._longest = guard.log.stat().st_size
         self.problem = ""
         self.warning = ""
+        guard.is_log_whole = self.is_whole
 
     def close(self) -> None:
-        """Close the index; only after all connections are closed."""
+        """Close the log and its index; only after all connections are closed."""
         self._index.close()
+        os.close(self._file)
+
+    def is_whole(self) -> bool:
+        """Return whether the file has the pages of which the index knows; from any thread.
+
+        SQLite does not check that: it would go on behind the end of a log that was cut off, and
+        copy a gap into the database. The beginning and the last page are compared.
+        """
+        summary = self._index.summary()
+        if summary is None or not summary.frames:
+            return True
+        salt = os.pread(self._file, LOG_HEADER, 0)[16:24]
+        last = LOG_HEADER + (summary.frames - 1) * self._frame
+        header = os.pread(self._file, FRAME_HEADER, last)
+        return (
+            salt == summary.salt
+            and header[8:] == summary.salt + summary.checksum
+            and os.fstat(self._file).st_size >= last + self._frame
+        )
 
     @property
     def due_in(self) -> float | None:
@@ -140,7 +184,7 @@ class Log:
         """Make a checkpoint if there is enough to copy, and restart a long log.
 
         Call it between transactions. Raise `sqlite3.Error` on failure; it is retried some time
-        later.
+        later. Raise `UnavailableError` if the log must not be copied.
         """
         if time.monotonic() < self._not_before:
             self._again_at = self._not_before
@@ -169,6 +213,7 @@ class Log:
         is_long = self._is_long()
         if not is_long and self._index.frames - self._index.copied < CHECKPOINT_FRAMES:
             return True
+        self._guard.check(closely=True)
         is_copied = self._checkpoint()
         before, self._copied = self._copied, self._index.copied
         is_moving = before is not None and self._copied != before
@@ -221,7 +266,7 @@ class Log:
 
     def _report_length(self) -> None:
         length = self._length
-        if length < GROWN:
+        if length < min(GROWN, self._max_bytes):
             return
         name = str(self._guard.log)
         said = (

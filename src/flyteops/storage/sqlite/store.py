@@ -139,6 +139,8 @@ class SqliteStore(Store):
         if writer is None:
             return
         await writer.stop()
+        with suppress(UnavailableError):  # SQLite then does not copy the log at the end
+            await asyncio.to_thread(self._guard.check, closely=True)
         await asyncio.to_thread(self._readers.close)
         writer.table.connection.close()
         writer.log.close()

@@ -199,6 +199,8 @@ class Writer:
         try:
             self.log.bound()
             loop.succeeded()
+        except UnavailableError:  # the guard has logged it, and requests are answered with it
+            return
         except sqlite3.Error as error:  # it is retried after the next batch
             loop.failed(unavailable(error, self._path))
 

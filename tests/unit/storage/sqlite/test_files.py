@@ -384,6 +384,73 @@ async def test_checkpoints_of_other_programs_and_of_ours_are_no_harm(
     await store.ping()
 
 
+def log_of(path: Path) -> Path:
+    return path.with_name("flyte.db-wal")
+
+
+def with_its_log_emptied(path: Path) -> None:
+    os.truncate(log_of(path), 0)
+
+
+def with_its_log_cut_off(path: Path) -> None:
+    os.truncate(log_of(path), 3000)  # within the first page
+
+
+def with_zeros_in_its_log(path: Path) -> None:
+    size = log_of(path).stat().st_size
+    with log_of(path).open("r+b") as file:
+        file.write(bytes(size))
+
+
+def with_an_older_log_copied_over_it(path: Path) -> None:
+    shutil.copyfile(path.with_name("copy"), log_of(path))
+
+
+LOGS = [
+    with_its_log_emptied,
+    with_its_log_cut_off,
+    with_zeros_in_its_log,
+    with_an_older_log_copied_over_it,
+]
+
+
+@pytest.mark.parametrize("harm", LOGS)
+async def test_a_log_that_is_overwritten_or_cut_off_stops_all_work_and_is_not_copied(
+    path: Path, harm: Callable[[Path], None]
+) -> None:
+    async with SqliteStore(path) as store:
+        copied = await record(store)
+        shutil.copyfile(log_of(path), path.with_name("copy"))
+        await checkpoint(store)
+        await record(store, 10)
+        harm(path)
+        assert "and with it the latest changes" in await refuses_all(store)
+    for suffix in ("-wal", "-shm"):
+        path.with_name(f"{path.name}{suffix}").unlink(missing_ok=True)
+    assert set(copied) <= await ids_in(path)
+    content = sqlite3.connect(path)
+    assert content.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    content.close()
+
+
+@pytest.mark.parametrize("harm", LOGS)
+async def test_a_log_is_looked_at_before_it_is_copied_into_the_database(
+    path: Path, harm: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "LOOK_EVERY", 3600.0)
+    async with SqliteStore(path) as store:
+        await record(store)
+        shutil.copyfile(log_of(path), path.with_name("copy"))
+        await checkpoint(store)
+        await record(store, 10)
+        harm(path)
+    for suffix in ("-wal", "-shm"):
+        path.with_name(f"{path.name}{suffix}").unlink(missing_ok=True)
+    content = sqlite3.connect(path)
+    assert content.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    content.close()
+
+
 # ------------------------------------------------------------------------------------------ damaged
 
 

@@ -58,6 +58,17 @@ async def record_often(store: SqliteStore, ids: list[str]) -> None:
         ids.append(await record(store, 5))  # noqa: PERF401 - what was stored before an error counts
 
 
+async def accepts_again(store: SqliteStore) -> None:
+    """Return when the store takes writes again."""
+    while True:
+        try:
+            await store.ping()
+        except UnavailableError:
+            await asyncio.sleep(0.001)
+        else:
+            break
+
+
 @contextmanager
 def read(path: Path) -> Iterator[None]:
     """Read the state that is there now, and go on with that."""
@@ -109,17 +120,23 @@ async def test_writes_are_refused_before_the_log_fills_the_disk_and_accepted_aft
         assert {
             found.event.event_id for found in await store.list_events(EventFilter(), 0, 100)
         } == set(ids)
-    while True:
-        try:
-            await store.ping()
-        except UnavailableError:
-            await asyncio.sleep(0.001)
-        else:
-            break
+    await accepts_again(store)
     ids.append(await record(store, 5))
     assert {
         found.event.event_id for found in await store.list_events(EventFilter(), 0, 100)
     } == set(ids)
+
+
+async def test_a_bound_below_the_size_that_is_reported_holds_as_well(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log, "GROWN", 400 * PAGE)
+    async with SqliteStore(path, max_log_bytes=30 * PAGE) as store:
+        await record(store, 1)
+        with read(path), pytest.raises(UnavailableError, match="all writes are refused"):
+            await record_often(store, [])
+        assert path.with_name("flyte.db-wal").stat().st_size < 60 * PAGE
+        await accepts_again(store)
 
 
 async def test_nothing_waits_for_a_read_that_does_not_end(
