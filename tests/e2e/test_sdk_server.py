@@ -202,12 +202,12 @@ async def run_slow_pack(
 
 
 def block() -> Event:
-    time.sleep(1)
+    time.sleep(2)
     return Event("Worked")
 
 
 async def sleep() -> Event:
-    await asyncio.sleep(1)
+    await asyncio.sleep(2)
     return Event("Worked")
 
 
@@ -215,7 +215,7 @@ async def sleep() -> Event:
 async def test_a_pack_keeps_alive_what_it_has_in_hand(
     server: httpx2.AsyncBaseTransport, work: Callable[[], Any]
 ) -> None:
-    action = await run_slow_pack(server, "300ms", work)
+    action = await run_slow_pack(server, "800ms", work)
     assert action["state"]["value"] == "SUCCESS"
     assert [attempt.get("lostAt") for attempt in action["attempts"]] == [None]
 
