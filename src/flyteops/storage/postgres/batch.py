@@ -14,8 +14,12 @@ A = TypeVar("A")
 MAX_BATCH = 100
 """The maximum size of a batch."""
 
-CONCURRENT_BATCHES = 2
-"""The number of concurrent batches: while the database runs one, the next is prepared."""
+CONCURRENT_BATCHES = 4
+"""The number of concurrent batches, each with another key.
+
+With one key there is one at a time: requests that arrive meanwhile become a single larger batch,
+which costs less than two smaller ones.
+"""
 
 
 class PendingRequest(NamedTuple, Generic[Q, A]):
@@ -44,6 +48,7 @@ class Batcher(Generic[Q, A]):
         self._limit = limit
         self._batch_key = batch_key
         self._waiting: deque[PendingRequest[Q, A]] = deque()
+        self._under_way: set[Hashable] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def submit(self, request: Q) -> A:
@@ -57,16 +62,20 @@ class Batcher(Generic[Q, A]):
             request, batch_key, asyncio.get_running_loop().create_future()
         )
         self._waiting.append(waiting)
-        if len(self._tasks) < CONCURRENT_BATCHES:
+        if len(self._tasks) < CONCURRENT_BATCHES and batch_key not in self._under_way:
             task = asyncio.ensure_future(self._run())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         return await waiting.future
 
     async def _run(self) -> None:
-        while self._waiting:
-            part = self._next()
-            answers = await self._answers([each.request for each in part])
+        while part := self._next():
+            batch_key = part[0].batch_key
+            self._under_way.add(batch_key)
+            try:
+                answers = await self._answers([each.request for each in part])
+            finally:
+                self._under_way.discard(batch_key)
             for each, answer in zip(part, answers, strict=True):
                 if each.future.cancelled():
                     continue
@@ -76,13 +85,22 @@ class Batcher(Generic[Q, A]):
                     each.future.set_result(answer)
 
     def _next(self) -> "Sequence[PendingRequest[Q, A]]":
-        """Remove and return the next batch: requests with the first one's batch key, in order."""
-        batch_key = self._waiting[0].batch_key
+        """Remove and return the next batch: requests with one batch key, in order.
+
+        The key is that of the oldest request of which no batch is under way. Empty without any.
+        """
         part: list[PendingRequest[Q, A]] = []
         others: list[PendingRequest[Q, A]] = []
+        batch_key: Hashable = None
         while self._waiting and len(part) < MAX_BATCH:
             each = self._waiting.popleft()
-            (part if each.batch_key == batch_key else others).append(each)
+            if not part and each.batch_key not in self._under_way:
+                batch_key = each.batch_key
+                part.append(each)
+            elif part and each.batch_key == batch_key:
+                part.append(each)
+            else:
+                others.append(each)
         self._waiting.extendleft(reversed(others))
         return part
 
