@@ -27,9 +27,6 @@ SEARCHING = "Searching for commands of other servers"
 WATCHING = "Watching the changes of other servers"
 """The background loops' names in readiness reports."""
 
-GATHERING = 0.01
-"""Seconds between two announcements."""
-
 LOOKING = 0.5
 """Seconds between two polls."""
 
@@ -87,23 +84,25 @@ class Notifier:
             self._arrived[queue_of(address)] += 1
             self._has_arrived.set()
 
+    def due(self) -> Sequence[UpdateOne]:
+        """Return the changes that announce what has arrived, once: the caller carries them out."""
+        arrived, self._arrived = self._arrived, Counter()
+        self._told.update(arrived)
+        return [
+            UpdateOne({"_id": key}, {"$inc": {"arrived": count}}) for key, count in arrived.items()
+        ]
+
     async def _announce(self) -> None:
         while not self._is_stopping.is_set():
             await self._has_arrived.wait()
+            # Others look at the number now and then, and most changes are sent by others.
+            await self._rest(LOOKING / 2)
             self._has_arrived.clear()
-            arrived, self._arrived = self._arrived, Counter()
-            changes = [
-                UpdateOne({"_id": key}, {"$inc": {"arrived": count}})
-                for key, count in arrived.items()
-            ]
+            await self._round(NOTIFYING, self._announce_once)
 
-            async def write(database: Database, changes: Sequence[UpdateOne] = changes) -> None:
-                await write_all(database.flyte_queue, changes)
-                await changed(database, "arrived")
-
-            self._told.update(arrived)
-            await self._round(NOTIFYING, write)
-            await self._rest(GATHERING)
+    async def _announce_once(self, database: Database) -> None:
+        await write_all(database.flyte_queue, self.due())
+        await changed(database, "arrived")
 
     async def _round(self, name: str, work: Callable[[Database], Awaitable[None]]) -> None:
         """Run one round of a loop, and report its outcome."""
