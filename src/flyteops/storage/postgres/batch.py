@@ -51,8 +51,11 @@ class Batcher(Generic[Q, A]):
         self._under_way: set[Hashable] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def submit(self, request: Q) -> A:
-        """Return the answer, or raise it if it is an exception."""
+    def submit(self, request: Q) -> "asyncio.Future[A]":
+        """Return the answer, when it is there.
+
+        The request is carried out even if the answer is cancelled.
+        """
         rules.require_capacity(len(self._waiting), self._limit)
         try:
             batch_key = self._batch_key(request)
@@ -66,7 +69,12 @@ class Batcher(Generic[Q, A]):
             task = asyncio.ensure_future(self._run())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        return await waiting.future
+        return waiting.future
+
+    async def stop(self) -> None:
+        """Return when all requests are carried out."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _run(self) -> None:
         while part := self._next():

@@ -197,6 +197,8 @@ class PostgresStore(Store):
         await self._notifier.stop()
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
+        for batcher in (self._records, self._claiming, self._results):
+            await batcher.stop()
         await self._undelivered.stop()
         await self._pool.close()
 
@@ -245,6 +247,11 @@ class PostgresStore(Store):
             return status
 
         return await self._whole(self._pool.repeat(write))
+
+    def _require_open(self) -> None:
+        """Raise `UnavailableError` when the store is closed."""
+        if not self._is_open:
+            raise closed()
 
     async def _whole(self, work: Coroutine[Any, Any, T]) -> T:
         """Complete the work even if the caller goes away meanwhile."""
@@ -466,7 +473,8 @@ class PostgresStore(Store):
     # ------------------------------------------------------------------------- the life of an event
 
     async def record(self, event: Event, outcome: Evaluation, *, key: str | None = None) -> str:
-        event_id = await self._whole(self._records.submit(actions.EventInsert(event, outcome, key)))
+        self._require_open()
+        event_id = await self._records.submit(actions.EventInsert(event, outcome, key))
         self._announce(outcome)
         return event_id
 
@@ -509,25 +517,30 @@ class PostgresStore(Store):
     ) -> Sequence[Claimed]:
         tokens = ClaimTokens(f"{self._name}-{next(self._claims)}")
         asked = actions.ClaimRequest(pack, at, action_name, limit, seed, tokens)
-        claiming = asyncio.ensure_future(self._claim(asked))
+        self._require_open()
+        claiming = self._claiming.submit(asked)
         try:
-            return await asyncio.shield(claiming)
+            return await self._claimed(asked, asyncio.shield(claiming))
         except asyncio.CancelledError:
             # A claim without a caller is returned before the caller is gone, if the server answers
             # soon, or else later.
-            await asyncio.wait([self._begin(self._give_back(claiming, at))], timeout=GIVING_BACK)
+            giving_back = self._give_back(self._claimed(asked, claiming), at)
+            await asyncio.wait([self._begin(giving_back)], timeout=GIVING_BACK)
             raise
 
-    async def _claim(self, asked: actions.ClaimRequest) -> list[Claimed]:
+    async def _claimed(
+        self, asked: actions.ClaimRequest, claiming: Awaitable[list[Claimed]]
+    ) -> list[Claimed]:
+        """Return the answer to a claim; have those returned that nobody will get."""
         try:
-            claimed = await self._whole(self._claiming.submit(asked))
+            claimed = await claiming
         except UnavailableError:
             self._undelivered.look_for(asked.tokens.all, asked.at)
             raise
         self._undelivered.look_for(asked.tokens.unanswered, asked.at)
         return claimed
 
-    async def _give_back(self, claiming: "asyncio.Future[list[Claimed]]", at: datetime) -> None:
+    async def _give_back(self, claiming: Awaitable[list[Claimed]], at: datetime) -> None:
         with suppress(FlyteError):  # those that may have been claimed all the same are looked up
             for each in await claiming:
                 try:
@@ -550,7 +563,12 @@ class PostgresStore(Store):
     async def finish(
         self, action_id: str, result: Event, decide: Decide
     ) -> Evaluation | LateResult | None:
-        decision = await self._whole(self._finish(FinishRequest(action_id, result, decide)))
+        self._require_open()
+        try:
+            decision = await self._finish(FinishRequest(action_id, result, decide))
+        except NotFoundError:
+            await self._check_identity()
+            raise
         if isinstance(decision, Evaluation):
             self._announce(decision)
         return decision
