@@ -20,6 +20,7 @@ from flyteops.storage.base import KEPT_KEYS, Claimed, lease_token
 from flyteops.storage.finish import FinishRequest
 from flyteops.storage.postgres.driver import Connection, Row
 from flyteops.storage.postgres.pool import LOST
+from flyteops.storage.postgres.recent import ActionRow, RecentActions
 from flyteops.storage.row import (
     MICROSECOND,
     STATES,
@@ -58,18 +59,6 @@ CLAIM_BY_LABELS: Claims = SQL.claim_by_labels, SQL.claim_by_labels_waiting
 CLAIM_OF_COMMAND: Claims = SQL.claim_of_command, SQL.claim_of_command_waiting
 
 
-class ActionRow(NamedTuple):
-    """An action as it is in the database, and the version of its execution."""
-
-    seq: int
-    execution_seq: int
-    state: str
-    attempt: int
-    timeout: int | None
-    version: int
-    progress: ActionSnapshot
-
-
 class EventInsert(NamedTuple):
     """An event to be stored with its consequences, and the key that it came with."""
 
@@ -83,6 +72,7 @@ async def record(
     entries: Sequence[EventInsert],
     *,
     store: int | None = None,
+    recent: RecentActions,
     is_again: bool = False,
 ) -> list[str | None]:
     """See `Store.record`; stores all entries or none.
@@ -104,6 +94,9 @@ async def record(
                 entries[place - 1].event.event_id
                 for (place,) in await connection.fetch(SQL.record, *values)
             }
+            for entry in entries:
+                if entry.event.event_id in done:
+                    recent.create(entry.outcome.actions)
         except asyncpg.UniqueViolationError:
             # A statement begun on the lost connection may have been completed only now.
             done = await _stored(connection, entries) if is_again else set()
@@ -205,17 +198,23 @@ class ClaimRequest(NamedTuple):
 
 
 async def claim(
-    connection: Connection, requests: Sequence[ClaimRequest], *, is_again: bool
+    connection: Connection,
+    requests: Sequence[ClaimRequest],
+    *,
+    recent: RecentActions,
+    is_again: bool,
 ) -> list[list[Claimed]]:
     """See `Store.claim`; those of one kind at once, and the first caller gets the oldest."""
     asked = requests[0]._replace(
         limit=sum(each.limit for each in requests), at=max(each.at for each in requests)
     )
-    found = iter(await _claim(connection, asked, is_again=is_again))
+    found = iter(await _claim(connection, asked, recent, is_again=is_again))
     return [list(islice(found, each.limit)) for each in requests]
 
 
-async def _claim(connection: Connection, asked: ClaimRequest, *, is_again: bool) -> list[Claimed]:
+async def _claim(
+    connection: Connection, asked: ClaimRequest, recent: RecentActions, *, is_again: bool
+) -> list[Claimed]:
     now = to_microseconds(asked.at)
     token, before = asked.tokens.next()
     if is_again:
@@ -230,7 +229,10 @@ async def _claim(connection: Connection, asked: ClaimRequest, *, is_again: bool)
         rows = await _claim_from(connection, claims, asked, token, own, asked.command)
     else:
         rows = await _claim_readable(connection, asked, token)
-    return [_claimed(row, now, asked.seed) for row in rows if row[-1]]
+    taken = [row for row in rows if row[-1]]
+    for row in taken:
+        recent.take(row, token, now, asked.seed)
+    return [_claimed(row, now, asked.seed) for row in taken]
 
 
 async def _claim_readable(connection: Connection, asked: ClaimRequest, token: str) -> Sequence[Row]:
@@ -273,7 +275,7 @@ async def _readable_kinds(connection: Connection, asked: ClaimRequest) -> Sequen
 
 
 def _claimed(row: Row, now: int, seed: bytes) -> Claimed:
-    action_id, command, input_, attempt, timeout, revision, _ = row
+    action_id, command, input_, attempt, timeout, revision, *_ = row
     claimed = Claimed(action_id, command, input_, attempt, revision=revision)
     return rules.with_lease(claimed, timeout, now, seed)
 
@@ -287,14 +289,17 @@ class Completion(NamedTuple):
 
 
 async def finish(
-    connection: Connection, requests: Sequence[FinishRequest], *, is_again: bool
+    connection: Connection,
+    requests: Sequence[FinishRequest],
+    *,
+    recent: RecentActions,
+    is_again: bool,
 ) -> list[bool | Exception]:
     """Apply results as `Store.finish` does; see their decisions.
 
     Return False for one where another server was faster, and which must be decided again.
     """
-    rows = await connection.fetch(SQL.find_all_by_id, [each.action_id for each in requests])
-    found = {row["action_id"]: await found_of(connection, row) for row in rows}
+    found = await _find_all(connection, [each.action_id for each in requests], recent)
     answers: list[bool | Exception] = []
     completions: dict[int, Completion] = {}
     for place, request in enumerate(requests):
@@ -316,6 +321,24 @@ async def finish(
         ):
             answers[place] = is_done
     return answers
+
+
+async def _find_all(
+    connection: Connection, action_ids: Sequence[str], recent: RecentActions
+) -> dict[str, ActionRow]:
+    """Return actions by id, as they are or as they were handed out."""
+    found: dict[str, ActionRow] = {}
+    unknown: list[str] = []
+    for action_id in action_ids:
+        known = recent.pop(action_id)
+        if known is None:
+            unknown.append(action_id)
+        else:
+            found[action_id] = known
+    if unknown:
+        rows = await connection.fetch(SQL.find_all_by_id, unknown)
+        found |= {row["action_id"]: await found_of(connection, row) for row in rows}
+    return found
 
 
 async def _decide(
@@ -358,6 +381,7 @@ async def end(connection: Connection, completions: Sequence[Completion]) -> list
         [each.execution_seq for each in found],
         [each.version for each in found],
         [rules.final_state(each.result) for each in completions],
+        [each.claim for each in found],
     )
     done = {place for (place,) in rows}
     return [place in done for place in range(1, len(completions) + 1)]

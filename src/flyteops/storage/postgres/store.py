@@ -66,6 +66,7 @@ from flyteops.storage.postgres.driver import Connection
 from flyteops.storage.postgres.identity import NUMBER, check_identity, check_tables, read_identity
 from flyteops.storage.postgres.notify import Notifier
 from flyteops.storage.postgres.pool import Pool
+from flyteops.storage.postgres.recent import RecentActions
 from flyteops.storage.postgres.schema import migrate
 from flyteops.storage.record import Checkpoint, Stored
 from flyteops.storage.row import (
@@ -148,14 +149,17 @@ class PostgresStore(Store):
         self._notifier = Notifier(self._pool, connector, self._name, self._pass_on, self._loop)
         self._claims = itertools.count(1)
         self._undelivered = Undelivered(self._find_claimed, self._return, self._loop)
+        self._recent = RecentActions()
         self._records: Batcher[actions.EventInsert, str] = Batcher(
             self._together(self._record), limit=limit
         )
         self._claiming: Batcher[actions.ClaimRequest, list[Claimed]] = Batcher(
-            self._together(actions.claim), limit=limit, batch_key=lambda request: request.batch_key
+            self._together(partial(actions.claim, recent=self._recent)),
+            limit=limit,
+            batch_key=lambda request: request.batch_key,
         )
         self._results: Batcher[FinishRequest, bool] = Batcher(
-            self._together(actions.finish), limit=limit
+            self._together(partial(actions.finish, recent=self._recent)), limit=limit
         )
 
     async def open(self) -> None:
@@ -482,7 +486,7 @@ class PostgresStore(Store):
         self, connection: Connection, entries: Sequence[actions.EventInsert], *, is_again: bool
     ) -> Sequence[str]:
         event_ids = await actions.record(
-            connection, entries, store=self._identity, is_again=is_again
+            connection, entries, store=self._identity, recent=self._recent, is_again=is_again
         )
         stored = [event_id for event_id in event_ids if event_id is not None]
         if len(stored) < len(entries):
