@@ -166,12 +166,19 @@ async def test_a_claim_is_one_walk_along_an_index_however_much_waits(
     url, raw = database
     async with MongoStore(url) as store:
         await start(store, Sample().action())
-    which = waiting_in([(await raw.action.find_one({}))["flyte"]["queue"]])
+    kept = (await raw.action.find_one({}))["flyte"]
     indexes = [
         [field for field, _ in each["key"]]
         for each in (await raw.action.index_information()).values()
     ]
-    assert [*list(which)[:2], "flyte.seq"] in indexes
+    for source in ("route", "queue"):  # of any command, and of one
+        which = waiting_in({f"flyte.{source}": {"$in": [kept[source]]}})
+        assert [*list(which)[:2], "flyte.seq"] in indexes
+        await check_plan(raw, which)
+
+
+async def check_plan(raw: Any, which: Any) -> None:
+    """Fail if the search reads more than it finds."""
     command = {"find": "action", "filter": which, "sort": {"flyte.seq": 1}, "limit": 1}
     try:
         plan = await raw.command("explain", command, verbosity="queryPlanner")

@@ -288,9 +288,11 @@ class ActionCollection:
 
         Return False when another server was faster, and it must be decided again.
         """
-        found = self._remembered(request.action_id) if not is_again else None
-        if found is None:
-            found = await self.find(database, request.action_id)
+        remembered = None if is_again else self._remembered(request.action_id)
+        decided = None if remembered is None else request.decide_early(remembered.progress)
+        if remembered is not None and decided is not None:
+            return await self.end(database, remembered, request.result, decided)
+        found = await self.find(database, request.action_id)
         known = found.progress.result
         if is_again and known is not None and known.event_id == request.result.event_id:
             return True

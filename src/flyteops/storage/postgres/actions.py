@@ -299,10 +299,14 @@ async def finish(
 
     Return False for one where another server was faster, and which must be decided again.
     """
-    found = await _find_all(connection, [each.action_id for each in requests], recent)
+    completions = {} if is_again else _remembered(requests, recent)
+    rest = [each for place, each in enumerate(requests) if place not in completions]
+    found = await _find_all(connection, [each.action_id for each in rest])
     answers: list[bool | Exception] = []
-    completions: dict[int, Completion] = {}
     for place, request in enumerate(requests):
+        if place in completions:
+            answers.append(True)
+            continue
         try:
             completion = await _decide(
                 connection, request, found.get(request.action_id), is_again=is_again
@@ -323,22 +327,26 @@ async def finish(
     return answers
 
 
-async def _find_all(
-    connection: Connection, action_ids: Sequence[str], recent: RecentActions
-) -> dict[str, ActionRow]:
-    """Return actions by id, as they are or as they were handed out."""
-    found: dict[str, ActionRow] = {}
-    unknown: list[str] = []
-    for action_id in action_ids:
-        known = recent.pop(action_id)
-        if known is None:
-            unknown.append(action_id)
-        else:
-            found[action_id] = known
-    if unknown:
-        rows = await connection.fetch(SQL.find_all_by_id, unknown)
-        found |= {row["action_id"]: await found_of(connection, row) for row in rows}
-    return found
+def _remembered(requests: Sequence[FinishRequest], recent: RecentActions) -> dict[int, Completion]:
+    """Decide results of actions as they were handed out; return those to be written, by place.
+
+    Only a result that ends its action is guarded against changes since: all others are decided
+    upon the database.
+    """
+    completions: dict[int, Completion] = {}
+    for place, request in enumerate(requests):
+        known = recent.pop(request.action_id)
+        decision = None if known is None else request.decide_early(known.progress)
+        if known is not None and decision is not None:
+            completions[place] = Completion(known, request.result, decision)
+    return completions
+
+
+async def _find_all(connection: Connection, action_ids: Sequence[str]) -> dict[str, ActionRow]:
+    if not action_ids:
+        return {}
+    rows = await connection.fetch(SQL.find_all_by_id, action_ids)
+    return {row["action_id"]: await found_of(connection, row) for row in rows}
 
 
 async def _decide(
