@@ -72,7 +72,6 @@ async def record(
     entries: Sequence[EventInsert],
     *,
     store: int | None = None,
-    recent: RecentActions,
     is_again: bool = False,
 ) -> list[str | None]:
     """See `Store.record`; stores all entries or none.
@@ -94,9 +93,6 @@ async def record(
                 entries[place - 1].event.event_id
                 for (place,) in await connection.fetch(SQL.record, *values)
             }
-            for entry in entries:
-                if entry.event.event_id in done:
-                    recent.create(entry.outcome.actions)
         except asyncpg.UniqueViolationError:
             # A statement begun on the lost connection may have been completed only now.
             done = await _stored(connection, entries) if is_again else set()

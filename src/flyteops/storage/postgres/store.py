@@ -486,8 +486,11 @@ class PostgresStore(Store):
         self, connection: Connection, entries: Sequence[actions.EventInsert], *, is_again: bool
     ) -> Sequence[str]:
         event_ids = await actions.record(
-            connection, entries, store=self._identity, recent=self._recent, is_again=is_again
+            connection, entries, store=self._identity, is_again=is_again
         )
+        for entry, event_id in zip(entries, event_ids, strict=True):
+            if event_id == entry.event.event_id:
+                self._recent.create(entry.outcome.actions)
         stored = [event_id for event_id in event_ids if event_id is not None]
         if len(stored) < len(entries):
             check_identity(await read_identity(connection), self._identity, self._shown)
