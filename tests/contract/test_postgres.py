@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg
+import msgspec
 import pytest
 
 from flyteops.background import BackgroundLoops
@@ -17,7 +18,7 @@ from flyteops.model import DataItem, Evaluation, Note
 from flyteops.storage.base import ActionFilter, Retention, Store
 from flyteops.storage.dump import move
 from flyteops.storage.postgres import PostgresStore
-from flyteops.storage.postgres.notify import KINDS
+from flyteops.storage.postgres.notify import CHANNEL, KINDS, Message
 from flyteops.storage.record import Tally
 from flyteops.storage.sqlite import SqliteStore
 from flyteops.testing import StoreContract
@@ -199,6 +200,32 @@ async def test_a_command_is_found_by_looking_when_its_notification_is_lost(way: 
             async with asyncio.timeout(5):
                 await arrived.wait()
             assert await take(store)
+
+
+async def test_a_server_alone_notifies_nobody_until_another_one_listens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("flyteops.storage.postgres.notify.ANSWERING", 0.0)
+    heard: asyncio.Queue[Message] = asyncio.Queue()
+    async with place() as url, PostgresStore(url) as store:
+        notifier = store._notifier
+        connection = await asyncpg.connect(url)
+        await connection.add_listener(
+            CHANNEL, lambda *call: heard.put_nowait(msgspec.json.decode(call[3], type=Message))
+        )
+        while not notifier._is_alone():  # noqa: ASYNC110 - a state of the store
+            await asyncio.sleep(0.01)
+        await start(store, SAMPLE.action())
+        while not notifier._kept_back:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        async with PostgresStore(url) as other, asyncio.timeout(20):
+            senders = {store._name}
+            # Servers of other tests use the same database.
+            while not (message := await heard.get()).arrived or message.store != store._identity:
+                if message.store == store._identity:
+                    senders.add(message.sender)
+            assert (message.sender, senders) == (store._name, {store._name, other._name})
+        await connection.close()
 
 
 LISTENERS = "usename = current_user AND query LIKE 'LISTEN%'"

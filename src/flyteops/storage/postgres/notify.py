@@ -93,16 +93,20 @@ Kind = tuple[str, str, str]
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True):
-    """A notification: the sending server, and the number of actions of each kind."""
+    """A notification: the sending server, the number of actions of each kind, and its store.
+
+    The store is the number of its tables, as those of others may be in the same database.
+    """
 
     sender: str
     arrived: list[tuple[str, str, str, int]]
+    store: int | None = None
 
 
 class Notifier:
     """Notifies other servers of available actions, and receives their notifications.
 
-    `connector` bypasses any proxy.
+    `connector` bypasses any proxy. `store` is the number of the tables, known once they are opened.
     """
 
     def __init__(
@@ -114,6 +118,7 @@ class Notifier:
         loop: Callable[[str], BackgroundLoop],
     ) -> None:
         self._loop = loop
+        self.store: int | None = None
         self._pool = pool
         self._connector = connector
         self._own = asyncio.Event()
@@ -221,7 +226,7 @@ class Notifier:
             yield self._message(part)
 
     def _message(self, arrived: list[tuple[str, str, str, int]]) -> str:
-        return msgspec.json.encode(Message(self._name, arrived)).decode()
+        return msgspec.json.encode(Message(self._name, arrived, self.store)).decode()
 
     async def _listen(self) -> None:
         while True:
@@ -287,7 +292,7 @@ class Notifier:
             return  # from another program
         if message.sender == self._name:
             self._own.set()
-        else:
+        elif message.store in (None, self.store):
             self._hear_of(message.sender)
             self._tell_of(message.arrived)
 

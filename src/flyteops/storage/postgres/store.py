@@ -176,7 +176,7 @@ class PostgresStore(Store):
 
     async def _prepare(self, connection: Connection) -> None:
         await migrate(connection)
-        self._identity = await read_identity(connection)
+        self._identity = self._notifier.store = await read_identity(connection)
 
     async def _check_identity(self) -> None:
         """Raise `UnavailableError` if the tables are not those that the store was opened on."""
