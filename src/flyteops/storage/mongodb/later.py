@@ -25,6 +25,8 @@ INTERVAL = 0.5
 MOST = 500
 """The number of gathered writes that begins a round at once."""
 
+VERSION_FIELDS = {"flyte.state": 1, "flyte.since": 1, "flyte.attempt": 1}
+
 WRITING = "Writing copies and activity of commands"
 """The background loop's name in readiness reports."""
 
@@ -179,7 +181,7 @@ async def update_copies(database: Database) -> None:
     All other changes are marked until they are copied; taking an action marks nothing.
     """
     taken = {"flyte.state": "PENDING"}
-    fields = {"flyte.since": 1, "correlationId": 1}
+    fields = {"correlationId": 1, **VERSION_FIELDS}
     found: list[Document] = []
     async for action in database.action.find(taken, fields):
         found.append(action)
@@ -192,13 +194,18 @@ async def update_copies(database: Database) -> None:
 async def _update_copies(database: Database, actions: Sequence[Document]) -> None:
     ids = [action["_id"] for action in actions]
     copies = {
-        each["_id"]: extra(each).get("since")
-        async for each in database.audit.find({"_id": {"$in": ids}}, {"flyte.since": 1})
+        each["_id"]: _version_of(each)
+        async for each in database.audit.find({"_id": {"$in": ids}}, VERSION_FIELDS)
     }
-    old = [each for each in actions if copies.get(each["_id"]) != extra(each).get("since")]
+    old = [each for each in actions if copies.get(each["_id"]) != _version_of(each)]
     part = _Part()
     for each in old:
         part.touch(each["correlationId"], extra(each)["since"])
     async for action in database.action.find({"_id": {"$in": [each["_id"] for each in old]}}):
         part.copy(action)
     await _write(database, part)
+
+
+def _version_of(action: Document) -> tuple[object, ...]:
+    kept = extra(action)
+    return kept.get("state"), kept.get("since"), kept.get("attempt")
