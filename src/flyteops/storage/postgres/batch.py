@@ -15,18 +15,23 @@ MAX_BATCH = 100
 """The maximum size of a batch."""
 
 CONCURRENT_BATCHES = 4
-"""The number of concurrent batches, each with another key.
+"""The number of concurrent batches."""
 
-With one key there is one at a time: requests that arrive meanwhile become a single larger batch,
-which costs less than two smaller ones.
+CONCURRENT_OF_KEY = 2
+"""The number of those with one key.
+
+The second one begins when it is as large as the first: while the database writes one to the disk,
+it executes the other, and still a batch that waits becomes larger, which costs less than two.
 """
+
+
+NO_KEY = object()
 
 
 class PendingRequest(NamedTuple, Generic[Q, A]):
     """A request that waits for its answer."""
 
     request: Q
-    batch_key: Hashable
     future: "asyncio.Future[A]"
 
 
@@ -47,8 +52,9 @@ class Batcher(Generic[Q, A]):
         self._process = process
         self._limit = limit
         self._batch_key = batch_key
-        self._waiting: deque[PendingRequest[Q, A]] = deque()
-        self._under_way: set[Hashable] = set()
+        self._waiting: dict[Hashable, deque[PendingRequest[Q, A]]] = {}
+        self._count = 0
+        self._under_way: dict[Hashable, list[int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def submit(self, request: Q) -> "asyncio.Future[A]":
@@ -56,20 +62,28 @@ class Batcher(Generic[Q, A]):
 
         The request is carried out even if the answer is cancelled.
         """
-        rules.require_capacity(len(self._waiting), self._limit)
+        rules.require_capacity(self._count, self._limit)
         try:
             batch_key = self._batch_key(request)
         except UnicodeError as error:
             raise InputError(f"The store cannot look for that: {error}.") from error
         waiting: PendingRequest[Q, A] = PendingRequest(
-            request, batch_key, asyncio.get_running_loop().create_future()
+            request, asyncio.get_running_loop().create_future()
         )
-        self._waiting.append(waiting)
-        if len(self._tasks) < CONCURRENT_BATCHES and batch_key not in self._under_way:
+        self._waiting.setdefault(batch_key, deque()).append(waiting)
+        self._count += 1
+        if len(self._tasks) < CONCURRENT_BATCHES and self._is_ready(batch_key):
             task = asyncio.ensure_future(self._run())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         return waiting.future
+
+    def _is_ready(self, batch_key: Hashable) -> bool:
+        """Return whether the next batch of a key may begin."""
+        sizes = self._under_way.get(batch_key, ())
+        return not sizes or (
+            len(sizes) < CONCURRENT_OF_KEY and len(self._waiting[batch_key]) >= min(sizes)
+        )
 
     async def stop(self) -> None:
         """Return when all requests are carried out."""
@@ -77,13 +91,16 @@ class Batcher(Generic[Q, A]):
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _run(self) -> None:
-        while part := self._next():
-            batch_key = part[0].batch_key
-            self._under_way.add(batch_key)
+        while (batch_key := self._ready_key()) is not NO_KEY:
+            part = self._next(batch_key)
+            sizes = self._under_way.setdefault(batch_key, [])
+            sizes.append(len(part))
             try:
                 answers = await self._answers([each.request for each in part])
             finally:
-                self._under_way.discard(batch_key)
+                sizes.remove(len(part))
+                if not sizes:
+                    del self._under_way[batch_key]
             for each, answer in zip(part, answers, strict=True):
                 if each.future.cancelled():
                     continue
@@ -92,24 +109,17 @@ class Batcher(Generic[Q, A]):
                 else:
                     each.future.set_result(answer)
 
-    def _next(self) -> "Sequence[PendingRequest[Q, A]]":
-        """Remove and return the next batch: requests with one batch key, in order.
+    def _ready_key(self) -> Hashable:
+        """Return the first key of which a batch may begin, `NO_KEY` if there is none."""
+        return next((key for key in self._waiting if self._is_ready(key)), NO_KEY)
 
-        The key is that of the oldest request of which no batch is under way. Empty without any.
-        """
-        part: list[PendingRequest[Q, A]] = []
-        others: list[PendingRequest[Q, A]] = []
-        batch_key: Hashable = None
-        while self._waiting and len(part) < MAX_BATCH:
-            each = self._waiting.popleft()
-            if not part and each.batch_key not in self._under_way:
-                batch_key = each.batch_key
-                part.append(each)
-            elif part and each.batch_key == batch_key:
-                part.append(each)
-            else:
-                others.append(each)
-        self._waiting.extendleft(reversed(others))
+    def _next(self, batch_key: Hashable) -> "Sequence[PendingRequest[Q, A]]":
+        """Remove and return the next batch of a key, in order; the rest queues up behind others."""
+        waiting = self._waiting.pop(batch_key)
+        part = [waiting.popleft() for _ in range(min(len(waiting), MAX_BATCH))]
+        if waiting:
+            self._waiting[batch_key] = waiting
+        self._count -= len(part)
         return part
 
     async def _answers(self, requests: Sequence[Q]) -> Sequence[A | Exception]:
