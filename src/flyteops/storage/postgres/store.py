@@ -59,7 +59,7 @@ from flyteops.storage.base import (
 )
 from flyteops.storage.conninfo import Conninfo, parse_conninfo
 from flyteops.storage.finish import FinishRequest
-from flyteops.storage.postgres import actions, dump, queries, retention, timer
+from flyteops.storage.postgres import actions, dump, flow, queries, retention, timer
 from flyteops.storage.postgres.batch import Batcher
 from flyteops.storage.postgres.connector import Connector
 from flyteops.storage.postgres.driver import Connection
@@ -67,7 +67,7 @@ from flyteops.storage.postgres.identity import NUMBER, check_identity, check_tab
 from flyteops.storage.postgres.notify import Notifier
 from flyteops.storage.postgres.pool import Pool
 from flyteops.storage.postgres.recent import RecentActions
-from flyteops.storage.postgres.schema import migrate
+from flyteops.storage.postgres.schema import changed, migrate
 from flyteops.storage.record import Checkpoint, Stored
 from flyteops.storage.row import (
     current_of,
@@ -79,7 +79,6 @@ from flyteops.storage.row import (
     pack_row,
     to_instant,
     to_microseconds,
-    version_row,
 )
 from flyteops.storage.rules import (
     TimerBatch,
@@ -87,7 +86,6 @@ from flyteops.storage.rules import (
     check_timetables,
     closed,
     missing,
-    next_time,
     taken,
 )
 from flyteops.storage.undelivered import ClaimTokens, Undelivered, still_claimed
@@ -290,7 +288,7 @@ class PostgresStore(Store):
                 " excluded.last_seen_at",
                 *pack_row(pack),
             )
-            await _changed(connection, "packs")
+            await changed(connection, "packs")
 
         await self._whole(self._pool.transaction(save))
 
@@ -317,7 +315,7 @@ class PostgresStore(Store):
                 _miss("pack", pack_id, again)
             elif unless_seen_since is None or seen_at < to_microseconds(unless_seen_since):
                 await connection.execute("DELETE FROM flyte_pack WHERE pack_id = $1", pack_id)
-                await _changed(connection, "packs")
+                await changed(connection, "packs")
 
         await self._whole(self._pool.transaction_once(delete))
 
@@ -339,7 +337,9 @@ class PostgresStore(Store):
     ) -> None:
         check_timetables(version, timetables)
         await self._whole(
-            self._pool.transaction_once(partial(_save_flow, version=version, timetables=timetables))
+            self._pool.transaction_once(
+                partial(flow.save_flow, version=version, timetables=timetables)
+            )
         )
 
     async def list_flows(self) -> Rows[FlowVersion]:
@@ -362,7 +362,7 @@ class PostgresStore(Store):
             ):
                 _miss("flow", name, again)
             await connection.execute("DELETE FROM flyte_timetable WHERE flow_name = $1", name)
-            await _changed(connection, "flows")
+            await changed(connection, "flows")
 
         await self._whole(self._pool.transaction_once(delete))
 
@@ -370,9 +370,9 @@ class PostgresStore(Store):
         rows = await self._pool.rows(
             "SELECT flow, saved_at FROM flyte_flow_version WHERE uuid = $1", uuid
         )
-        for flow, at in rows:
+        for encoded, at in rows:
             with readable(f"The flow version {uuid!r}"):
-                return FlowVersion(uuid, decode_flow(flow), to_instant(at))
+                return FlowVersion(uuid, decode_flow(encoded), to_instant(at))
         await self._check_identity()
         raise missing("flow version", uuid)
 
@@ -391,7 +391,7 @@ class PostgresStore(Store):
                 item.description,
                 item.value,
             )
-            await _changed(connection, "items")
+            await changed(connection, "items")
             return is_new
 
         return await self._whole(self._pool.transaction(save))
@@ -411,7 +411,7 @@ class PostgresStore(Store):
                 is None
             ):
                 _miss("datastore item", key, again)
-            await _changed(connection, "items")
+            await changed(connection, "items")
 
         await self._whole(self._pool.transaction_once(delete))
 
@@ -425,7 +425,7 @@ class PostgresStore(Store):
         )
 
         async def save(connection: Connection, again: bool) -> None:
-            await _changed(connection, "notes")
+            await changed(connection, "notes")
             if await connection.fetchval(statement, note.kind, note.key, note.value) is None:
                 kept = await connection.fetchval(
                     "SELECT value FROM flyte_note WHERE kind = $1 AND key = $2", note.kind, note.key
@@ -457,7 +457,7 @@ class PostgresStore(Store):
 
     async def delete_note(self, kind: str, key: str) -> None:
         async def delete(connection: Connection, again: bool) -> None:
-            await _changed(connection, "notes")
+            await changed(connection, "notes")
             statement = "DELETE FROM flyte_note WHERE kind = $1 AND key = $2 RETURNING key"
             if await connection.fetchval(statement, kind, key) is None:
                 _miss(kind, key, again)
@@ -685,56 +685,12 @@ class PostgresStore(Store):
         async def end(connection: Connection) -> None:
             await connection.execute("DELETE FROM flyte_loading")
             for what in ("flows", "items", "packs"):
-                await _changed(connection, what)
+                await changed(connection, what)
 
         await self._whole(self._pool.transaction(end))
-
-
-async def _changed(connection: Connection, what: str) -> None:
-    """Note that flows, items, packs or notes have changed, for other servers to see."""
-    await connection.execute("UPDATE flyte_number SET value = value + 1 WHERE name = $1", what)
 
 
 def _miss(noun: str, key: str, again: bool) -> None:
     """Raise `NotFoundError`, unless the record may have been deleted by the first try."""
     if not again:
         raise missing(noun, key)
-
-
-async def _save_flow(
-    connection: Connection,
-    again: bool,
-    *,
-    version: FlowVersion,
-    timetables: Sequence[ScheduleEntry],
-) -> None:
-    flow = version.flow
-    # First, as concurrent servers that save flows wait for its row.
-    await _changed(connection, "flows")
-    if again and await connection.fetchval(
-        "SELECT 1 FROM flyte_flow_version WHERE uuid = $1", version.uuid
-    ):
-        return
-    await connection.execute(
-        "INSERT INTO flyte_flow_version VALUES ($1, $2, $3, $4)", *version_row(version)
-    )
-    await connection.execute(
-        "INSERT INTO flyte_flow VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET uuid ="
-        " excluded.uuid",
-        flow.name,
-        version.uuid,
-    )
-    rows = await connection.fetch(
-        "DELETE FROM flyte_timetable WHERE flow_name = $1 RETURNING step_id, rule, next_at",
-        flow.name,
-    )
-    kept = {(step_id, rule): next_at for step_id, rule, next_at in rows}
-    for entry in timetables:
-        await connection.execute(
-            "INSERT INTO flyte_timetable VALUES ($1, $2, $3, $4, $5)",
-            flow.name,
-            entry.step_index,
-            entry.step_id,
-            entry.rule,
-            next_time(entry, kept),
-        )
