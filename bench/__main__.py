@@ -239,9 +239,10 @@ def main() -> None:
     parser.add_argument(
         "--store",
         metavar="URL",
+        action="append",
         help=(
             "compare a PostgreSQL or MongoDB with SQLite instead; as a role that may make schemas"
-            " or databases"
+            " or databases; may be repeated"
         ),
     )
     parser.add_argument(
@@ -253,10 +254,10 @@ def main() -> None:
     options = parser.parse_args()
     if options.store is not None:
         # Its driver need not be there for the rest.
-        from bench.backend import measure_store  # noqa: PLC0415
+        from bench.backend import measure_stores  # noqa: PLC0415
 
         counts = [int(number) for number in options.servers.split(",")]
-        uvloop.run(measure_store(options.store, counts, is_quick=options.quick))
+        uvloop.run(measure_stores(options.store, counts, is_quick=options.quick))
         return
     seconds, rounds, backlog, packs = (
         (0.4, 1, 2_000, 50) if options.quick else (5.0, 3, 100_000, 1_000)

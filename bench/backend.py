@@ -1,6 +1,7 @@
 """Measure servers on a store that they share, side by side with one on SQLite.
 
-The command is ``python -m bench --store URL --servers 1,2``.
+The command is ``python -m bench --store URL --servers 1,2``; with several ``--store``, all of them
+take turns.
 """
 
 import asyncio
@@ -24,6 +25,9 @@ from bench.load import EVENT, prepare
 from bench.server import Server, scratch
 
 Row = dict[str, Any]
+
+SETTLING = 3.0
+"""Seconds after which all servers know the flows, and each other."""
 
 
 def is_mongodb(url: str) -> bool:
@@ -107,20 +111,22 @@ async def cycles(
     return done / took, used / done * 1e6, timings
 
 
-async def measure_rates(url: str, counts: Sequence[int], seconds: float, rounds: int) -> list[Row]:
-    """Measure cycles with so many servers on the store and one on SQLite, which take turns."""
-    kind = url.partition(":")[0]
+async def measure_rates(
+    urls: Sequence[str], counts: Sequence[int], seconds: float, rounds: int
+) -> list[Row]:
+    """Measure cycles with so many servers on each store and one on SQLite, which take turns.
+
+    `share` and `cpu_ratio` compare a store with SQLite in the same round.
+    """
     rows: list[Row] = []
+    stores: dict[str, tuple[str | None, int]] = {"sqlite 1": (None, 1)}
+    stores |= {f"{url.partition(':')[0]} {count}": (url, count) for url in urls for count in counts}
     for connections in (1, 32, 128):
-        found: dict[str, list[Row]] = {}
+        found: dict[str, list[Row]] = {name: [] for name in stores}
         for _ in range(rounds):
-            for name, store, count in [
-                ("sqlite", None, 1),
-                *((kind, url, count) for count in counts),
-            ]:
-                row = await _rate(store, count, connections, seconds)
-                found.setdefault(f"{name} {count}", []).append(row)
-        base = median(row["cycles_per_s"] for row in found["sqlite 1"])
+            for name, (url, count) in stores.items():
+                found[name].append(await _rate(url, count, connections, seconds))
+        base = found["sqlite 1"]
         for name, measured in found.items():
             medians = {key: median(row[key] for row in measured) for key in measured[0]}
             rows.append(
@@ -128,10 +134,16 @@ async def measure_rates(url: str, counts: Sequence[int], seconds: float, rounds:
                     "store": name,
                     "connections": connections,
                     **medians,
-                    "share": medians["cycles_per_s"] / base,
+                    "share": _ratio(measured, base, "cycles_per_s"),
+                    "cpu_ratio": _ratio(measured, base, "servers_cpu_us"),
                 }
             )
     return rows
+
+
+def _ratio(measured: Sequence[Row], base: Sequence[Row], figure: str) -> float:
+    """Return the median of the ratios of the rounds."""
+    return median(row[figure] / other[figure] for row, other in zip(measured, base, strict=True))
 
 
 async def _rate(store: str | None, count: int, connections: int, seconds: float) -> Row:
@@ -144,7 +156,7 @@ async def _rate(store: str | None, count: int, connections: int, seconds: float)
     async with place(store) as (url, connection):
         with running(url, count) as servers:
             await prepare(await connect(servers[0].port), 10)
-            await asyncio.sleep(1)  # by now all servers know the flows
+            await asyncio.sleep(SETTLING)
             await cycles(servers, connections, seconds / 4)
             before = await database_cpu(connection)
             rate, cpu, timings = await cycles(servers, connections, seconds)
@@ -218,16 +230,17 @@ async def _start(store: str) -> float:
         server.stop()
 
 
-async def measure_store(url: str, counts: Sequence[int], *, is_quick: bool) -> None:
-    """Run all measurements of a store that servers share, and print the results."""
+async def measure_stores(urls: Sequence[str], counts: Sequence[int], *, is_quick: bool) -> None:
+    """Run all measurements of stores that servers share, and print the results."""
     seconds, rounds, waiting, history = (
         (1.0, 1, 2_000, 20_000) if is_quick else (5.0, 3, 100_000, 1_000_000)
     )
-    show(await measure_rates(url, counts, seconds, rounds))
-    if is_mongodb(url):
-        return  # the next ones fill the tables of PostgreSQL
-    show([await measure_take(url, seconds, rounds, waiting)])
-    show([await measure_start(url, rounds, history)])
+    show(await measure_rates(urls, counts, seconds, rounds))
+    for url in urls:
+        if is_mongodb(url):
+            continue  # the next ones fill the tables of PostgreSQL
+        show([await measure_take(url, seconds, rounds, waiting)])
+        show([await measure_start(url, rounds, history)])
 
 
 def show(rows: Sequence[Row]) -> None:

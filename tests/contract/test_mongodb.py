@@ -22,9 +22,10 @@ from flyteops.storage.mongodb import MongoStore, notify
 from flyteops.storage.mongodb.document import action_of
 from flyteops.storage.mongodb.queue import waiting_in
 from flyteops.storage.record import StoredNote
+from flyteops.storage.row import to_microseconds
 from flyteops.testing import StoreContract
 from flyteops.testing.case import ANYTHING, start, take
-from flyteops.testing.sample import NOTHING, Sample, always, creating, minutes
+from flyteops.testing.sample import NOON, NOTHING, Sample, always, creating, minutes
 from flyteops.testing.timer import Ruling
 from flyteops.transition import NeedsOperator
 from tests.mongodb import place
@@ -116,6 +117,49 @@ async def test_a_change_of_an_execution_that_was_not_carried_out_is_so_before_an
         assert (await store.get_event(result.event_id)).action_id == first.action_id
 
 
+async def test_what_a_server_that_was_killed_had_deferred_is_written_by_the_next(
+    database: tuple[str, Any],
+) -> None:
+    url, raw = database
+    sample = Sample()
+    ended, taken, waiting = sample.action(), sample.action(), sample.action()
+    result = sample.event("Done", minutes(2))
+
+    async def fail(*_: object) -> None:
+        raise UnavailableError
+
+    async with MongoStore(url) as store:
+        store._actions.later.write = fail  # type: ignore[method-assign]
+        for action in (ended, taken, waiting):
+            await start(store, action)
+        assert [await take(store), await take(store)] == [ended.action_id, taken.action_id]
+        await store.finish(ended.action_id, result, always(NOTHING))
+    assert await raw.audit.count_documents({}) == 0
+    async with MongoStore(url) as store:
+        for action in (ended, taken, waiting):
+            copy = await raw.audit.find_one({"_id": action.action_id})
+            assert copy == await raw.action.find_one({"_id": action.action_id})
+        assert (await raw.flyte_event.find_one({"_id": result.event_id}))["name"] == "Done"
+        for collection in (raw.flyte_event, raw.flyte_execution):
+            assert await collection.find_one({"open": True}) is None
+        run = await raw.flyte_execution.find_one({"_id": taken.correlation_id})
+        assert run["changedAt"] == to_microseconds(NOON)
+
+
+async def test_actions_of_an_earlier_version_are_handed_out_in_their_order(
+    database: tuple[str, Any],
+) -> None:
+    url, raw = database
+    sample = Sample()
+    actions = [sample.action() for _ in range(3)]
+    async with MongoStore(url) as store:
+        await start(store, *actions[:2])
+    await raw.action.update_many({}, {"$unset": {"flyte.route": 1}})
+    async with MongoStore(url) as store:
+        await start(store, actions[2])
+        assert [await take(store) for _ in actions] == [each.action_id for each in actions]
+
+
 async def test_what_does_not_fit_into_a_document_is_refused_before_anything_is_stored(
     database: tuple[str, Any],
 ) -> None:
@@ -167,12 +211,19 @@ async def test_a_claim_is_one_walk_along_an_index_however_much_waits(
     url, raw = database
     async with MongoStore(url) as store:
         await start(store, Sample().action())
-    which = waiting_in([(await raw.action.find_one({}))["flyte"]["queue"]])
+    kept = (await raw.action.find_one({}))["flyte"]
     indexes = [
         [field for field, _ in each["key"]]
         for each in (await raw.action.index_information()).values()
     ]
-    assert [*list(which)[:2], "flyte.seq"] in indexes
+    for source in ("route", "queue"):  # of any command, and of one
+        which = waiting_in({f"flyte.{source}": {"$in": [kept[source]]}})
+        assert [*list(which)[:2], "flyte.seq"] in indexes
+        await check_plan(raw, which)
+
+
+async def check_plan(raw: Any, which: Any) -> None:
+    """Fail if the search reads more than it finds."""
     command = {"find": "action", "filter": which, "sort": {"flyte.seq": 1}, "limit": 1}
     try:
         plan = await raw.command("explain", command, verbosity="queryPlanner")

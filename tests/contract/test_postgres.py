@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg
+import msgspec
 import pytest
 
 from flyteops.background import BackgroundLoops
@@ -17,7 +18,7 @@ from flyteops.model import DataItem, Evaluation, Note
 from flyteops.storage.base import ActionFilter, Retention, Store
 from flyteops.storage.dump import move
 from flyteops.storage.postgres import PostgresStore
-from flyteops.storage.postgres.notify import KINDS
+from flyteops.storage.postgres.notify import CHANNEL, KINDS, Message
 from flyteops.storage.record import Tally
 from flyteops.storage.sqlite import SqliteStore
 from flyteops.testing import StoreContract
@@ -199,6 +200,39 @@ async def test_a_command_is_found_by_looking_when_its_notification_is_lost(way: 
             async with asyncio.timeout(5):
                 await arrived.wait()
             assert await take(store)
+
+
+@pytest.fixture
+async def own_database() -> AsyncIterator[str]:
+    """Give out the URL of a database of its own: notifications reach a whole database."""
+    name = f"test_{secrets.token_hex(6)}"
+    await execute(f"CREATE DATABASE {name}")
+    yield urlsplit(URL)._replace(path=f"/{name}").geturl()
+    await execute(f"DROP DATABASE {name}")
+
+
+async def test_a_server_alone_notifies_nobody_until_another_one_listens(
+    own_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flyteops.storage.postgres.notify.ANSWERING", 0.0)
+    heard: asyncio.Queue[Message] = asyncio.Queue()
+    connection = await asyncpg.connect(own_database)
+    await connection.add_listener(
+        CHANNEL, lambda *call: heard.put_nowait(msgspec.json.decode(call[3], type=Message))
+    )
+    async with PostgresStore(own_database) as store:
+        while not store._notifier._is_alone():  # noqa: ASYNC110 - a state of the store
+            await asyncio.sleep(0.01)
+        await start(store, SAMPLE.action())
+        while not store._notifier._kept_back:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        async with PostgresStore(own_database) as other, asyncio.timeout(20):
+            senders = set()
+            while not (message := await heard.get()).arrived:
+                senders.add(message.sender)
+            assert message.sender == store._name
+            assert senders == {store._name, other._name}
+    await connection.close()
 
 
 LISTENERS = "usename = current_user AND query LIKE 'LISTEN%'"

@@ -27,6 +27,17 @@ class FinishRequest:
         """The actions that the decision creates."""
         return self.decision.actions if isinstance(self.decision, Evaluation) else ()
 
+    def decide_early(self, snapshot: ActionSnapshot) -> Evaluation | None:
+        """Decide at a progress that may be over; return the decision if it ends the action.
+
+        Everything else, errors included, has to be decided at the present progress.
+        """
+        try:
+            decision = self.decide(snapshot)
+        except Exception:  # noqa: BLE001 - an error of a decision at a progress that may be over
+            return None
+        return decision if isinstance(decision, Evaluation) else None
+
     def decide(self, snapshot: ActionSnapshot) -> Evaluation | LateResult | None:
         """Decide the consequences of the result at the current progress."""
         self.decision = self._decide(snapshot)

@@ -11,7 +11,6 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 import bson
-from pymongo import InsertOne
 from pymongo.errors import DuplicateKeyError
 
 from flyteops.errors import ConflictError, UnreadableError
@@ -27,7 +26,7 @@ from flyteops.model import (
 )
 from flyteops.storage import rules
 from flyteops.storage.finish import FinishRequest
-from flyteops.storage.mongodb.bulk import write_all
+from flyteops.storage.mongodb.bulk import insert_new
 from flyteops.storage.mongodb.client import OPTIONS
 from flyteops.storage.mongodb.document import (
     action_document,
@@ -48,17 +47,18 @@ from flyteops.storage.mongodb.driver import Database, Document
 from flyteops.storage.mongodb.execution import (
     Change,
     begin,
+    begin_only,
     check_size,
-    create,
     decoded,
     encoded,
     event_fields,
-    mirror,
     size_of,
     triggered,
 )
+from flyteops.storage.mongodb.later import DeferredWrites
 from flyteops.storage.mongodb.legacy import adopt
-from flyteops.storage.mongodb.queue import Queues, queue_of
+from flyteops.storage.mongodb.queue import Queues, queue_of, route_of
+from flyteops.storage.mongodb.recent import RecentActions
 from flyteops.storage.row import STATES, encode_decisions, listing_keys, to_instant, to_microseconds
 from flyteops.storage.rules import StateChange
 from flyteops.transition import LateResult
@@ -105,7 +105,9 @@ class ActionCollection:
     """Keeps events and actions."""
 
     def __init__(self) -> None:
-        self.queues = Queues()
+        self.later = DeferredWrites()
+        self._recent = RecentActions()
+        self.queues = Queues(self.later, self._recent)
         self._last = 0
 
     def numbers(self, count: int) -> range:
@@ -130,7 +132,8 @@ class ActionCollection:
         is_again: bool,
     ) -> str:
         """See `Store.record`. `is_again`: it may have been done before, by this very event."""
-        earlier = None if key is None else await self._earlier(database, key, event)
+        looks = is_again or len(outcome.actions) > 1
+        earlier = None if key is None or not looks else await self._earlier(database, key, event)
         if earlier is not None:
             return earlier
         if (
@@ -139,7 +142,8 @@ class ActionCollection:
         ):
             await self.complete_event(database, known)
             return event.event_id
-        await self._refuse_taken(database, outcome.actions, None)
+        if looks:
+            await self._refuse_taken(database, outcome.actions, None)
         document, created = self.documents(event, outcome)
         if created:
             document |= {
@@ -149,15 +153,52 @@ class ActionCollection:
         if key is not None:
             document["key"] = key
         size_of(document)
-        try:
-            await database.flyte_event.insert_one(document)
-        except DuplicateKeyError as error:
-            earlier = None if key is None else await self._earlier(database, key, event)
-            if earlier is None:
-                raise rules.taken("event", event.event_id) from error
+        earlier = await self._insert(database, document, event, key)
+        if earlier is not None:
             return earlier
-        await self.complete_event(database, document)
+        if looks:
+            await self.complete_event(database, document)
+        elif created:
+            await self._create_only(
+                database, document, triggered(created, document)[0], outcome.actions
+            )
         return event.event_id
+
+    async def _insert(
+        self, database: Database, document: Document, event: Event, key: str | None
+    ) -> str | None:
+        """Insert an event; return the id of an earlier one with its key, if there is one."""
+        while True:
+            try:
+                await database.flyte_event.insert_one(document)
+            except DuplicateKeyError as error:
+                earlier = None if key is None else await self._earlier(database, key, event)
+                if earlier is not None:
+                    return earlier
+                known = await database.flyte_event.find_one({"_id": event.event_id}, {"_id": 1})
+                if known is not None or key is None:
+                    raise rules.taken("event", event.event_id) from error
+            else:
+                return None
+
+    async def _create_only(
+        self, database: Database, event: Document, action: Document, actions: Sequence[NewAction]
+    ) -> None:
+        """Create the only action of a new event.
+
+        Raise `ConflictError` when it cannot be created, and remove the event. The look before is
+        saved by that: ids are random, so that they are taken only if somebody chose them.
+        """
+        await self.queues.ensure(database, [address_of(action)])
+        run = await begin_only(database, action, event["at"])
+        if run is None or await insert_new(database.action, [action]):
+            await _undo(database, event, None if run is None else action)
+            await self._refuse_taken(database, actions, None)
+            raise rules.taken("action", action["_id"])
+        if run["version"] == 1:
+            self._recent.begun(run)
+        self.later.copy([action])
+        self.later.close_event(event["_id"])
 
     async def _earlier(self, database: Database, key: str, event: Event) -> str | None:
         """Return the event that has the key; remove the key from one that is too old."""
@@ -182,7 +223,11 @@ class ActionCollection:
         created = []
         for each, number in zip(outcome.actions, seqs, strict=True):
             made = action_document(each, event_fields(document), at, number)
-            made["flyte"] |= {"queue": queue_of(each.routing_key), "bytes": size_of(made)}
+            made["flyte"] |= {
+                "queue": queue_of(each.routing_key),
+                "route": route_of(each.routing_key),
+                "bytes": size_of(made),
+            }
             del made["trigger"]
             created.append(made)
         runs = {each.correlation_id for each in outcome.actions} | (
@@ -228,9 +273,7 @@ class ActionCollection:
             return
         created = bson.decode(event["todo"], codec_options=OPTIONS)["created"]
         await self._create(database, triggered(created, event), event["at"])
-        await database.flyte_event.update_one(
-            {"_id": event["_id"]}, {"$unset": {"open": 1, "todo": 1}}
-        )
+        self.later.close_event(event["_id"])
 
     async def _create(
         self, database: Database, actions: Sequence[Document], at: int, own: str | None = None
@@ -243,14 +286,11 @@ class ActionCollection:
             database, [action for action in actions if action["correlationId"] != own], at
         )
         known = {action["_id"] for action in others}
-        await create(
-            database,
-            [
-                action
-                for action in actions
-                if action["correlationId"] == own or action["_id"] in known
-            ],
-        )
+        wanted = [
+            action for action in actions if action["correlationId"] == own or action["_id"] in known
+        ]
+        await insert_new(database.action, wanted)
+        self.later.copy(wanted)
 
     # -------------------------------------------------------------------------------------- results
 
@@ -259,6 +299,10 @@ class ActionCollection:
 
         Return False when another server was faster, and it must be decided again.
         """
+        remembered = None if is_again else self._remembered(request.action_id)
+        decided = None if remembered is None else request.decide_early(remembered.progress)
+        if remembered is not None and decided is not None:
+            return await self.end(database, remembered, request.result, decided)
         found = await self.find(database, request.action_id)
         known = found.progress.result
         if is_again and known is not None and known.event_id == request.result.event_id:
@@ -270,6 +314,14 @@ class ActionCollection:
             return await self._keep_late(database, found, request.result, decision.number)
         rules.require_finishable(found.progress)
         return await self.end(database, found, request.result, decision)
+
+    def _remembered(self, action_id: str) -> ActionDocument | None:
+        """Return an action as it was handed out by this server, if that is remembered."""
+        known = self._recent.pop(action_id)
+        if known is None:
+            return None
+        action, run = known
+        return _found(action, run, {action_id: state_of(action)})
 
     async def end(
         self,
@@ -367,23 +419,21 @@ class ActionCollection:
             **change.update,
             "$set": {**change.update.get("$set", {}), "flyte.change": number},
         }
-        if change.event is not None:
-            if change.place is not None:
-                update["$set"][change.place] = event_fields(change.event)
-            await write_all(database.flyte_event, [InsertOne(change.event)])
+        if change.event is not None and change.place is not None:
+            update["$set"][change.place] = event_fields(change.event)
         await self.queues.ensure(database, change.addresses)
         changed = await database.action.find_one_and_update(
             {"_id": change.action_id, "flyte.change": {"$lt": number}}, update, return_document=True
         )
+        if changed is None:  # it was carried out in part
+            changed = await database.action.find_one({"_id": change.action_id})
         if changed is not None and "$push" in change.update:
-            await mirror(database, [changed])
+            self.later.copy([changed])
         if change.event is not None:
             await self._create(
                 database, triggered(change.created, change.event), change.at, own=run
             )
-        await database.flyte_execution.update_one(
-            {"_id": run, "change": number}, {"$unset": {"pending": 1, "open": 1}}
-        )
+        self.later.close_change(run, number, change.event)
 
     async def complete_pending(
         self, database: Database, *, patience: float = ABANDONED_AFTER, limit: int = 100
@@ -397,8 +447,9 @@ class ActionCollection:
         async for run in database.flyte_execution.find(
             {"open": True}, {"pending": 1, "change": 1}
         ).limit(limit):
-            if "pending" in run:
+            if "pending" in run and not self.later.has_change(run["_id"]):
                 await self.carry_out(database, run["_id"], run["change"], run["pending"])
+        await self.later.write(database)
 
     # ---------------------------------------------------------------------------------------- looks
 
@@ -421,7 +472,9 @@ class ActionCollection:
                 is_adopted = True
                 await adopt(database, self.queues, [correlation_id], marks=True)
             elif "pending" in run:
-                await self.carry_out(database, run["_id"], run["change"], run["pending"])
+                if not self.later.has_change(run["_id"]):
+                    await self.carry_out(database, run["_id"], run["change"], run["pending"])
+                await self.later.write(database)
             else:
                 action, states = await asyncio.gather(
                     database.action.find_one({"_id": action_id}, {"trigger": 0, "input": 0}),
@@ -429,6 +482,18 @@ class ActionCollection:
                 )
                 if action is not None:
                     return _found(action, run, {**states, action_id: state_of(action)})
+
+
+async def _undo(database: Database, event: Document, begun: Document | None) -> None:
+    """Remove a new event, and the entry of its action in an execution."""
+    if begun is not None:
+        run = begun["correlationId"]
+        await database.flyte_execution.update_one(
+            {"_id": run, "actions.id": begun["_id"]},
+            {"$pull": {"actions": {"id": begun["_id"]}}, "$inc": {"version": 1}},
+        )
+        await database.flyte_execution.delete_one({"_id": run, "actions": []})
+    await database.flyte_event.delete_one({"_id": event["_id"], "open": True})
 
 
 async def _states(database: Database, run: Document) -> dict[str, str]:

@@ -29,10 +29,11 @@ from flyteops.storage.mongodb.driver import Database, Document, MongoCollection
 from flyteops.storage.mongodb.execution import create, event_fields, size_of
 from flyteops.storage.mongodb.flow import current_document, history_document, version_of
 from flyteops.storage.mongodb.item import item_document, item_of
+from flyteops.storage.mongodb.later import store_results
 from flyteops.storage.mongodb.legacy import CREATED, FOREIGN, supply
 from flyteops.storage.mongodb.note import note_document, note_of
 from flyteops.storage.mongodb.pack import pack_document, pack_of
-from flyteops.storage.mongodb.queue import queue_of
+from flyteops.storage.mongodb.queue import queue_of, route_of
 from flyteops.storage.mongodb.schema import VERSION
 from flyteops.storage.record import (
     KINDS,
@@ -140,6 +141,7 @@ async def _spool(database: Database, spool: IO[bytes]) -> Checkpoint:
     A server that has nothing to do still notes every few seconds that it is running, which must not
     count as a change.
     """
+    await store_results(database)
     tally = Tally()
     for kind in KINDS:
         part: list[bytes] = []
@@ -462,6 +464,7 @@ def _loaded(record: StoredAction, events: Mapping[str, Document], seq: int) -> D
         "since": states[-1][1],
         "states": [f"{value} {at}" for value, at in states],
         "queue": queue_of(action.routing_key),
+        "route": route_of(action.routing_key),
         "due": NEVER if due is None else due,
         "attempt": record.attempt,
         "attempts": [_loaded_attempt(each, events) for each in record.attempts],

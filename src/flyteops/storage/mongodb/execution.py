@@ -7,12 +7,12 @@ each of which may be repeated; a server that finds an unfinished change complete
 nothing is left half done by a server that was killed.
 """
 
-import asyncio
 from collections.abc import Iterable, Sequence
 
 import bson
 import msgspec
 from pymongo import InsertOne, ReplaceOne, UpdateOne
+from pymongo.errors import DuplicateKeyError
 
 from flyteops.errors import TooLargeError
 from flyteops.model import RoutingKey
@@ -106,7 +106,8 @@ async def begin(database: Database, actions: Sequence[Document], at: int) -> lis
     for action in actions:
         runs.setdefault(action["correlationId"], []).append(action)
     if not await write_all(
-        database.flyte_execution, [_beginning(members, at) for members in runs.values()]
+        database.flyte_execution,
+        [UpdateOne(*_beginning(members, at), upsert=True) for members in runs.values()],
     ):
         return list(actions)
     known: set[str] = set()
@@ -115,9 +116,28 @@ async def begin(database: Database, actions: Sequence[Document], at: int) -> lis
     return [action for action in actions if action["_id"] in known]
 
 
-def _beginning(members: Sequence[Document], at: int) -> UpdateOne:
+async def begin_only(database: Database, action: Document, at: int) -> Document | None:
+    """Enter one new action into its execution.
+
+    Return the execution, as far as that is known; None, with nothing done, if the step has an
+    action already.
+    """
+    try:
+        run: Document | None = await database.flyte_execution.find_one_and_update(
+            *_beginning([action], at),
+            {"version": 1, "actions": 1, "flowName": 1, "flowUUID": 1},
+            upsert=True,
+            return_document=True,
+        )
+    except DuplicateKeyError:
+        return None
+    return run
+
+
+def _beginning(members: Sequence[Document], at: int) -> tuple[Document, Document]:
+    """Return the filter and the update that enter new actions into an execution."""
     first = members[0]
-    return UpdateOne(
+    return (
         {
             "_id": first["correlationId"],
             "actions.index": {"$nin": [extra(member)["stepIndex"] for member in members]},
@@ -136,7 +156,6 @@ def _beginning(members: Sequence[Document], at: int) -> UpdateOne:
                 "bytes": sum(extra(member).get("bytes", 0) for member in members),
             },
         },
-        upsert=True,
     )
 
 
@@ -144,15 +163,6 @@ async def create(database: Database, actions: Sequence[Document]) -> None:
     """Create actions that do not exist yet, and their copies."""
     await write_all(database.action, [InsertOne(action) for action in actions])
     await mirror(database, actions)
-
-
-async def touch(database: Database, actions: Sequence[Document], at: int) -> None:
-    """Update the executions of actions, and the copies, after changes to the actions."""
-    activity = [
-        UpdateOne({"_id": action["correlationId"]}, {"$max": {"changedAt": at}})
-        for action in actions
-    ]
-    await asyncio.gather(write_all(database.flyte_execution, activity), mirror(database, actions))
 
 
 async def mirror(database: Database, actions: Sequence[Document]) -> None:

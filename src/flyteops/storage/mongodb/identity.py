@@ -12,10 +12,13 @@ something into a queue, and before it is acknowledged; everything is checked onc
 import asyncio
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
+from pymongo import UpdateOne
 from pymongo.errors import OperationFailure
+from pymongo.write_concern import WriteConcern
 
 from flyteops.errors import UnavailableError
 from flyteops.storage.mongodb.client import FORBIDDEN, Client
@@ -45,8 +48,14 @@ CONFLICTS = (85, 86)
 class Identity:
     """Checks the marks. Once one is missing the store refuses all work: only a restart helps."""
 
-    def __init__(self, client: Client, name: str) -> None:
+    def __init__(
+        self,
+        client: Client,
+        name: str,
+        announcing: Callable[[], AbstractContextManager[Sequence[UpdateOne]]],
+    ) -> None:
         self._client = client
+        self._announcing = announcing
         self._name = name
         self._fault = ""
         self._mark_of_queues = ""
@@ -100,8 +109,24 @@ class Identity:
     async def _look(self) -> None:
         async with self._turns:
             self._next = None  # it begins now: later callers need another one
-            if await self._client.read(_mark_of_queues) != self._mark_of_queues:
+            if not await self._client.read(self._announce) and (
+                await self._client.read(_mark_of_queues) != self._mark_of_queues
+            ):
                 self._lose()
+
+    async def _announce(self, database: Database) -> bool:
+        """Send what is to be announced in the queues; return whether the mark was found by that."""
+        with self._announcing() as changes:
+            if not changes:
+                return False
+            # It matches and changes nothing.
+            mark = UpdateOne(
+                {"_id": MARK, "mark": self._mark_of_queues},
+                {"$set": {"mark": self._mark_of_queues}},
+            )
+            queues = database.flyte_queue.with_options(write_concern=WriteConcern(w=1))
+            found = await queues.bulk_write([*changes, mark], ordered=False)
+            return found.matched_count == len(changes) + 1
 
     async def look_at_all(self, database: Database) -> None:
         """Check all marks and collections, also those without writes; raise as `confirm` does."""

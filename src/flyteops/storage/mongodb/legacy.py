@@ -25,7 +25,7 @@ from flyteops.storage.mongodb.document import (
 from flyteops.storage.mongodb.driver import Cursor, Database, Document
 from flyteops.storage.mongodb.execution import document_size
 from flyteops.storage.mongodb.flow import find_version
-from flyteops.storage.mongodb.queue import Queues, queue_of
+from flyteops.storage.mongodb.queue import Queues, queue_of, route_of
 from flyteops.storage.row import STATES
 
 LOGGER = logging.getLogger("flyte.store")
@@ -287,6 +287,7 @@ def _fields(document: Document, index: int, seq: int, states: Sequence[str]) -> 
         "queue": queue_of(address_of(document)),
         "due": NEVER,
         "attempts": [{"seed": b"", "pack": "", "at": 0}] * attempts,
+        "route": route_of(address_of(document)),
     }
 
 

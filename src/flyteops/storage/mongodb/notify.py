@@ -10,7 +10,7 @@ import contextlib
 import logging
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
 from pymongo import UpdateOne
 from pymongo.errors import OperationFailure
@@ -30,9 +30,6 @@ SEARCHING = "Searching for commands of other servers"
 LOOKING_FOR_MISSED = "Searching for commands of which no notification came"
 WATCHING = "Watching the changes of other servers"
 """The background loops' names in readiness reports."""
-
-GATHERING = 0.01
-"""Seconds between two announcements."""
 
 LOOKING = 0.5
 """Seconds between two polls."""
@@ -98,29 +95,39 @@ class Notifier:
             self._arrived[queue_of(address)] += 1
             self._has_arrived.set()
 
-    async def _announce(self) -> None:
-        while not self._is_stopping.is_set():
-            await self._has_arrived.wait()
-            self._has_arrived.clear()
-            arrived, self._arrived = self._arrived, Counter()
-            changes = [
+    @contextlib.contextmanager
+    def announcing(self) -> Iterator[Sequence[UpdateOne]]:
+        """Return the changes that announce all new arrivals; the block carries them out.
+
+        If it fails, they are announced later. If they have been written nevertheless, some wake-ups
+        are for nothing.
+        """
+        arrived, self._arrived = self._arrived, Counter()
+        self._told.update(arrived)
+        try:
+            yield [
                 UpdateOne({"_id": key}, {"$inc": {"arrived": count}})
                 for key, count in arrived.items()
             ]
-
-            async def write(database: Database, changes: Sequence[UpdateOne] = changes) -> None:
-                await write_all(database.flyte_queue, changes)
-                await changed(database, "arrived")
-
-            self._told.update(arrived)
-            if await self._round(NOTIFYING, write):
-                await self._rest(GATHERING)
-                continue
-            # It is repeated. If it has been written nevertheless, some wake-ups are for nothing.
+        except BaseException:  # also if the block is cancelled
             self._told.subtract(arrived)
             self._arrived.update(arrived)
             self._has_arrived.set()
-            await self._rest(LOOKING)
+            raise
+
+    async def _announce(self) -> None:
+        while not self._is_stopping.is_set():
+            await self._has_arrived.wait()
+            # Others look at the number now and then, and most changes are sent by others.
+            await self._rest(LOOKING / 2)
+            self._has_arrived.clear()
+            if not await self._round(NOTIFYING, self._announce_once):
+                await self._rest(LOOKING)
+
+    async def _announce_once(self, database: Database) -> None:
+        with self.announcing() as changes:
+            await write_all(database.flyte_queue, changes)
+            await changed(database, "arrived")
 
     async def _round(self, name: str, work: Callable[[Database], Awaitable[None]]) -> bool:
         """Run one round of a loop, and report its outcome; return whether it succeeded."""

@@ -18,7 +18,8 @@ from flyteops.storage.mongodb.bulk import write_all
 from flyteops.storage.mongodb.document import address_of as address_of_action
 from flyteops.storage.mongodb.document import extra, input_of, revision_of, shown_state
 from flyteops.storage.mongodb.driver import Database, Document
-from flyteops.storage.mongodb.execution import touch
+from flyteops.storage.mongodb.later import DeferredWrites
+from flyteops.storage.mongodb.recent import RecentActions
 from flyteops.storage.row import DELAYED, read_queue, subsets, to_microseconds, to_text
 from flyteops.storage.undelivered import ClaimTokens
 
@@ -31,6 +32,8 @@ KEPT_FOR = timedelta(days=7)
 AT_ONCE = 150
 """Queues per operation: the server merges as many index scans in order, but at most 200."""
 
+
+ROUTED_AT_ONCE = 1000
 
 MAX_SUBSETS = 64
 """The maximum of label sets looked up one by one: all that a pack with six labels may serve."""
@@ -46,6 +49,18 @@ def queue_id(pack_name: str, labels: str, command: str) -> str:
 def queue_of(address: RoutingKey) -> str:
     """Return the queue of actions for an address."""
     return queue_id(address.pack_name, to_text(address.pack_labels), address.command)
+
+
+def route_of(address: RoutingKey) -> str:
+    """Return the route of actions: their queues, of any command, for packs with these labels."""
+    return route_id(address.pack_name, to_text(address.pack_labels))
+
+
+def route_id(pack_name: str, labels: str) -> str:
+    """Return the id of a route."""
+    return blake2b(
+        "\0".join((pack_name, labels)).encode(errors="surrogatepass"), digest_size=12
+    ).hexdigest()
 
 
 def address_of(queue: Document) -> RoutingKey:
@@ -74,7 +89,9 @@ class Queues:
     While `is_converting`, Flyte's indexes may still be missing, and those of the original are used.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, later: DeferredWrites, recent: RecentActions) -> None:
+        self._later = later
+        self._recent = recent
         self.is_converting = False
         self._touched: dict[str, float] = {}
 
@@ -118,6 +135,22 @@ class Queues:
             if found is not None:
                 await self.ensure(database, [address_of_action(found)])
 
+    async def add_routes(self, database: Database) -> None:
+        """Add the route to waiting actions that a server of an earlier version has created."""
+        which = {"flyte.state": {"$in": ["NEW", DELAYED]}, "flyte.route": None}
+        fields = {"packName": 1, "packLabels": 1, "name": 1, "flyte.labels": 1}
+        while found := await database.action.find(which, fields).limit(ROUTED_AT_ONCE).to_list():
+            await write_all(
+                database.action,
+                [
+                    UpdateOne(
+                        {"_id": each["_id"]},
+                        {"$set": {"flyte.route": route_of(address_of_action(each))}},
+                    )
+                    for each in found
+                ],
+            )
+
     async def remove_unused(self, database: Database) -> None:
         """Remove queues that are empty and were not used for long."""
         before = int(time.time() - KEPT_FOR.total_seconds())
@@ -138,22 +171,49 @@ class Queues:
         self, database: Database, asked: ClaimRequest, *, is_again: bool
     ) -> list[Claimed]:
         """See `Store.claim`."""
-        queues = await matching(database, asked.pack, asked.command)
+        sources = None if self.is_converting else _sources(asked)
+        if sources is None:
+            sources = [
+                {"flyte.queue": {"$in": part}}
+                for part in _parts(await matching(database, asked.pack, asked.command))
+            ]
         now = to_microseconds(asked.at)
         token, before = asked.tokens.next()
-        taken = await _taken_before(database, queues, before, token) if is_again else []
-        while queues and len(taken) < asked.limit:
+        taken = await _taken_before(database, sources, before, token) if is_again else []
+        while sources and len(taken) < asked.limit:
             document = await _take(
                 database,
-                queues,
+                sources,
                 _handing_out(asked, token, now),
                 asked.pack.name if self.is_converting else None,
             )
             if document is None:
                 break
             taken.append(document)
-        await touch(database, taken, now)
+        self._later.touch(taken, now)
+        self._later.copy(taken)
+        for document in taken:
+            self._recent.taken(document)
         return [_claimed(document, asked.seed, now) for document in taken]
+
+
+def _sources(asked: ClaimRequest) -> list[Document] | None:
+    """Return the filter of the actions that a pack may take; None for one with many labels.
+
+    Without a command it names their routes, else their queues.
+    """
+    labels = asked.pack.labels
+    if 2 ** len(labels) > MAX_SUBSETS:
+        return None
+    texts = [to_text(each) for each in subsets(labels)]
+    name = asked.pack.name
+    if asked.command is None:
+        return [{"flyte.route": {"$in": [route_id(name, each) for each in texts]}}]
+    return [{"flyte.queue": {"$in": [queue_id(name, each, asked.command) for each in texts]}}]
+
+
+def _parts(queues: Sequence[str]) -> list[Sequence[str]]:
+    return [queues[start : start + AT_ONCE] for start in range(0, len(queues), AT_ONCE)]
 
 
 async def matching(database: Database, pack: PackRef, command: str | None) -> list[str]:
@@ -171,33 +231,28 @@ async def matching(database: Database, pack: PackRef, command: str | None) -> li
     ]
 
 
-def waiting_in(queues: Sequence[str], pack_name: str | None = None) -> Document:
-    """Return the filter of available actions in these queues, in the order of an index.
+def waiting_in(source: Document, pack_name: str | None = None) -> Document:
+    """Return the filter of available actions of a source, in the order of an index.
 
     The state that the original shows must agree: it may have handed the action out itself. A
     `pack_name` allows the original's index as well.
     """
-    which: Document = {
-        "flyte.state": "NEW",
-        "flyte.queue": {"$in": list(queues)},
-        "state.value": "NEW",
-    }
+    which: Document = {"flyte.state": "NEW", **source, "state.value": "NEW"}
     return which if pack_name is None else {**which, "packName": pack_name}
 
 
 async def _take(
-    database: Database, queues: Sequence[str], change: Document, pack_name: str | None
+    database: Database, sources: Sequence[Document], change: Document, pack_name: str | None
 ) -> Document | None:
-    """Hand out the oldest action in the queues, which are all for the given pack name, if any."""
-    parts = [queues[start : start + AT_ONCE] for start in range(0, len(queues), AT_ONCE)]
+    """Hand out the oldest action of the sources, which are all for the given pack name, if any."""
     while True:
-        which = waiting_in(parts[0], pack_name)
-        if len(parts) > 1:
+        which = waiting_in(sources[0], pack_name)
+        if len(sources) > 1:
             heads = [
                 await database.action.find_one(
-                    waiting_in(part), {"flyte.seq": 1}, sort=[("flyte.seq", 1)]
+                    waiting_in(source), {"flyte.seq": 1}, sort=[("flyte.seq", 1)]
                 )
-                for part in parts
+                for source in sources
             ]
             oldest = min(
                 (head for head in heads if head),
@@ -206,11 +261,11 @@ async def _take(
             )
             if oldest is None:
                 return None
-            which = {**waiting_in(queues), "_id": oldest["_id"]}
+            which = {"flyte.state": "NEW", "state.value": "NEW", "_id": oldest["_id"]}
         document: Document | None = await database.action.find_one_and_update(
             which, change, sort=[("flyte.seq", 1)], return_document=True
         )
-        if document is not None or len(parts) == 1:
+        if document is not None or len(sources) == 1:
             return document
 
 
@@ -234,13 +289,15 @@ def _handing_out(asked: ClaimRequest, token: str, now: int) -> Document:
 
 
 async def _taken_before(
-    database: Database, queues: Sequence[str], before: Sequence[str], token: str
+    database: Database, sources: Sequence[Document], before: Sequence[str], token: str
 ) -> list[Document]:
     """Return the actions taken by tries whose answers were lost.
 
     They get the present token: later takes with an old one are undelivered.
     """
-    which = {"flyte.state": "PENDING", "flyte.queue": {"$in": list(queues)}}
+    if not sources:
+        return []
+    which = {"flyte.state": "PENDING", "$or": list(sources)}
     await database.action.update_many(
         {**which, "flyte.claim": {"$in": list(before)}}, {"$set": {"flyte.claim": token}}
     )

@@ -65,6 +65,7 @@ def indexes(keep_for: timedelta) -> Sequence[Index]:
         # Waiting actions, in the order in which they are handed out; due ones; and those that were
         # not taken over yet.
         Index("action", [("flyte.state", 1), ("flyte.queue", 1), ("flyte.seq", 1)]),
+        Index("action", [("flyte.state", 1), ("flyte.route", 1), ("flyte.seq", 1)]),
         Index("action", [("flyte.state", 1), ("flyte.due", 1)]),
         Index("action", [("flyte.seq", 1), ("states.time", 1), ("_id", 1)]),
         Index("audit", [("flyte.seq", 1), ("states.time", 1)]),

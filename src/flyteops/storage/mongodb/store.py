@@ -69,9 +69,10 @@ from flyteops.storage.mongodb.conversion import Conversion
 from flyteops.storage.mongodb.driver import Database
 from flyteops.storage.mongodb.identity import Identity
 from flyteops.storage.mongodb.item import item_document, item_of
+from flyteops.storage.mongodb.later import WRITING, store_results, update_copies
 from flyteops.storage.mongodb.legacy import look_again
 from flyteops.storage.mongodb.notify import Notifier
-from flyteops.storage.mongodb.queue import ClaimRequest, Queues, claimed_with
+from flyteops.storage.mongodb.queue import ClaimRequest, claimed_with
 from flyteops.storage.mongodb.schema import NUMBERS, changed, make_indexes, prepare
 from flyteops.storage.mongodb.timer import Timer, concerns_all, renew
 from flyteops.storage.record import Checkpoint, Stored
@@ -111,7 +112,8 @@ class MongoStore(Store):
     ) -> None:
         self._url, self._shown = url, name
         self._client = Client(url, name, limit=limit)
-        self._identity = Identity(self._client, name)
+        self._notifier = Notifier(self._client, self._pass_on, self._loop)
+        self._identity = Identity(self._client, name, self._notifier.announcing)
         self._client.gate = self._identity.check
         self._keep_for = keep_for or YEAR
         self._actions = ActionCollection()
@@ -120,12 +122,13 @@ class MongoStore(Store):
         self._tell: Callable[[Sequence[RoutingKey]], None] = lambda _: None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._name = secrets.token_hex(6)
-        self._notifier = Notifier(self._client, self._pass_on, self._loop)
         self._claims = itertools.count(1)
         self._conversion = Conversion(
             self._client, self._actions.queues, self._name, self._make_indexes
         )
         self._undelivered = Undelivered(self._find_claimed, self._return, self._loop)
+        self._is_stopping = asyncio.Event()
+        self._writing: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         if self._is_open:
@@ -139,6 +142,10 @@ class MongoStore(Store):
             raise
         self._is_open = True
         self._notifier.start()
+        self._is_stopping.clear()
+        self._writing = asyncio.ensure_future(
+            self._actions.later.run(self._client, self._loop(WRITING), self._is_stopping)
+        )
         self._undelivered.start()
         self._conversion.start(self._loop("Taking over the executions of an earlier server"))
 
@@ -154,6 +161,9 @@ class MongoStore(Store):
             last = await collection.find_one({}, {field: 1}, sort=[(field, -1)])
             self._actions.continue_after(0 if last is None else last[field])
         await self._actions.complete_pending(database, patience=0)
+        if self._conversion.is_done:
+            await self._actions.queues.add_routes(database)
+            await update_copies(database)
         await look_again(database, self._actions.queues)
 
     async def _make_indexes(self, database: Database) -> None:
@@ -172,7 +182,23 @@ class MongoStore(Store):
         await self._notifier.stop()
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._stop_writing()
         await self._client.close()
+
+    async def _stop_writing(self) -> None:
+        """Carry out the deferred writes; the next server carries out those that fail."""
+        writing, self._writing = self._writing, None
+        if writing is None:
+            return
+        self._is_stopping.set()
+        await writing
+        with suppress(FlyteError):
+            await self._write_deferred()
+
+    async def _write_deferred(self) -> None:
+        """Carry out the writes that were deferred until now."""
+        if not self._actions.later.is_empty:
+            await self._client.run(self._actions.later.write)
 
     def _loop(self, name: str) -> BackgroundLoop:
         return self.loops.loop(name, LOGGER)
@@ -398,11 +424,11 @@ class MongoStore(Store):
 
     async def record(self, event: Event, outcome: Evaluation, *, key: str | None = None) -> str:
         async def write(database: Database, again: bool) -> str:
-            return await self._actions.record(database, event, outcome, key, is_again=again)
+            event_id = await self._actions.record(database, event, outcome, key, is_again=again)
+            self._announce(outcome)
+            return event_id
 
-        event_id = await self._repeat(write)
-        self._announce(outcome)
-        return event_id
+        return await self._repeat(write)
 
     def _announce(self, outcome: Evaluation) -> None:
         self._notifier.announce(
@@ -468,11 +494,12 @@ class MongoStore(Store):
         request = FinishRequest(action_id, result, decide)
 
         async def write(database: Database, again: bool) -> bool | None:
-            return await self._actions.finish(database, request, is_again=again) or None
+            is_done = await self._actions.finish(database, request, is_again=again)
+            if is_done and isinstance(request.decision, Evaluation):
+                self._announce(request.decision)
+            return is_done or None
 
         await self._until_done(write, lambda: bool(request.actions))
-        if isinstance(request.decision, Evaluation):
-            self._announce(request.decision)
         return request.decision
 
     async def extend(self, action_id: str, at: datetime, check: Check) -> datetime | None:
@@ -527,6 +554,8 @@ class MongoStore(Store):
     async def list_executions(
         self, which: ExecutionFilter, start: int, limit: int
     ) -> Page[Execution]:
+        await self._write_deferred()
+
         async def read(database: Database) -> Page[Execution]:
             await self._conversion.for_executions(database, which, start + limit)
             page = await queries.list_executions(database, which, start, limit)
@@ -564,12 +593,21 @@ class MongoStore(Store):
         return await self._client.read(read)
 
     async def list_events(self, which: EventFilter, start: int, limit: int) -> Page[EventRecord]:
-        return await self._client.read(
-            partial(queries.list_events, which=which, start=start, limit=limit)
-        )
+        await self._write_deferred()
+
+        async def read(database: Database) -> Page[EventRecord]:
+            await store_results(database)
+            return await queries.list_events(database, which, start, limit)
+
+        return await self._client.read(read)
 
     async def get_event(self, event_id: str) -> EventRecord:
-        return await self._get(partial(queries.get_event, event_id=event_id))
+        await self._write_deferred()
+        look = partial(queries.get_event, event_id=event_id)
+        with suppress(NotFoundError):
+            return await self._client.read(look)
+        await self._client.read(store_results)
+        return await self._get(look)
 
     async def find_unused_bases(self, numbers: Collection[int]) -> Collection[int]:
         return await self._get(partial(queries.find_unused_bases, numbers=numbers))
@@ -579,6 +617,8 @@ class MongoStore(Store):
     async def purge(self, what: Retention, *, limit: int = 1000) -> Purged:
         async def work(database: Database) -> Purged:
             await self._actions.complete_pending(database)
+            if self._conversion.is_done:
+                await self._actions.queues.add_routes(database)
             if not self._conversion.is_done:  # the oldest ones may not be known yet
                 return Purged(0, 0, more=False)
             await self._actions.queues.remove_unused(database)
@@ -598,10 +638,14 @@ class MongoStore(Store):
     # ------------------------------------------------------------------------------ dump and backup
 
     async def export(self, *, partly: bool = False) -> AsyncGenerator[Sequence[Stored], None]:
+        if self._is_open:
+            await self._write_deferred()
         client = Client(self._url, self._shown, limit=1)  # the store need not be open
         await client.open()
         try:
-            conversion = Conversion(client, Queues(), self._name, self._make_indexes)
+            conversion = Conversion(
+                client, ActionCollection().queues, self._name, self._make_indexes
+            )
             async for part in client.stream(
                 partial(dump.export, conversion=conversion, partly=partly)
             ):

@@ -20,6 +20,7 @@ from flyteops.storage.base import KEPT_KEYS, Claimed, lease_token
 from flyteops.storage.finish import FinishRequest
 from flyteops.storage.postgres.driver import Connection, Row
 from flyteops.storage.postgres.pool import LOST
+from flyteops.storage.postgres.recent import ActionRow, RecentActions
 from flyteops.storage.row import (
     MICROSECOND,
     STATES,
@@ -57,18 +58,6 @@ CLAIM_READABLE: Claims = SQL.claim_readable, SQL.claim_readable_waiting
 CLAIM_LISTED: Claims = SQL.claim_listed, SQL.claim_listed_waiting
 CLAIM_BY_LABELS: Claims = SQL.claim_by_labels, SQL.claim_by_labels_waiting
 CLAIM_OF_COMMAND: Claims = SQL.claim_of_command, SQL.claim_of_command_waiting
-
-
-class ActionRow(NamedTuple):
-    """An action as it is in the database, and the version of its execution."""
-
-    seq: int
-    execution_seq: int
-    state: str
-    attempt: int
-    timeout: int | None
-    version: int
-    progress: ActionSnapshot
 
 
 class EventInsert(NamedTuple):
@@ -206,17 +195,23 @@ class ClaimRequest(NamedTuple):
 
 
 async def claim(
-    connection: Connection, requests: Sequence[ClaimRequest], *, is_again: bool
+    connection: Connection,
+    requests: Sequence[ClaimRequest],
+    *,
+    recent: RecentActions,
+    is_again: bool,
 ) -> list[list[Claimed]]:
     """See `Store.claim`; those of one kind at once, and the first caller gets the oldest."""
     asked = requests[0]._replace(
         limit=sum(each.limit for each in requests), at=max(each.at for each in requests)
     )
-    found = iter(await _claim(connection, asked, is_again=is_again))
+    found = iter(await _claim(connection, asked, recent, is_again=is_again))
     return [list(islice(found, each.limit)) for each in requests]
 
 
-async def _claim(connection: Connection, asked: ClaimRequest, *, is_again: bool) -> list[Claimed]:
+async def _claim(
+    connection: Connection, asked: ClaimRequest, recent: RecentActions, *, is_again: bool
+) -> list[Claimed]:
     now = to_microseconds(asked.at)
     token, before = asked.tokens.next()
     if is_again:
@@ -231,7 +226,10 @@ async def _claim(connection: Connection, asked: ClaimRequest, *, is_again: bool)
         rows = await _claim_from(connection, claims, asked, token, own, asked.command)
     else:
         rows = await _claim_readable(connection, asked, token)
-    return [_claimed(row, now, asked.seed) for row in rows if row[-1]]
+    taken = [row for row in rows if row[-1]]
+    for row in taken:
+        recent.take(row, token, now, asked.seed)
+    return [_claimed(row, now, asked.seed) for row in taken]
 
 
 async def _claim_readable(connection: Connection, asked: ClaimRequest, token: str) -> Sequence[Row]:
@@ -274,7 +272,7 @@ async def _readable_kinds(connection: Connection, asked: ClaimRequest) -> Sequen
 
 
 def _claimed(row: Row, now: int, seed: bytes) -> Claimed:
-    action_id, command, input_, attempt, timeout, revision, _ = row
+    action_id, command, input_, attempt, timeout, revision, *_ = row
     claimed = Claimed(action_id, command, input_, attempt, revision=revision)
     return rules.with_lease(claimed, timeout, now, seed)
 
@@ -288,17 +286,24 @@ class Completion(NamedTuple):
 
 
 async def finish(
-    connection: Connection, requests: Sequence[FinishRequest], *, is_again: bool
+    connection: Connection,
+    requests: Sequence[FinishRequest],
+    *,
+    recent: RecentActions,
+    is_again: bool,
 ) -> list[bool | Exception]:
     """Apply results as `Store.finish` does; see their decisions.
 
     Return False for one where another server was faster, and which must be decided again.
     """
-    rows = await connection.fetch(SQL.find_all_by_id, [each.action_id for each in requests])
-    found = {row["action_id"]: await found_of(connection, row) for row in rows}
+    completions = {} if is_again else _remembered(requests, recent)
+    rest = [each for place, each in enumerate(requests) if place not in completions]
+    found = await _find_all(connection, [each.action_id for each in rest])
     answers: list[bool | Exception] = []
-    completions: dict[int, Completion] = {}
     for place, request in enumerate(requests):
+        if place in completions:
+            answers.append(True)
+            continue
         try:
             completion = await _decide(
                 connection, request, found.get(request.action_id), is_again=is_again
@@ -317,6 +322,28 @@ async def finish(
         ):
             answers[place] = is_done
     return answers
+
+
+def _remembered(requests: Sequence[FinishRequest], recent: RecentActions) -> dict[int, Completion]:
+    """Decide results of actions as they were handed out; return those to be written, by place.
+
+    Only a result that ends its action is guarded against changes since: all others are decided
+    upon the database.
+    """
+    completions: dict[int, Completion] = {}
+    for place, request in enumerate(requests):
+        known = recent.pop(request.action_id)
+        decision = None if known is None else request.decide_early(known.progress)
+        if known is not None and decision is not None:
+            completions[place] = Completion(known, request.result, decision)
+    return completions
+
+
+async def _find_all(connection: Connection, action_ids: Sequence[str]) -> dict[str, ActionRow]:
+    if not action_ids:
+        return {}
+    rows = await connection.fetch(SQL.find_all_by_id, action_ids)
+    return {row["action_id"]: await found_of(connection, row) for row in rows}
 
 
 async def _decide(
@@ -359,6 +386,7 @@ async def end(connection: Connection, completions: Sequence[Completion]) -> list
         [each.execution_seq for each in found],
         [each.version for each in found],
         [rules.final_state(each.result) for each in completions],
+        [each.claim for each in found],
     )
     done = {place for (place,) in rows}
     return [place in done for place in range(1, len(completions) + 1)]

@@ -20,6 +20,14 @@ STATEMENT_SECONDS = 15.0
 
 PROBE_SECONDS = 3.0
 
+PLANS_ONCE = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
+"""Settings for prepared statements.
+
+Each is planned once for a connection, for values of any number and for tables of any size. By
+itself PostgreSQL plans most of them anew at each execution, since the values are arrays of
+different lengths, and reads whole tables as long as it has not noticed that they have grown.
+"""
+
 NEXT_HOST = (
     OSError,
     TimeoutError,
@@ -99,14 +107,15 @@ class Connector:
         try:
             keep_alive(connection, conninfo.keepalive)
             if not self._pools_transactions:
-                await connection.execute(self._settings())
+                await connection.execute(self._settings(prepares=statement_cache_size > 0))
         except BaseException:  # cancelled, for example: nothing else refers to the connection
             connection.terminate()
             raise
         return connection
 
-    def _settings(self) -> str:
-        settings = {"jit": "off", **self.conninfo.settings}
+    def _settings(self, *, prepares: bool) -> str:
+        own = {"jit": "off", **(PLANS_ONCE if prepares else {})}
+        settings = {**own, **self.conninfo.settings}
         calls = (
             f"set_config({literal(name)}, {literal(value)}, false)"
             for name, value in settings.items()

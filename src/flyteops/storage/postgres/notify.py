@@ -3,11 +3,16 @@
 Notifications are sent separately from the changes that they announce, several together: a
 transaction that notifies makes all others wait for its commit. So one may be lost with the server
 that was to send it, which is why all servers also poll now and then.
+
+Each server reports itself by a notification every few seconds, and at once when it hears of another
+one for the first time. A server that has heard of no other keeps its notifications back: each would
+be a commit of its own that nobody reads.
 """
 
 import asyncio
 import contextlib
-from collections import Counter
+import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 
 import asyncpg
@@ -36,6 +41,19 @@ LOOKING = 1.0
 
 LOOKING_ANYWAY = 10.0
 """The same while they do come."""
+
+GONE_AFTER = 3 * LOOKING_ANYWAY
+"""Seconds without a message after which another server is considered gone."""
+
+ANSWERING = 2.0
+"""Seconds in which other servers answer the first message of a server that begins to listen."""
+
+KEPT_BACK_FOR = 10.0
+"""Seconds for which notifications are kept back at least.
+
+A server that has begun to listen looks for waiting actions once, when it has received its own
+message; another server that is slower to read that message may have kept back later ones.
+"""
 
 MAX_LENGTH = 7_000
 """The maximum size of a notification in bytes; the server accepts 8,000."""
@@ -75,16 +93,20 @@ Kind = tuple[str, str, str]
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True):
-    """A notification: the sending server, and the number of actions of each kind."""
+    """A notification: the sending server, the number of actions of each kind, and its store.
+
+    The store is the number of its tables, as those of others may be in the same database.
+    """
 
     sender: str
     arrived: list[tuple[str, str, str, int]]
+    store: int | None = None
 
 
 class Notifier:
     """Notifies other servers of available actions, and receives their notifications.
 
-    `connector` bypasses any proxy.
+    `connector` bypasses any proxy. `store` is the number of the tables, known once they are opened.
     """
 
     def __init__(
@@ -96,6 +118,7 @@ class Notifier:
         loop: Callable[[str], BackgroundLoop],
     ) -> None:
         self._loop = loop
+        self.store: int | None = None
         self._pool = pool
         self._connector = connector
         self._own = asyncio.Event()
@@ -103,7 +126,11 @@ class Notifier:
         self._tell = tell
         self._arrived: Counter[Kind] = Counter()
         self._has_arrived = asyncio.Event()
+        self._kept_back: deque[tuple[float, Counter[Kind]]] = deque()
+        self._others: dict[str, float] = {}
+        self._reports_itself = False
         self._is_listening = False
+        self._listens_since = 0.0
         self._may_have_missed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -130,15 +157,58 @@ class Notifier:
         while True:
             await self._has_arrived.wait()
             self._has_arrived.clear()
-            arrived, self._arrived = self._arrived, Counter()
             try:
-                for text in self._messages(arrived):
+                for text in self._due_messages():
                     await self._pool.rows("SELECT pg_notify($1, $2)", CHANNEL, text)
                 self._loop(NOTIFYING).succeeded()
             # The loop goes on after any error: servers that are not notified poll.
             except Exception as error:  # noqa: BLE001
                 self._loop(NOTIFYING).failed(error)
             await asyncio.sleep(GATHERING)
+
+    def _due_messages(self) -> Sequence[str]:
+        arrived, self._arrived = self._arrived, Counter()
+        if self._is_alone():
+            self._keep_back(arrived)
+            return ()
+        messages = list(self._messages(arrived))
+        if self._reports_itself and not messages:
+            messages = [self._message([])]
+        self._reports_itself = False
+        return messages
+
+    def _is_alone(self) -> bool:
+        """Return whether no other server has reported itself, as far as that would be heard."""
+        now = _now()
+        return (
+            self._is_listening
+            and now > self._listens_since + ANSWERING
+            and all(at < now - GONE_AFTER for at in self._others.values())
+        )
+
+    def _keep_back(self, arrived: Counter[Kind]) -> None:
+        """Keep a notification for a server that has begun to listen and is not yet heard of."""
+        now = _now()
+        while self._kept_back and self._kept_back[0][0] < now - KEPT_BACK_FOR:
+            self._kept_back.popleft()
+        if self._kept_back and self._kept_back[-1][0] > now - KEPT_BACK_FOR / 10:
+            self._kept_back[-1][1].update(arrived)
+        else:
+            self._kept_back.append((now, arrived))
+
+    def _hear_of(self, sender: str) -> None:
+        """Note that another server exists; send a new one what was kept back."""
+        now = _now()
+        is_new = self._others.get(sender, -GONE_AFTER) < now - GONE_AFTER
+        self._others[sender] = now
+        if not is_new:
+            return
+        self._others = {name: at for name, at in self._others.items() if at >= now - GONE_AFTER}
+        for _, arrived in self._kept_back:
+            self._arrived.update(arrived)
+        self._kept_back.clear()
+        self._reports_itself = True
+        self._has_arrived.set()
 
     def _messages(self, arrived: Counter[Kind]) -> Iterable[str]:
         part: list[tuple[str, str, str, int]] = []
@@ -148,12 +218,15 @@ class Notifier:
             if size > MAX_LENGTH:
                 continue  # waiting packs find it by polling
             if length + size > MAX_LENGTH:
-                yield msgspec.json.encode(Message(self._name, part)).decode()
+                yield self._message(part)
                 part, length = [], 0
             part.append((*kind, min(count, MOST)))
             length += size
         if part:
-            yield msgspec.json.encode(Message(self._name, part)).decode()
+            yield self._message(part)
+
+    def _message(self, arrived: list[tuple[str, str, str, int]]) -> str:
+        return msgspec.json.encode(Message(self._name, arrived, self.store)).decode()
 
     async def _listen(self) -> None:
         while True:
@@ -205,8 +278,7 @@ class Notifier:
 
     async def _notify_itself(self) -> None:
         self._own.clear()
-        text = msgspec.json.encode(Message(self._name, [])).decode()
-        await self._pool.rows("SELECT pg_notify($1, $2)", CHANNEL, text)
+        await self._pool.rows("SELECT pg_notify($1, $2)", CHANNEL, self._message([]))
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await self._own.wait()
@@ -220,7 +292,8 @@ class Notifier:
             return  # from another program
         if message.sender == self._name:
             self._own.set()
-        else:
+        elif message.store in (None, self.store):
+            self._hear_of(message.sender)
             self._tell_of(message.arrived)
 
     def _tell_of(self, arrived: Iterable[tuple[str, str, str, int]]) -> None:
@@ -254,4 +327,9 @@ class Notifier:
     def _set_listening(self, is_listening: bool) -> None:
         if is_listening != self._is_listening:
             self._is_listening = is_listening
+            self._listens_since = _now()
             self._may_have_missed.set()
+
+
+def _now() -> float:
+    return time.monotonic()

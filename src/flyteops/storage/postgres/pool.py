@@ -28,6 +28,9 @@ CONNECT_SECONDS = 5.0
 REPEATS = 20
 """The maximum number of repeats of a transaction that clashed with another."""
 
+PLAN_EACH_TIME = "SET LOCAL plan_cache_mode TO DEFAULT; SET LOCAL enable_seqscan TO DEFAULT"
+"""Plans the following statements of a transaction for their values, unlike `PLANS_ONCE`."""
+
 PATIENCE = 3.0
 """The seconds for which a verb that lost its connection looks for another before it gives up."""
 
@@ -268,6 +271,7 @@ class Pool:
 
         async def look(connection: Connection, _again: bool) -> T:
             async with connection.transaction(isolation="repeatable_read", readonly=True):
+                await connection.execute(PLAN_EACH_TIME)
                 return await work(connection)
 
         return await self.repeat(look, changes=False)

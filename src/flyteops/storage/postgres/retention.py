@@ -9,6 +9,7 @@ from typing import NamedTuple
 from flyteops.storage import rules
 from flyteops.storage.base import Purged, PurgedVersions, Retention, VersionBound
 from flyteops.storage.postgres.driver import Connection
+from flyteops.storage.postgres.pool import PLAN_EACH_TIME
 from flyteops.storage.row import to_microseconds
 from flyteops.storage.rules import FOREVER, surplus
 from flyteops.storage.statements import load_statements
@@ -18,6 +19,7 @@ SQL = load_statements("flyteops.storage.postgres", "retention")
 
 async def purge(connection: Connection, what: Retention, limit: int) -> Purged:
     """Remove at most `limit` executions, events and keys; `more` when there may be more."""
+    await connection.execute(PLAN_EACH_TIME)
     before, finished_before = to_microseconds(what.before), rules.finished_limit(what)
     executions, _ = await _remove(connection, await _old(connection, before, limit))
     executions += (
@@ -40,6 +42,7 @@ async def purge(connection: Connection, what: Retention, limit: int) -> Purged:
 
 async def purge_versions(connection: Connection, what: VersionBound, limit: int) -> PurgedVersions:
     """See `Store.purge_versions`."""
+    await connection.execute(PLAN_EACH_TIME)
     kept = list(what.kept)
     await connection.execute(SQL.mark_versions_used, kept)
     await connection.execute(SQL.mark_versions_unused, kept, to_microseconds(what.at))

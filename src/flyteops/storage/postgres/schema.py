@@ -366,3 +366,8 @@ async def _check(connection: Connection) -> None:
         raise StoreError(
             f"Somebody has changed Flyte's tables; put back what was there. {'; '.join(faults)}."
         )
+
+
+async def changed(connection: Connection, what: str) -> None:
+    """Note that flows, items, packs or notes have changed, for other servers to see."""
+    await connection.execute("UPDATE flyte_number SET value = value + 1 WHERE name = $1", what)

@@ -59,14 +59,15 @@ from flyteops.storage.base import (
 )
 from flyteops.storage.conninfo import Conninfo, parse_conninfo
 from flyteops.storage.finish import FinishRequest
-from flyteops.storage.postgres import actions, dump, queries, retention, timer
+from flyteops.storage.postgres import actions, dump, flow, queries, retention, timer
 from flyteops.storage.postgres.batch import Batcher
 from flyteops.storage.postgres.connector import Connector
 from flyteops.storage.postgres.driver import Connection
 from flyteops.storage.postgres.identity import NUMBER, check_identity, check_tables, read_identity
 from flyteops.storage.postgres.notify import Notifier
 from flyteops.storage.postgres.pool import Pool
-from flyteops.storage.postgres.schema import migrate
+from flyteops.storage.postgres.recent import RecentActions
+from flyteops.storage.postgres.schema import changed, migrate
 from flyteops.storage.record import Checkpoint, Stored
 from flyteops.storage.row import (
     current_of,
@@ -78,7 +79,6 @@ from flyteops.storage.row import (
     pack_row,
     to_instant,
     to_microseconds,
-    version_row,
 )
 from flyteops.storage.rules import (
     TimerBatch,
@@ -86,7 +86,6 @@ from flyteops.storage.rules import (
     check_timetables,
     closed,
     missing,
-    next_time,
     taken,
 )
 from flyteops.storage.undelivered import ClaimTokens, Undelivered, still_claimed
@@ -148,14 +147,17 @@ class PostgresStore(Store):
         self._notifier = Notifier(self._pool, connector, self._name, self._pass_on, self._loop)
         self._claims = itertools.count(1)
         self._undelivered = Undelivered(self._find_claimed, self._return, self._loop)
+        self._recent = RecentActions()
         self._records: Batcher[actions.EventInsert, str] = Batcher(
             self._together(self._record), limit=limit
         )
         self._claiming: Batcher[actions.ClaimRequest, list[Claimed]] = Batcher(
-            self._together(actions.claim), limit=limit, batch_key=lambda request: request.batch_key
+            self._together(partial(actions.claim, recent=self._recent)),
+            limit=limit,
+            batch_key=lambda request: request.batch_key,
         )
         self._results: Batcher[FinishRequest, bool] = Batcher(
-            self._together(actions.finish), limit=limit
+            self._together(partial(actions.finish, recent=self._recent)), limit=limit
         )
 
     async def open(self) -> None:
@@ -172,7 +174,7 @@ class PostgresStore(Store):
 
     async def _prepare(self, connection: Connection) -> None:
         await migrate(connection)
-        self._identity = await read_identity(connection)
+        self._identity = self._notifier.store = await read_identity(connection)
 
     async def _check_identity(self) -> None:
         """Raise `UnavailableError` if the tables are not those that the store was opened on."""
@@ -197,6 +199,8 @@ class PostgresStore(Store):
         await self._notifier.stop()
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
+        for batcher in (self._records, self._claiming, self._results):
+            await batcher.stop()
         await self._undelivered.stop()
         await self._pool.close()
 
@@ -246,6 +250,11 @@ class PostgresStore(Store):
 
         return await self._whole(self._pool.repeat(write))
 
+    def _require_open(self) -> None:
+        """Raise `UnavailableError` when the store is closed."""
+        if not self._is_open:
+            raise closed()
+
     async def _whole(self, work: Coroutine[Any, Any, T]) -> T:
         """Complete the work even if the caller goes away meanwhile."""
         if not self._is_open:
@@ -279,7 +288,7 @@ class PostgresStore(Store):
                 " excluded.last_seen_at",
                 *pack_row(pack),
             )
-            await _changed(connection, "packs")
+            await changed(connection, "packs")
 
         await self._whole(self._pool.transaction(save))
 
@@ -306,7 +315,7 @@ class PostgresStore(Store):
                 _miss("pack", pack_id, again)
             elif unless_seen_since is None or seen_at < to_microseconds(unless_seen_since):
                 await connection.execute("DELETE FROM flyte_pack WHERE pack_id = $1", pack_id)
-                await _changed(connection, "packs")
+                await changed(connection, "packs")
 
         await self._whole(self._pool.transaction_once(delete))
 
@@ -328,7 +337,9 @@ class PostgresStore(Store):
     ) -> None:
         check_timetables(version, timetables)
         await self._whole(
-            self._pool.transaction_once(partial(_save_flow, version=version, timetables=timetables))
+            self._pool.transaction_once(
+                partial(flow.save_flow, version=version, timetables=timetables)
+            )
         )
 
     async def list_flows(self) -> Rows[FlowVersion]:
@@ -351,7 +362,7 @@ class PostgresStore(Store):
             ):
                 _miss("flow", name, again)
             await connection.execute("DELETE FROM flyte_timetable WHERE flow_name = $1", name)
-            await _changed(connection, "flows")
+            await changed(connection, "flows")
 
         await self._whole(self._pool.transaction_once(delete))
 
@@ -359,9 +370,9 @@ class PostgresStore(Store):
         rows = await self._pool.rows(
             "SELECT flow, saved_at FROM flyte_flow_version WHERE uuid = $1", uuid
         )
-        for flow, at in rows:
+        for encoded, at in rows:
             with readable(f"The flow version {uuid!r}"):
-                return FlowVersion(uuid, decode_flow(flow), to_instant(at))
+                return FlowVersion(uuid, decode_flow(encoded), to_instant(at))
         await self._check_identity()
         raise missing("flow version", uuid)
 
@@ -380,7 +391,7 @@ class PostgresStore(Store):
                 item.description,
                 item.value,
             )
-            await _changed(connection, "items")
+            await changed(connection, "items")
             return is_new
 
         return await self._whole(self._pool.transaction(save))
@@ -400,7 +411,7 @@ class PostgresStore(Store):
                 is None
             ):
                 _miss("datastore item", key, again)
-            await _changed(connection, "items")
+            await changed(connection, "items")
 
         await self._whole(self._pool.transaction_once(delete))
 
@@ -414,7 +425,7 @@ class PostgresStore(Store):
         )
 
         async def save(connection: Connection, again: bool) -> None:
-            await _changed(connection, "notes")
+            await changed(connection, "notes")
             if await connection.fetchval(statement, note.kind, note.key, note.value) is None:
                 kept = await connection.fetchval(
                     "SELECT value FROM flyte_note WHERE kind = $1 AND key = $2", note.kind, note.key
@@ -446,7 +457,7 @@ class PostgresStore(Store):
 
     async def delete_note(self, kind: str, key: str) -> None:
         async def delete(connection: Connection, again: bool) -> None:
-            await _changed(connection, "notes")
+            await changed(connection, "notes")
             statement = "DELETE FROM flyte_note WHERE kind = $1 AND key = $2 RETURNING key"
             if await connection.fetchval(statement, kind, key) is None:
                 _miss(kind, key, again)
@@ -466,7 +477,8 @@ class PostgresStore(Store):
     # ------------------------------------------------------------------------- the life of an event
 
     async def record(self, event: Event, outcome: Evaluation, *, key: str | None = None) -> str:
-        event_id = await self._whole(self._records.submit(actions.EventInsert(event, outcome, key)))
+        self._require_open()
+        event_id = await self._records.submit(actions.EventInsert(event, outcome, key))
         self._announce(outcome)
         return event_id
 
@@ -476,6 +488,9 @@ class PostgresStore(Store):
         event_ids = await actions.record(
             connection, entries, store=self._identity, is_again=is_again
         )
+        for entry, event_id in zip(entries, event_ids, strict=True):
+            if event_id == entry.event.event_id:
+                self._recent.create(entry.outcome.actions)
         stored = [event_id for event_id in event_ids if event_id is not None]
         if len(stored) < len(entries):
             check_identity(await read_identity(connection), self._identity, self._shown)
@@ -509,25 +524,30 @@ class PostgresStore(Store):
     ) -> Sequence[Claimed]:
         tokens = ClaimTokens(f"{self._name}-{next(self._claims)}")
         asked = actions.ClaimRequest(pack, at, action_name, limit, seed, tokens)
-        claiming = asyncio.ensure_future(self._claim(asked))
+        self._require_open()
+        claiming = self._claiming.submit(asked)
         try:
-            return await asyncio.shield(claiming)
+            return await self._claimed(asked, asyncio.shield(claiming))
         except asyncio.CancelledError:
             # A claim without a caller is returned before the caller is gone, if the server answers
             # soon, or else later.
-            await asyncio.wait([self._begin(self._give_back(claiming, at))], timeout=GIVING_BACK)
+            giving_back = self._give_back(self._claimed(asked, claiming), at)
+            await asyncio.wait([self._begin(giving_back)], timeout=GIVING_BACK)
             raise
 
-    async def _claim(self, asked: actions.ClaimRequest) -> list[Claimed]:
+    async def _claimed(
+        self, asked: actions.ClaimRequest, claiming: Awaitable[list[Claimed]]
+    ) -> list[Claimed]:
+        """Return the answer to a claim; have those returned that nobody will get."""
         try:
-            claimed = await self._whole(self._claiming.submit(asked))
+            claimed = await claiming
         except UnavailableError:
             self._undelivered.look_for(asked.tokens.all, asked.at)
             raise
         self._undelivered.look_for(asked.tokens.unanswered, asked.at)
         return claimed
 
-    async def _give_back(self, claiming: "asyncio.Future[list[Claimed]]", at: datetime) -> None:
+    async def _give_back(self, claiming: Awaitable[list[Claimed]], at: datetime) -> None:
         with suppress(FlyteError):  # those that may have been claimed all the same are looked up
             for each in await claiming:
                 try:
@@ -550,7 +570,12 @@ class PostgresStore(Store):
     async def finish(
         self, action_id: str, result: Event, decide: Decide
     ) -> Evaluation | LateResult | None:
-        decision = await self._whole(self._finish(FinishRequest(action_id, result, decide)))
+        self._require_open()
+        try:
+            decision = await self._finish(FinishRequest(action_id, result, decide))
+        except NotFoundError:
+            await self._check_identity()
+            raise
         if isinstance(decision, Evaluation):
             self._announce(decision)
         return decision
@@ -663,56 +688,12 @@ class PostgresStore(Store):
         async def end(connection: Connection) -> None:
             await connection.execute("DELETE FROM flyte_loading")
             for what in ("flows", "items", "packs"):
-                await _changed(connection, what)
+                await changed(connection, what)
 
         await self._whole(self._pool.transaction(end))
-
-
-async def _changed(connection: Connection, what: str) -> None:
-    """Note that flows, items, packs or notes have changed, for other servers to see."""
-    await connection.execute("UPDATE flyte_number SET value = value + 1 WHERE name = $1", what)
 
 
 def _miss(noun: str, key: str, again: bool) -> None:
     """Raise `NotFoundError`, unless the record may have been deleted by the first try."""
     if not again:
         raise missing(noun, key)
-
-
-async def _save_flow(
-    connection: Connection,
-    again: bool,
-    *,
-    version: FlowVersion,
-    timetables: Sequence[ScheduleEntry],
-) -> None:
-    flow = version.flow
-    # First, as concurrent servers that save flows wait for its row.
-    await _changed(connection, "flows")
-    if again and await connection.fetchval(
-        "SELECT 1 FROM flyte_flow_version WHERE uuid = $1", version.uuid
-    ):
-        return
-    await connection.execute(
-        "INSERT INTO flyte_flow_version VALUES ($1, $2, $3, $4)", *version_row(version)
-    )
-    await connection.execute(
-        "INSERT INTO flyte_flow VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET uuid ="
-        " excluded.uuid",
-        flow.name,
-        version.uuid,
-    )
-    rows = await connection.fetch(
-        "DELETE FROM flyte_timetable WHERE flow_name = $1 RETURNING step_id, rule, next_at",
-        flow.name,
-    )
-    kept = {(step_id, rule): next_at for step_id, rule, next_at in rows}
-    for entry in timetables:
-        await connection.execute(
-            "INSERT INTO flyte_timetable VALUES ($1, $2, $3, $4, $5)",
-            flow.name,
-            entry.step_index,
-            entry.step_id,
-            entry.rule,
-            next_time(entry, kept),
-        )

@@ -13,7 +13,6 @@ from flyteops.model import Evaluation, RoutingKey
 from flyteops.storage import rules
 from flyteops.storage.base import Check, ProcessedTimers, TimerKey
 from flyteops.storage.postgres.actions import (
-    ActionRow,
     Completion,
     EventInsert,
     end,
@@ -23,6 +22,7 @@ from flyteops.storage.postgres.actions import (
 )
 from flyteops.storage.postgres.driver import Connection, Row
 from flyteops.storage.postgres.pool import LOST
+from flyteops.storage.postgres.recent import ActionRow
 from flyteops.storage.row import MICROSECOND, decode_labels, to_instant, to_microseconds
 from flyteops.storage.rules import (
     ATTENDED,

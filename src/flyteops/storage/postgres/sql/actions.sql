@@ -82,12 +82,14 @@ SELECT place FROM noted
 -- name: finish
 WITH {given},
   asked AS (
-    SELECT * FROM unnest($31::bigint[], $32::text[], $33::int[], $34::bigint[], $35::int[], $36::text[])
-      WITH ORDINALITY AS n (action_seq, state, attempt, execution_seq, version, becomes, place)
+    SELECT * FROM unnest($31::bigint[], $32::text[], $33::int[], $34::bigint[], $35::int[], $36::text[], $37::text[])
+      WITH ORDINALITY AS n (action_seq, state, attempt, execution_seq, version, becomes, claim, place)
   ),
   held AS (
     SELECT q.place FROM asked q JOIN flyte_action a ON a.seq = q.action_seq JOIN flyte_execution x ON x.seq = a.execution_seq
-    WHERE a.state = q.state AND a.attempt = q.attempt AND x.version = q.version ORDER BY x.seq, a.seq FOR UPDATE OF a, x
+    WHERE a.state = q.state AND a.attempt = q.attempt AND x.version = q.version AND a.claim IS NOT DISTINCT FROM
+      coalesce(q.claim, a.claim)
+    ORDER BY x.seq, a.seq FOR UPDATE OF a, x
   ),
   own AS (
     UPDATE flyte_execution x SET version = x.version + 1, changed_at = greatest(x.changed_at, g.received_at)
@@ -179,7 +181,7 @@ claimed AS (
     RETURNING a.seq, a.execution_seq, a.action_id, a.command, a.input, a.attempt, a.timeout, {revision} AS revision
   ),
   theirs AS (
-    SELECT seq FROM flyte_execution WHERE seq IN (SELECT execution_seq FROM claimed) ORDER BY seq FOR UPDATE
+    SELECT seq, version FROM flyte_execution WHERE seq IN (SELECT execution_seq FROM claimed) ORDER BY seq FOR UPDATE
   ),
   touched AS (
     UPDATE flyte_execution x SET changed_at = greatest(x.changed_at, $5::bigint) FROM theirs WHERE x.seq = theirs.seq
@@ -188,9 +190,10 @@ claimed AS (
     INSERT INTO flyte_attempt (action_seq, number, seed, pack_id, taken_at)
     SELECT seq, attempt, $7::bytea, $8::text, $5::bigint FROM claimed WHERE timeout IS NOT NULL
   )
-SELECT action_id, command, input, attempt, timeout, revision, TRUE FROM (SELECT * FROM claimed ORDER BY seq) ordered
+SELECT action_id, command, input, attempt, timeout, revision, seq, execution_seq, version, TRUE
+FROM (SELECT c.*, t.version FROM claimed c JOIN theirs t ON t.seq = c.execution_seq ORDER BY c.seq) ordered
 UNION ALL
-SELECT NULL, NULL, NULL, NULL, NULL, NULL, FALSE WHERE EXISTS (SELECT FROM candidates) AND NOT EXISTS (SELECT FROM claimed)
+SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, FALSE WHERE EXISTS (SELECT FROM candidates) AND NOT EXISTS (SELECT FROM claimed)
 
 -- Each claim has two statements: one that skips rows locked by others, and one that waits for them.
 -- name: claim_readable
