@@ -103,7 +103,9 @@ class Subject:
         for migration in MIGRATIONS:
             for statement in migration:
                 self.connection.execute(statement)
-        self.table = ActionTable(self.connection, prefetch=2 if is_cached else 1)
+        self.table = ActionTable(
+            self.connection, prefetch=2 if is_cached else 1, max_extra=2 if is_cached else 0
+        )
         self.connection.execute("BEGIN")
 
     def answer(self, verb: Callable[[ActionTable], object], *, may_exist: bool) -> object:
