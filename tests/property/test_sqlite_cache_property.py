@@ -303,6 +303,7 @@ LEASED = one(timeout=timedelta(minutes=3), input=b"x" * (SMALL + 1))
 
 
 @example(verbs=[LEASED, ("commit",), CLAIM, ("commit",), ("finish", 0, [], False)])
+@example(verbs=[LEASED, CLAIM, ("finish", 0, [], False)])
 @example(verbs=[one(), CLAIM, one(run=1), ("finish", 0, [], False)])
 @example(verbs=[one(), CLAIM, ("release", 0, True), ("finish", 0, [], False)])
 @settings(max_examples=examples(400), deadline=None)
