@@ -8,7 +8,6 @@ this; its own protocol costs each request more than everything that Flyte does f
 import asyncio
 from asyncio import TimerHandle, Transport
 from collections import deque
-from typing import cast
 
 import httptools
 from uvicorn import Config
@@ -472,14 +471,9 @@ class Connection(asyncio.Protocol):
 
     def _answer(self, request: Exchange) -> None:
         self._answered = request
-        self._server.tasks.add(self.loop.create_task(self._run(request)))
-
-    async def _run(self, request: Exchange) -> None:
-        # Without a callback at the end of the task, which costs another turn of the loop.
-        try:
-            await request.run(self._app)
-        finally:
-            self._server.tasks.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+        task = self.loop.create_task(request.run(self._app))
+        self._server.tasks.add(task)
+        task.add_done_callback(self._server.tasks.discard)
 
     def end(self) -> None:
         """Answer the next waiting request after one has been answered."""
