@@ -14,7 +14,13 @@ import pytest
 from pymongo import AsyncMongoClient
 from pymongo.errors import OperationFailure
 
-from flyteops.errors import FlyteError, StoreError, TooLargeError, UnavailableError
+from flyteops.errors import (
+    FlyteError,
+    OutcomeUnknownError,
+    StoreError,
+    TooLargeError,
+    UnavailableError,
+)
 from flyteops.model import ActionSnapshot, ActionState
 from flyteops.storage import open_store
 from flyteops.storage.base import EventFilter, Store
@@ -425,9 +431,11 @@ async def test_a_notification_that_fails_is_sent_again(
         arrived.clear()
         waiting = asyncio.create_task(is_told(other, arrived))
         relay.cut_at(b"\x10arrived\0", holds=True)
-        await start(store, sample.action())
+        starting = asyncio.create_task(start(store, sample.action()))
         await relay.is_cut.wait()
         relay.restore()
         await waiting
+        with contextlib.suppress(OutcomeUnknownError):  # the notification is part of the commit
+            await starting
         assert await take(other)
         store.listen(lambda _: None)

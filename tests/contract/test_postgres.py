@@ -19,6 +19,7 @@ from flyteops.storage.base import ActionFilter, Retention, Store
 from flyteops.storage.dump import move
 from flyteops.storage.postgres import PostgresStore
 from flyteops.storage.postgres.notify import CHANNEL, KINDS, Message
+from flyteops.storage.postgres.schema import MIGRATIONS, STATES
 from flyteops.storage.record import Tally
 from flyteops.storage.sqlite import SqliteStore
 from flyteops.testing import StoreContract
@@ -132,7 +133,7 @@ async def test_an_old_database_with_an_unknown_state_is_refused_and_left_as_it_i
                 await execute("UPDATE flyte_action SET state = 'PAUSED'", url=url)
         await execute(
             "ALTER TABLE flyte_action DROP CONSTRAINT flyte_action_known_state",
-            "UPDATE flyte_number SET value = value - 1 WHERE name = 'schema'",
+            f"UPDATE flyte_number SET value = {MIGRATIONS.index(STATES)} WHERE name = 'schema'",
             "UPDATE flyte_action SET state = 'PAUSED'",
             url=url,
         )

@@ -217,6 +217,7 @@ def test_several_workers_do_not_share_a_file(serve):
     code, _, err = serve("--workers", "4").end()
     assert code == 2
     assert "--workers: 4 server processes cannot share 'sqlite:///" in err
+    assert "docs/decisions/0051-sqlite-keeps-one-process.md" in err
     assert "name a PostgreSQL or MongoDB database by FLYTE_STORE" in err
 
 

@@ -51,7 +51,8 @@ def _worker_faults(settings: Settings) -> Iterator[Problem]:
     if settings.workers > 1 and not is_shared(settings.store):
         fault = (
             f"{settings.workers} server processes cannot share {shown(settings.store)!r}, because"
-            " SQLite is for one server"
+            " SQLite is for one server process, and more of them would gain little"
+            " (docs/decisions/0051-sqlite-keeps-one-process.md)"
         )
         yield Problem(
             "FLYTE_WORKERS",

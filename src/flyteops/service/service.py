@@ -40,7 +40,7 @@ from flyteops.model import (
     NewEvent,
     PackRef,
 )
-from flyteops.name import check, name_problems, short_key
+from flyteops.name import check, fault_of, name_problems, short_key
 from flyteops.service.aside import SetAsideEntries
 from flyteops.service.audit import Audit
 from flyteops.service.auditlog.entry import SERVER, Author, resource_key
@@ -70,7 +70,8 @@ T = TypeVar("T")
 
 
 def _event(sender: PackRef, new_event: NewEvent, ctx: EvaluationContext) -> Event:
-    check("The event", name_problems({"event": new_event.name}))
+    if fault_of(new_event.name) is not None:
+        check("The event", name_problems({"event": new_event.name}))
     return Event(
         ctx.new_id(),
         new_event.name,
@@ -234,15 +235,16 @@ class Service:
         Without any, wait for the first. May be cancelled at any time: actions about to be delivered
         go to other callers.
         """
-        sender = await self.packs.sender(pack_id, self._clock())
+        now = self._clock()
+        sender = await self.packs.sender(pack_id, now)
         if not wait:
-            return await self._claim(sender, action_name, limit)
+            return await self._claim(sender, action_name, limit, now)
         until = self._monotonic() + wait.total_seconds()
         subscriber = self._long_polls.subscribe(sender, action_name)
         try:
             while True:
                 with subscriber.polling():
-                    claimed = await self._claim(sender, action_name, limit)
+                    claimed = await self._claim(sender, action_name, limit, self._clock())
                 if claimed or not await subscriber.wait(until - self._monotonic()):
                     return claimed
         finally:
@@ -254,10 +256,10 @@ class Service:
         return len(self._long_polls)
 
     async def _claim(
-        self, sender: PackRef, action_name: str | None, limit: int
+        self, sender: PackRef, action_name: str | None, limit: int, now: datetime
     ) -> Sequence[Claimed]:
         claimed = await self._store.claim(
-            sender, self._clock(), action_name=action_name, limit=limit, seed=self._seeds()
+            sender, now, action_name=action_name, limit=limit, seed=self._seeds()
         )
         self._timer.expect(each.expires_at for each in claimed if each.expires_at is not None)
         try:

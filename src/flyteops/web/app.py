@@ -99,7 +99,8 @@ class Application:
             b"" if self._cross_origin is None else self._cross_origin.permissions(request.headers)
         )
         try:
-            if request.head.is_of_page or self._has_local_names:
+            head = request.head
+            if head.is_of_page or (self._has_local_names and not head.has_checked_host):
                 early = self._early(request, more)
                 if early is not None:
                     return early
@@ -131,7 +132,10 @@ class Application:
                 return REFUSAL.message(head)
             if self._cross_origin is not None and self._cross_origin.is_preflight(request):
                 return self._cross_origin.preflight(request).message(head)
-        return WRONG_HOST.message(head, more) if self._guard.is_wrong_host(head.fields) else None
+        if self._guard.is_wrong_host(head.fields):
+            return WRONG_HOST.message(head, more)
+        head.has_checked_host = True
+        return None
 
     async def _authorize(self, request: Request, authenticator: Authenticator) -> None:
         request.has_auth = True

@@ -14,6 +14,10 @@ SHORT = 1_024
 """Bytes of context kept in memory with an in-flight action; longer ones are read when it ends."""
 
 
+BRIEF = 1_024
+"""Bytes of input kept with an action that waits behind many others of its queue."""
+
+
 class ActionRow(msgspec.Struct, frozen=True):
     """A stored action with its execution; `is_only_action` if known to be the only one of it.
 
@@ -51,6 +55,10 @@ class QueuedAction(msgspec.Struct, frozen=True):
 
     action: ActionRow
     input: bytes | None
+
+    @property
+    def is_brief(self) -> bool:
+        return self.input is not None and len(self.input) <= BRIEF
 
 
 class EventRow(NamedTuple):

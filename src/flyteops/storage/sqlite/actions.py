@@ -25,7 +25,7 @@ from flyteops.storage.sqlite.action_row import ActionRow, EventRow, Placement, q
 from flyteops.storage.sqlite.buffer import WriteBuffer
 from flyteops.storage.sqlite.inflight import InFlightCache
 from flyteops.storage.sqlite.queries import read_events
-from flyteops.storage.sqlite.queues import PREFETCH, Queue, QueueCache
+from flyteops.storage.sqlite.queues import MAX_EXTRA, PREFETCH, Queue, QueueCache
 from flyteops.storage.sqlite.sources import SourceCache
 from flyteops.storage.statements import load_statements
 from flyteops.transition import LateResult
@@ -47,13 +47,19 @@ class ActionTable:
     reason.
     """
 
-    def __init__(self, connection: sqlite3.Connection, *, prefetch: int = PREFETCH) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        *,
+        prefetch: int = PREFETCH,
+        max_extra: int = MAX_EXTRA,
+    ) -> None:
         self.connection = connection
         self.execute = self._execute = connection.execute
         self.check_existing_executions = False
         self.buffer = WriteBuffer(connection)
         self.flush = self.buffer.flush
-        self.queues = QueueCache(connection, self.flush, prefetch)
+        self.queues = QueueCache(connection, self.flush, prefetch, max_extra)
         self.in_flight = InFlightCache()
         self.sources = SourceCache(connection)
         self._begun: dict[str, int] = {}
@@ -182,7 +188,7 @@ class ActionTable:
         return claimed
 
     def _claim_first(self, queue: Queue, pack: PackRef, at: datetime, seed: bytes) -> Claimed:
-        first = queue.heads.popleft()
+        first = self.queues.pop(queue)
         action, given = first.action, first.input
         now = to_microseconds(at)
         self.buffer.claim(action, now)

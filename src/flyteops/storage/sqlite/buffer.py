@@ -157,6 +157,7 @@ class WriteBuffer:
     ) -> None:
         """Begin an attempt with a lease, which ends at `due_at`."""
         self.count += 1
+        self._dirty.add(action.execution_seq)  # a long input has flushed the claim itself
         self._attempts.append((action.seq, action.attempt, lease, pack_id, now))
         self._due.append((due_at, action.seq))
 

@@ -15,6 +15,9 @@ SQL = load_statements("flyteops.storage.sqlite", "queues")
 PREFETCH = 64
 """The number of actions read from a queue at a time."""
 
+MAX_EXTRA = 4_096
+"""The number of actions beyond `PREFETCH` of each queue that all queues together keep in memory."""
+
 SPARE = 64
 """The number of stale entries that even the smallest heap may have."""
 
@@ -59,17 +62,6 @@ class Queue:
     @property
     def key(self) -> tuple[str, str, Key]:
         return self.pack_name, self.command, labels_key(self.labels)
-
-    def append(self, new: QueuedAction, prefetch: int) -> None:
-        """Add a new action at the end; behind many others it is left to be read in its turn."""
-        self.is_complete = self.is_complete and len(self.heads) < prefetch
-        if self.is_complete:
-            self.heads.append(new)
-
-    def drop_heads(self) -> None:
-        """Drop the heads, so that they are read again."""
-        self.heads.clear()
-        self.is_complete = False
 
     def head(self, refill: Refill) -> int | None:
         """Return the number of the oldest NEW action, None if there is none."""
@@ -195,25 +187,32 @@ class PackQueues:
 
 def labels_key(labels: Mapping[str, str]) -> Key:
     """Return labels as a key, in order."""
-    return tuple(sorted(labels.items()))
+    return tuple(sorted(labels.items())) if labels else ()
 
 
 class QueueCache:
     """All queues, with the oldest NEW actions of those that are claimed from.
 
     Used by the writer's thread alone, except for `may_have_actions`. `flush` writes buffered rows;
-    `prefetch` is the number of actions read from a queue at a time.
+    `prefetch` is the number of actions read from a queue at a time. A queue that is complete keeps
+    as many, and more while these are brief and all queues together have at most `max_extra` of
+    them.
 
     Invariant: each queue of the database is here, and its heads are its oldest NEW actions without
     a gap, buffered ones included, as they are once claimed. So code that changes which actions are
-    NEW by other means than `append` and `oldest` calls `make_available` or `drop_heads`. A claim
+    NEW by other means than `append` and `pop` calls `make_available` or `drop_heads`. A claim
     may be answered with nothing, without the database, only if no group has an entry.
     """
 
     def __init__(
-        self, connection: sqlite3.Connection, flush: Callable[[], None], prefetch: int
+        self,
+        connection: sqlite3.Connection,
+        flush: Callable[[], None],
+        prefetch: int,
+        max_extra: int = MAX_EXTRA,
     ) -> None:
         self._prefetch = prefetch
+        self._max_extra = max_extra
         self._execute = connection.execute
         self._flush = flush
         self.reload()
@@ -221,6 +220,7 @@ class QueueCache:
     def reload(self) -> None:
         """Read the queues again, without their heads."""
         queues = self._read_queues()
+        self._extra = 0
         self._queues = {queue.queue_id: queue for queue in queues}
         self._queue_ids = {queue.key: queue.queue_id for queue in queues}
         by_pack: dict[str, PackQueues] = {}
@@ -263,7 +263,7 @@ class QueueCache:
 
     def queue_id(self, action: NewAction) -> int:
         """Return the queue for a new action; create it at need."""
-        key = (action.pack_name, action.name, tuple(sorted(action.pack_labels.items())))
+        key = (action.pack_name, action.name, labels_key(action.pack_labels))
         queue_id = self._queue_ids.get(key)
         if queue_id is None:
             queue_id = self._create(action)
@@ -279,10 +279,26 @@ class QueueCache:
         self._group(queue).add(queue)
         return queue_id
 
+    def pop(self, queue: Queue) -> QueuedAction:
+        """Remove the oldest action of a queue from `oldest`, and return it."""
+        if len(queue.heads) > self._prefetch:
+            self._extra -= 1
+        return queue.heads.popleft()
+
     def append(self, queue_id: int, new: QueuedAction) -> None:
-        """Add a new action at the end of its queue."""
+        """Add a new action at the end of its queue.
+
+        Behind many others it is left to be read in its turn.
+        """
         queue = self._queues[queue_id]
-        queue.append(new, self._prefetch)
+        if queue.is_complete:
+            if len(queue.heads) < self._prefetch:
+                queue.heads.append(new)
+            elif self._extra < self._max_extra and new.is_brief:
+                self._extra += 1
+                queue.heads.append(new)
+            else:
+                queue.is_complete = False
         if not queue.is_waiting:
             self._group(queue).mark_ready(queue, new.action.seq)
 
@@ -290,13 +306,19 @@ class QueueCache:
         """Note that actions amid these queues became NEW; buffered rows must be written before."""
         for queue_id in queue_ids:
             queue = self._queues[queue_id]
-            queue.drop_heads()
+            self._drop_heads(queue)
             self._group(queue).mark_ready(queue, 0)
 
     def drop_heads(self) -> None:
         """Drop the heads of all queues."""
         for queue in self._queues.values():
-            queue.drop_heads()
+            self._drop_heads(queue)
+
+    def _drop_heads(self, queue: Queue) -> None:
+        """Drop the heads of a queue, so that they are read again."""
+        self._extra -= max(0, len(queue.heads) - self._prefetch)
+        queue.heads.clear()
+        queue.is_complete = False
 
     def drop_unused(self, queue_ids: Iterable[int]) -> None:
         """Delete those of the queues without actions; buffered rows must be written before."""
@@ -304,7 +326,7 @@ class QueueCache:
             queue = self._queues.get(queue_id)
             if queue is None:  # it cannot be read
                 continue
-            queue.drop_heads()
+            self._drop_heads(queue)
             if self._execute(SQL.has_actions, (queue_id,)).fetchone() is None:
                 self._execute(SQL.delete_queue, (queue_id,))
                 del self._queues[queue_id]

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from flyteops.model import Event
 from flyteops.storage.row import to_text
-from flyteops.storage.sqlite.queues import SQL, Key
+from flyteops.storage.sqlite.queues import SQL, Key, labels_key
 
 MAX_SOURCES = 10_000
 """The number of cached sources, as packs may invent names; beyond it, all are dropped."""
@@ -28,7 +28,7 @@ class SourceCache:
     def source_id(self, event: Event) -> int:
         """Return the id of an event's source; create it at need."""
         pack = event.pack
-        key = (event.name, pack.name, pack.id, tuple(sorted(pack.labels.items())))
+        key = (event.name, pack.name, pack.id, labels_key(pack.labels))
         source_id = self._ids.get(key)
         if source_id is None:
             source_id = self._find(event) or self._create(event)

@@ -273,7 +273,7 @@ async def complete_action(request: Request) -> Response:
         request.params["packId"],
         request.params["actionId"],
         event,
-        lease=request.query().text("lease"),
+        lease=request.query().text("lease") if request.query_string else None,
     )
     return ACCEPTED
 

@@ -64,14 +64,24 @@ class Head:
     Content-Length and Idempotency-Key are not among them: without these, clients repeat their
     heads, so that requests share one. `server` is this end of the connection. `is_of_page`: a
     browser may have sent it for a page. `is_yaml` is about the body: under any other type, it is
-    read as JSON.
+    read as JSON. `has_checked_host`: its host was found to be this server.
     """
 
-    __slots__ = ("fields", "is_form", "is_of_page", "is_yaml", "server", "site", "wants_yaml")
+    __slots__ = (
+        "fields",
+        "has_checked_host",
+        "is_form",
+        "is_of_page",
+        "is_yaml",
+        "server",
+        "site",
+        "wants_yaml",
+    )
 
     def __init__(self, fields: Headers, server: Server) -> None:
         self.fields = fields
         self.server = server
+        self.has_checked_host = False
         self.site = Links(base_of(fields, *server))
         self.is_form = is_form(fields)
         self.is_of_page = b"origin" in fields or b"sec-fetch-site" in fields

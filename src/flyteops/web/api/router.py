@@ -5,6 +5,14 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+MAX_KNOWN = 1_000
+"""The number of paths whose resources are remembered before all are forgotten.
+
+Clients repeat their paths.
+"""
+
+MAX_KNOWN_LENGTH = 200
+
 
 class _Place(Generic[T]):
     __slots__ = ("literal", "parameter", "resource", "under_parameter")
@@ -25,6 +33,7 @@ class Router(Generic[T]):
 
     def __init__(self, resources: Mapping[str, T]) -> None:
         self._root: _Place[T] = _Place()
+        self._known: dict[str, tuple[T | None, dict[str, str]]] = {}
         for path, resource in resources.items():
             self._add(path, resource)
 
@@ -40,7 +49,20 @@ class Router(Generic[T]):
         place.resource = resource
 
     def find(self, path: str) -> tuple[T | None, dict[str, str]]:
-        """Return the resource at a path, or None, and the values of its parameters by name."""
+        """Return the resource at a path, or None, and the values of its parameters by name.
+
+        The values are shared by all who ask for the path.
+        """
+        found = self._known.get(path)
+        if found is None:
+            found = self._walk(path)
+            if len(path) <= MAX_KNOWN_LENGTH:
+                if len(self._known) >= MAX_KNOWN:
+                    self._known.clear()
+                self._known[path] = found
+        return found
+
+    def _walk(self, path: str) -> tuple[T | None, dict[str, str]]:
         place = self._root
         parameters: dict[str, str] = {}
         for segment in path.split("/")[1:]:

@@ -83,7 +83,9 @@ class WholeRequestReader:
         if end < 0:
             return None
         lines = (data[begin : end + 2], connection.local)
-        known = self._whole[lines] if lines in self._whole else self._read_lines(*lines)
+        known = self._whole.get(lines)
+        if known is None:
+            known = None if lines in self._whole else self._read_lines(*lines)
         if known is None:
             return None
         head, keep_alive, variable, length = known

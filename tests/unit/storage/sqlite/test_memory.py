@@ -12,8 +12,9 @@ from flyteops.errors import UnavailableError
 from flyteops.model import ActionSnapshot, ActionState, Evaluation
 from flyteops.storage.base import Claimed
 from flyteops.storage.sqlite import SqliteStore
-from flyteops.storage.sqlite.action_row import SHORT, SMALL
+from flyteops.storage.sqlite.action_row import BRIEF, SHORT, SMALL
 from flyteops.storage.sqlite.actions import ActionTable
+from flyteops.storage.sqlite.queues import PREFETCH
 from flyteops.storage.sqlite.store import OTHER
 from flyteops.testing.sample import NOON, NOTHING, WORKER, Sample, creating
 
@@ -138,3 +139,32 @@ async def test_a_long_input_is_handed_out_in_the_transaction_it_came_in(store: S
 
     (claimed,) = await store._write(OTHER, record_and_claim)
     assert claimed.input == action.input
+
+
+async def test_a_queue_of_brief_actions_is_claimed_without_reading_it(store: SqliteStore) -> None:
+    sample, count = Sample(), 3 * PREFETCH
+    actions = [sample.action() for _ in range(count)]
+    await store.record(sample.event(), creating(*actions))
+    statements = await traced(store)
+    taken = [await store.claim(WORKER, NOON) for _ in range(count)]
+    assert [each.action_id for (each,) in taken] == [each.action_id for each in actions]
+    assert not [each for each in statements if each.startswith("SELECT a.seq")]
+
+
+async def test_actions_with_long_inputs_behind_many_others_are_read_in_their_turn(
+    store: SqliteStore,
+) -> None:
+    sample, count = Sample(), 3 * PREFETCH
+    actions = [sample.action(input=b"x" * (BRIEF + 1)) for _ in range(count)]
+    await store.record(sample.event(), creating(*actions))
+    statements = await traced(store)
+    taken = [await store.claim(WORKER, NOON) for _ in range(count)]
+    assert [each.action_id for (each,) in taken] == [each.action_id for each in actions]
+    assert [each for each in statements if each.startswith("SELECT a.seq")]
+
+
+async def traced(store: SqliteStore) -> list[str]:
+    """Return a list of the statements that the writer runs from now on."""
+    statements: list[str] = []
+    await store._write(OTHER, lambda table: table.connection.set_trace_callback(statements.append))
+    return statements
