@@ -1,6 +1,8 @@
 """The decisions that the store asks for while it changes an action or a schedule."""
 
 from collections.abc import Callable
+from datetime import datetime
+from functools import partial
 
 from flyteops.engine.context import EvaluationContext
 from flyteops.engine.evaluation import evaluate, evaluate_result, evaluate_schedule, on_timeout
@@ -8,7 +10,7 @@ from flyteops.flow.policy import next_run_of
 from flyteops.model import ActionSnapshot, Evaluation, Event
 from flyteops.service.flow import FlowRegistry
 from flyteops.service.missedrun import MissedRuns
-from flyteops.storage.base import Decide
+from flyteops.storage.base import Decide, TimerRules
 from flyteops.transition import (
     DueSchedule,
     FailAction,
@@ -27,9 +29,11 @@ class Decider:
     the flows with the event loop. All are to be called inside `FlowRegistry.with_versions`.
     """
 
-    def __init__(self, flows: FlowRegistry, new_moment: Callable[[], EvaluationContext]) -> None:
+    def __init__(
+        self, flows: FlowRegistry, new_context: Callable[[datetime], EvaluationContext]
+    ) -> None:
         self._flows = flows
-        self._new_moment = new_moment
+        self._new_context = new_context
         self.missed = MissedRuns()
 
     def on_result(
@@ -53,10 +57,32 @@ class Decider:
 
         return decide
 
+    def timers_at(self, now: datetime) -> TimerRules:
+        """Return the rules for timers that are due at a time.
+
+        It is the time of the store's transaction, which may differ from the clock's after that was
+        set: a retry that is due by another clock would come too late.
+        """
+        return _DueTimers(self._flows, partial(self._new_context, now), self.missed)
+
+
+class _DueTimers:
+    """The rules for timers that are due. See `TimerRules`."""
+
+    def __init__(
+        self,
+        flows: FlowRegistry,
+        new_context: Callable[[], EvaluationContext],
+        missed: MissedRuns,
+    ) -> None:
+        self._flows = flows
+        self._new_context = new_context
+        self._missed = missed
+
     def on_timeout(self, snapshot: ActionSnapshot) -> RetryAction | NeedsOperator | FailAction:
         """Decide on an action whose pack was silent for too long."""
         flow = self._flows.version(snapshot.flow_name, snapshot.flow_uuid)
-        return on_timeout(self._flows.index, flow, snapshot, self._new_moment())
+        return on_timeout(self._flows.index, flow, snapshot, self._new_context())
 
     def on_due(self, step: DueSchedule) -> ScheduledRun:
         """Decide on a step that is due."""
@@ -66,9 +92,9 @@ class Decider:
         schedule = None if flow is None else flow.steps[step.step_index].step.schedule
         if flow is None or schedule is None:
             return ScheduledRun(None, Evaluation(), None)
-        ctx = self._new_moment()
+        ctx = self._new_context()
         ticked = next_run_of(schedule, step.due_at, ctx.now)
-        self.missed.note(step, flow.steps[step.step_index].step, ctx.now, ticked)
+        self._missed.note(step, flow.steps[step.step_index].step, ctx.now, ticked)
         if ticked.fires_for is None:
             return ScheduledRun(None, Evaluation(), ticked.next_at)
         event, outcome = evaluate_schedule(flow, step.step_index, ticked.fires_for, ctx)

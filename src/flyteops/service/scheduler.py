@@ -100,7 +100,7 @@ class Scheduler:
             store = partial(
                 self._store.process_due,
                 now,
-                self._decider,
+                self._decider.timers_at(now),
                 limit=TIMERS_AT_ONCE,
                 shift=shift,
                 leave_out=leave_out,

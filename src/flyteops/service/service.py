@@ -409,10 +409,10 @@ class Service:
             self.loops.loop("Processing due timers", LOGGER, is_essential=True)
         )
 
-    def _new_context(self) -> EvaluationContext:
+    def _new_context(self, now: datetime | None = None) -> EvaluationContext:
         datastore = self.data.snapshot
         return EvaluationContext(
-            now=self._clock(),
+            now=now or self._clock(),
             seed=self._seeds(),
             datastore=datastore,
             monotonic=self._monotonic,

@@ -207,6 +207,23 @@ async def test_a_clock_that_is_set_neither_loses_nor_keeps_anything(service, clo
     assert await state_of(service, None) is ActionState.UNKNOWN
 
 
+@pytest.mark.parametrize("hours", [-3, 3])
+async def test_a_retry_that_follows_while_the_clock_is_set_comes_in_its_time(
+    service, clocks, hours
+):
+    terms = {"timeout": "1m", "retry": {"attempts": 3, "backoff": "10s", "maxBackoff": "15s"}}
+    action = await begin(service, a_step(terms=terms))
+    await service.process_due()
+    clocks.forward(minutes=1, seconds=1)
+    clocks.set(hours=hours)
+    next_at = await service.process_due()
+    assert timedelta(seconds=5) <= next_at - clocks.now <= timedelta(seconds=10)
+    clocks.forward(seconds=10)
+    await service.process_due()
+    again = await taken(service)
+    assert (again.action_id, again.attempt) == (action.action_id, 2)
+
+
 # ----------------------------------------------------------------------------- delays and schedules
 
 
