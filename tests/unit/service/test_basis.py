@@ -211,3 +211,17 @@ async def test_a_long_page_of_decisions_is_cut(service, monkeypatch):
 
 def test_few_steps_are_tried_without_a_search():
     assert subscribers.FEW < 5, "the tests above are about more"
+
+
+async def test_a_decision_does_not_depend_on_the_order_in_which_a_flow_names_its_context(
+    store, clock
+):
+    context = {"b": "{{ randomInt(1000000) }}", "a": "{{ randomInt(1000000) }}"}
+    criteria = "{{ Context.b == 'x' || Context.a == 'x' }}"
+    service = await started(store, clock)
+    for number in range(5):
+        await service.flows.save(a_flow(f"f{number}", criteria, context=context))
+    event_id = await say(service)
+    before = (await service.audit.get_event(event_id)).decisions
+    again = await started(store, clock)
+    assert (await again.audit.get_event(event_id)).decisions == before
