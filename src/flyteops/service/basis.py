@@ -280,12 +280,12 @@ class BasisRegistry:
         """Return the items of a basis as templates saw them."""
         items: dict[str, DataItem] = {}
         lost: set[str] = set()
-        secrets = {key for key, digest in content.items.items() if digest == HIDDEN}
-        for key, digest in content.items.items():
-            if digest in (ABSENT, HIDDEN):
+        secrets = {key for key, value_id in content.items.items() if value_id == HIDDEN}
+        for key, value_id in content.items.items():
+            if value_id in (ABSENT, HIDDEN):
                 continue
-            stored = await self._find(ITEM_VALUE, digest)
-            if stored is None or _digest(stored) != digest:
+            stored = await self._find(ITEM_VALUE, value_id)
+            if stored is None or _value_id(stored) != value_id:
                 lost.add(key)
             else:
                 content_type, _, value = stored.partition(b"\0")
@@ -391,7 +391,7 @@ def digest_of(item: DataItem | None) -> str:
         return ABSENT
     if item.is_secret:
         return HIDDEN
-    return _digest(_content_of(item))
+    return _value_id(_content_of(item))
 
 
 def _content_of(item: DataItem) -> bytes:
@@ -399,7 +399,7 @@ def _content_of(item: DataItem) -> bytes:
     return item.content_type.encode() + b"\0" + item.value
 
 
-def _digest(content: bytes) -> str:
+def _value_id(content: bytes) -> str:
     return blake2b(content, digest_size=16).hexdigest()
 
 
