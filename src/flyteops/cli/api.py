@@ -1,6 +1,7 @@
 """The connection of commands to a server."""
 
 import os
+from collections.abc import Mapping
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, quote, urlsplit
 
@@ -63,11 +64,27 @@ async def fetch(client: Client, url: str, kind: type[T], **params: str) -> T:
 
 async def get_all(client: Client, url: str, field: str) -> bytes:
     """Get a complete list as JSON, following the links to further pages."""
-    content = (await client.request("GET", url)).content
+    return await get_first(client, url, field, {}, None)
+
+
+async def get_first(
+    client: Client, url: str, field: str, params: Mapping[str, str], count: int | None
+) -> bytes:
+    """Get the first entries of a list as JSON, all without a `count`.
+
+    Follow the links of answers that are cut.
+    """
+    limit = {} if count is None else {"limit": str(count)}
+    content = (await client.request("GET", url, params={**params, **limit} or None)).content
     whole: dict[str, Any] | None = None
     part = decode(content, dict[str, Any])
     while (following := _following(part)) is not None:
         whole = whole or part
+        if count is not None:
+            left = count - len(whole[field])
+            if left <= 0:
+                break
+            following["limit"] = str(left)
         part = decode((await client.request("GET", url, params=following)).content, dict[str, Any])
         whole[field] += part.get(field, [])
     if whole is None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import click
 import msgspec
 
-from flyteops.cli.api import connect, decode, fetch, get_all, path
+from flyteops.cli.api import connect, decode, fetch, get_all, get_first, path
 from flyteops.cli.command import FlyteCommand, WholeNumber, json_option, url_option
 from flyteops.cli.decision import decision_lines, event_lines, no_subscribers_lines, trigger_lines
 from flyteops.cli.flow import load_flows
@@ -106,13 +106,11 @@ async def _list(
     params = {
         name: value for name, value in {**wanted, "flowName": flow}.items() if value is not None
     }
-    answer = await client.request(
-        "GET", path("audit", "events"), params={**params, "limit": str(limit)}
-    )
-    found = decode(answer.content, AuditEventList)
+    content = await get_first(client, path("audit", "events"), "events", params, limit)
+    found = decode(content, AuditEventList)
     silent = [] if flow is None else await silent_events(client, flow, found, wanted, limit)
     if as_json:
-        print_json(msgspec.json.encode(merged(found, silent, limit)) if silent else answer.content)
+        print_json(msgspec.json.encode(merged(found, silent, limit)) if silent else content)
         return
     events = merged(found, silent, limit).events
     reasons = {each.event.id: each for each in silent}

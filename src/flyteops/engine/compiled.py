@@ -139,7 +139,11 @@ def _compile(path: str, source: str) -> Template:
 
 
 def _compile_all(path: str, sources: Mapping[str, str] | None) -> Mapping[str, Template]:
-    return {key: _compile(f"{path}.{key}", source) for key, source in (sources or {}).items()}
+    # By key: a store does not keep the order in which a flow names them, and it decides which
+    # random numbers each gets, and which of two errors is reported.
+    return {
+        key: _compile(f"{path}.{key}", source) for key, source in sorted((sources or {}).items())
+    }
 
 
 def _compile_input(value: JsonValue) -> ValueTemplate | None:

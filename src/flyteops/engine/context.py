@@ -150,6 +150,7 @@ class EvaluationContext:
     def begin_event(self) -> None:
         """Begin an evaluation, with a budget of its own."""
         self._room, self._ends_at = self.allowance.event_length, None
+        self._runtime = None  # it has the budget of the evaluation before, if this one is repeated
         self.items_read.clear()
 
     @property

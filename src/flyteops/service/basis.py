@@ -8,10 +8,12 @@ a digest of their content.
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from hashlib import blake2b
+from sys import intern
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -19,9 +21,11 @@ import msgspec
 
 from flyteops.engine.context import DatastoreSnapshot
 from flyteops.engine.subscribers import Subscribers
-from flyteops.errors import ConflictError, NotFoundError
-from flyteops.model import DataItem, Note
+from flyteops.errors import ConflictError, NotFoundError, TemplateError
+from flyteops.model import DataItem, JsonValue, Note
 from flyteops.storage.base import NotLoadedError, Store
+
+LOGGER = logging.getLogger("flyte.service")
 
 BASIS = "basis"
 """The kind of the notes with bases; their keys are numbers of 12 digits."""
@@ -34,6 +38,9 @@ RECENT = 8
 
 SMALL_DIFFERENCE = 10
 """The number of entries up to which a difference is short enough to look for no shorter one."""
+
+VALUES_AT_ONCE = 10
+"""The number of values of items that are read at once to find unused ones."""
 
 LONGEST_CHAIN = 50
 """The number of differences in a row after which a basis is stored in full again."""
@@ -60,11 +67,23 @@ class BasisNote(msgspec.Struct, frozen=True, omit_defaults=True):
     without_items: tuple[str, ...] = ()
 
 
-class ItemValue(msgspec.Struct, frozen=True):
-    """The stored form of an item's value."""
+class FormerDatastore(DatastoreSnapshot):
+    """The items of a basis; a template that reads one of those in `lost` fails, and says so."""
 
-    content_type: str
-    value: bytes
+    def __init__(
+        self, items: Mapping[str, DataItem], secrets: Collection[str], lost: Collection[str]
+    ) -> None:
+        super().__init__(items, secrets)
+        self._lost = lost
+
+    def __call__(self, key: str) -> JsonValue:
+        """See `DatastoreSnapshot`."""
+        if key in self._lost:
+            raise TemplateError(
+                f"the value that the datastore item {key!r} had then is not in the store any more,"
+                " or is damaged, so that this decision cannot be computed again"
+            )
+        return super().__call__(key)
 
 
 class NotStoredError(NotLoadedError):
@@ -82,8 +101,10 @@ class BasisRegistry:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._notes: dict[int, BasisNote] = {}
+        self._last = 0
         self._by_content: dict[str, int] = {}
         self._unused_values: dict[str, datetime] = {}
+        self._may_have_unused_values = True
         self._known: WeakKeyDictionary[Subscribers, dict[tuple[str, ...], int]]
         self._known = WeakKeyDictionary()
         self._recent: deque[int] = deque(maxlen=RECENT)
@@ -129,24 +150,43 @@ class BasisRegistry:
         content = BasisContent(flows, digests)
         fingerprint = _fingerprint(content)
         number = self._by_content.get(fingerprint)
-        if number is None:
-            for key, item in missing.items.items():
-                if item is not None and not item.is_secret:
-                    await self._store_value(digests[key], item)
+        if number is None or not await self._is_usable(number):
+            values = [item for item in missing.items.values() if item and not item.is_secret]
+            await self._store_values(values)
             number = await self._add(content, fingerprint)
+            if self._store.is_shared:
+                # Another server that took them for unused may have removed them in between.
+                await self._store_values([each for each in values if not await self._value(each)])
         ordered = sorted(digests)
         kind = (*ordered, *[digests[key] for key in ordered])
         self._known.setdefault(missing.subscribers, {})[kind] = number
 
-    async def _store_value(self, digest: str, item: DataItem) -> None:
-        value = msgspec.json.encode(ItemValue(item.content_type, item.value))
-        await self._store.save_note(Note(ITEM_VALUE, digest, value))
+    async def _is_usable(self, number: int) -> bool:
+        """Return whether a basis can be read, and no other server has removed it."""
+        try:
+            self.content(number)
+        except NotFoundError:
+            return False
+        return not self._store.is_shared or bool(await self._find(BASIS, f"{number:012}"))
+
+    async def _find(self, kind: str, key: str) -> bytes | None:
+        """Return the value of a note whose key is a number of any base."""
+        before = f"{int(key, 16) - 1:0{len(key)}x}"
+        found = await self._store.list_notes(kind, after=before, limit=1)
+        return found[0].value if found and found[0].key == key else None
+
+    async def _value(self, item: DataItem) -> bytes | None:
+        return await self._find(ITEM_VALUE, digest_of(item))
+
+    async def _store_values(self, items: Iterable[DataItem]) -> None:
+        for item in items:
+            await self._store.save_note(Note(ITEM_VALUE, digest_of(item), _content_of(item)))
 
     async def _add(self, content: BasisContent, fingerprint: str) -> int:
         """Store a basis under the next number, which another server may take first."""
         note = self._difference(content, fingerprint)
         while True:
-            number = max(self._notes, default=0) + 1
+            number = self._last + 1
             encoded = msgspec.json.encode(note)
             try:
                 await self._store.save_note(Note(BASIS, f"{number:012}", encoded), replaces=False)
@@ -186,14 +226,24 @@ class BasisRegistry:
     async def refresh(self) -> None:
         """Load the bases that other servers have stored."""
         if not self._is_loaded or self._store.is_shared:
-            await self._load_after(max(self._notes, default=0))
+            await self._load_after(self._last)
             self._is_loaded = True
 
     async def _load_after(self, number: int) -> None:
         for note in await self._store.list_notes(BASIS, after=f"{number:012}"):
-            self._put(int(note.key), msgspec.json.decode(note.value, type=BasisNote))
+            try:
+                self._put(int(note.key), _decoded(note.value))
+            except (msgspec.MsgspecError, UnicodeError) as error:
+                self._last = max(self._last, int(note.key))
+                LOGGER.error(
+                    "The basis %s of decisions cannot be read: %s. Decisions about its events that"
+                    " are not stored cannot be computed again.",
+                    note.key,
+                    error,
+                )
 
     def _put(self, number: int, note: BasisNote) -> None:
+        self._last = max(self._last, number)
         self._notes[number] = note
         self._by_content[note.fingerprint] = number
 
@@ -229,16 +279,18 @@ class BasisRegistry:
     async def snapshot(self, content: BasisContent) -> DatastoreSnapshot:
         """Return the items of a basis as templates saw them."""
         items: dict[str, DataItem] = {}
+        lost: set[str] = set()
         secrets = {key for key, value_id in content.items.items() if value_id == HIDDEN}
         for key, value_id in content.items.items():
             if value_id in (ABSENT, HIDDEN):
                 continue
-            before = f"{int(value_id, 16) - 1:0{len(value_id)}x}"
-            for note in await self._store.list_notes(ITEM_VALUE, after=before, limit=1):
-                if note.key == value_id:
-                    stored = msgspec.json.decode(note.value, type=ItemValue)
-                    items[key] = DataItem(key, stored.content_type, stored.value)
-        return DatastoreSnapshot(items, secrets)
+            stored = await self._find(ITEM_VALUE, value_id)
+            if stored is None or _value_id(stored) != value_id:
+                lost.add(key)
+            else:
+                content_type, _, value = stored.partition(b"\0")
+                items[key] = DataItem(key, content_type.decode(), value)
+        return FormerDatastore(items, secrets, lost)
 
     # ---------------------------------------------------------------------------------- retention
 
@@ -264,30 +316,58 @@ class BasisRegistry:
         self._recent = deque([each for each in self._recent if each not in gone], maxlen=RECENT)
 
     async def remove(self, numbers: Collection[int]) -> None:
-        """Remove bases that no event has, except those that others differ from."""
-        needed = {note.base for note in self._notes.values()}
+        """Remove bases that no event has, except those that others differ from, and the last.
+
+        Without the last, its number would be given to another basis, and other servers would take
+        the one for the other.
+        """
+        needed = {note.base for note in self._notes.values()} | {self._last}
+        removed = {}
         for number in sorted(set(numbers) - needed, reverse=True):
             await _delete(self._store, BASIS, f"{number:012}")
-            self._notes.pop(number, None)
+            if (note := self._notes.pop(number, None)) is not None:
+                removed[number] = note
+        if removed:
+            self._may_have_unused_values = True
+            # Another server that has just started may have used one in between.
+            unused = await self._store.find_unused_bases(removed)
+            for number in removed.keys() - set(unused):
+                encoded = msgspec.json.encode(removed[number])
+                await self._store.save_note(Note(BASIS, f"{number:012}", encoded))
+                self._put(number, removed[number])
 
     async def remove_values(self, now: datetime, grace: timedelta) -> None:
         """Remove values of items that no basis has, at the second look after `grace`.
 
         Another server may be about to store the basis of one.
         """
-        used = {digest for note in self._notes.values() for digest in note.items.values()}
+        if not self._may_have_unused_values:
+            return
         former, self._unused_values = self._unused_values, {}
         after: str | None = None
-        while page := await self._store.list_notes(ITEM_VALUE, after=after, limit=100):
+        while page := await self._store.list_notes(ITEM_VALUE, after=after, limit=VALUES_AT_ONCE):
             after = page[-1].key
-            for note in page:
-                since = former.get(note.key, now)
-                if note.key in used:
-                    continue
-                if since <= now - grace:
-                    await _delete(self._store, ITEM_VALUE, note.key)
-                else:
-                    self._unused_values[note.key] = since
+            async with self._lock:  # an evaluation may need a value again
+                await self._remove_values([each.key for each in page], former, now, grace)
+        self._may_have_unused_values = bool(self._unused_values)
+
+    async def _remove_values(
+        self,
+        digests: Iterable[str],
+        former: Mapping[str, datetime],
+        now: datetime,
+        grace: timedelta,
+    ) -> None:
+        await self.refresh()
+        used = {digest for note in self._notes.values() for digest in note.items.values()}
+        for digest in digests:
+            since = former.get(digest, now)
+            if digest in used:
+                continue
+            if since <= now - grace:
+                await _delete(self._store, ITEM_VALUE, digest)
+            else:
+                self._unused_values[digest] = since
 
 
 async def _delete(store: Store, kind: str, key: str) -> None:
@@ -311,8 +391,24 @@ def digest_of(item: DataItem | None) -> str:
         return ABSENT
     if item.is_secret:
         return HIDDEN
-    content = item.content_type.encode() + b"\0" + item.value
+    return _value_id(_content_of(item))
+
+
+def _content_of(item: DataItem) -> bytes:
+    """Return the stored form of an item's value."""
+    return item.content_type.encode() + b"\0" + item.value
+
+
+def _value_id(content: bytes) -> str:
     return blake2b(content, digest_size=16).hexdigest()
+
+
+def _decoded(encoded: bytes) -> BasisNote:
+    """Read a note; equal names and ids of all notes share their memory."""
+    note = msgspec.json.decode(encoded, type=BasisNote)
+    flows = {intern(name): intern(uuid) for name, uuid in note.flows.items()}
+    items = {intern(key): intern(digest) for key, digest in note.items.items()}
+    return msgspec.structs.replace(note, flows=flows, items=items)
 
 
 def _fingerprint(content: BasisContent) -> str:

@@ -17,8 +17,17 @@ from flyteops.storage.base import Page
 PAGE_DECISIONS = 20_000
 """The number of decisions after which a page of events ends; the caller asks for the next one."""
 
+PAGE_SECONDS = 5.0
+"""The time after which a page of events ends in the same way."""
+
 TURN = 200
 """The number of flows after which other tasks of the event loop get their turn."""
+
+Former = tuple[BasisContent, DatastoreSnapshot]
+"""The flow versions of a basis, and the datastore items as templates saw them."""
+
+
+_NOT_AGAIN = "this decision cannot be computed again"
 
 
 class Recomputation:
@@ -40,25 +49,41 @@ class Recomputation:
     ) -> Page[EventRecord]:
         """Return a page of events with all decisions, of one flow if it is named.
 
-        It is cut when it has very many.
+        It is cut when it has very many, or they take long to compute.
         """
         whole: list[EventRecord] = []
-        room = PAGE_DECISIONS
+        room, ends_at = PAGE_DECISIONS, self._monotonic() + PAGE_SECONDS
+        former: dict[int, Former] = {}
         for record in records:
-            completed = await self.complete(record, flow_name)
+            if whole and self._monotonic() > ends_at:
+                return Page(whole, is_cut=True)
+            completed = await self._complete(record, flow_name, former)
             room -= len(completed.decisions)
             if room < 0 and whole:
                 return Page(whole, is_cut=True)
             whole.append(completed)
+            await asyncio.sleep(0)
         return Page(whole, is_cut=records.is_cut)
 
     async def complete(self, record: EventRecord, flow_name: str | None = None) -> EventRecord:
         """Return an event with all decisions about it, of one flow if it is named."""
+        return await self._complete(record, flow_name, {})
+
+    async def _complete(
+        self, record: EventRecord, flow_name: str | None, former: dict[int, Former]
+    ) -> EventRecord:
+        """Complete an event; `former` are the bases that were read for others."""
         basis = record.basis
         if basis is None:
             return record
-        content = await self._content(basis)
-        datastore = await self._bases.snapshot(content)
+        try:
+            content, datastore = former.get(basis.number) or await self._read(basis)
+        except NotFoundError as error:
+            lost = Decision(
+                flow_name or "", "", "", 0, "failed", "error", f"{_NOT_AGAIN}: {error.message}"
+            )
+            return replace(record, decisions=(*record.decisions, lost), basis=None)
+        former[basis.number] = content, datastore
         begun = {
             (each.flow_uuid, each.step_index): each for each in record.decisions[: basis.begun]
         }
@@ -72,12 +97,13 @@ class Recomputation:
                 await asyncio.sleep(0)
         return replace(record, decisions=(*decisions, *record.decisions[basis.begun :]), basis=None)
 
-    async def _content(self, basis: Basis) -> BasisContent:
+    async def _read(self, basis: Basis) -> Former:
         try:
-            return self._bases.content(basis.number)
+            content = self._bases.content(basis.number)
         except NotFoundError:
             await self._bases.refresh()
-            return self._bases.content(basis.number)
+            content = self._bases.content(basis.number)
+        return content, await self._bases.snapshot(content)
 
     def _context(
         self, record: EventRecord, basis: Basis, datastore: DatastoreSnapshot
@@ -102,7 +128,7 @@ class Recomputation:
         try:
             flow = await self._flows.load_version(name, uuid)
         except (NotFoundError, UnreadableError) as error:
-            detail = f"this decision cannot be computed again: {error.message}"
+            detail = f"{_NOT_AGAIN}: {error.message}"
             return [Decision(name, uuid, "", 0, "failed", "error", detail)]
         basis = record.basis
         event = replace(record.event, created_nanosecond=0 if basis is None else basis.nanosecond)

@@ -548,6 +548,21 @@ def test_templates_of_one_event_have_a_longest_time_together_and_cheap_ones_stil
     assert outcome.actions[-1].step_id == "cheap"
 
 
+def test_an_evaluation_that_is_repeated_has_the_whole_time_and_length_again():
+    """A store repeats one when it needs something that is not in memory, or after a conflict."""
+    seconds = [0.0]
+    moment = EvaluationContext(
+        now=NOW, seed=b"seed", datastore=lambda _key: "x", monotonic=lambda: seconds[0]
+    )
+    loop = "{% for x in Event.Payload %}" + "y" * 300 + "{% endfor %}"
+    step = a_step("s", criteria="{{ datastore('k') == 'x' }}", context={"text": loop})
+    index, event = FlowIndex([a_flow(step)]), an_event(payload=list(range(3_000)))
+    for _ in range(4):
+        (decision,) = evaluate(event, index, moment).decisions
+        assert (decision.outcome, decision.detail) == ("ran", "the criteria are true")
+        seconds[0] += 5
+
+
 @pytest.mark.slow
 def test_a_continuation_with_thousands_of_steps_takes_linear_time():
     count = 4_000

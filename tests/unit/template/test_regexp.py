@@ -1,11 +1,21 @@
-"""Searches go to RE2's own object, with the answers of its package's public interface."""
+"""Searches with RE2: with the answers of its package's public interface, and by sets of patterns."""
 
 from collections.abc import Callable
 
 import pytest
 import re2  # type: ignore[import-untyped]
 
-from flyteops.template.regexp import CompiledRegexp, Match, finder
+from flyteops.template.regexp import (
+    SET_COST,
+    SET_SIZE,
+    SET_WEIGHT,
+    CompiledRegexp,
+    Match,
+    PatternSet,
+    SetPattern,
+    finder,
+    set_pattern,
+)
 
 
 class Public:
@@ -56,3 +66,37 @@ def test_the_installed_package_has_the_inner_object() -> None:
         search = never
 
     assert finder(Inner(b"b", re2.Options()))(b"abc")[0] == (1, 2)
+
+
+# sets
+
+LARGE = [rf"(?i)\pL{{16}}{number}.*\pN{{16}}" for number in range(30)]
+"""Each has some 20,000 instructions, as there are many letters."""
+
+
+def a_set(*sources: str) -> tuple[PatternSet, list[SetPattern]]:
+    patterns = [found for source in sources if (found := set_pattern(source)) is not None]
+    assert len(patterns) == len(sources)
+    return PatternSet(patterns), patterns
+
+
+def test_all_patterns_that_match_are_found_in_one_pass() -> None:
+    patterns, _ = a_set("^deploy", "app", "^app", "(?i)DEPLOY", "x")
+    assert sorted(patterns.find(b"deploy app") or ()) == [0, 1, 3]
+    assert patterns.rejected == []
+
+
+def test_the_largest_of_too_many_large_patterns_are_left_out_and_the_others_are_found() -> None:
+    patterns, all_of_them = a_set("^deploy", *LARGE, "app$")
+    rest = {0, 31} | (set(range(1, 31)) - set(patterns.rejected))
+    assert patterns.rejected
+    assert sum(all_of_them[index].size for index in rest) <= SET_SIZE
+    assert sorted(patterns.find(b"deploy app") or ()) == [0, 31]
+
+
+def test_heavy_patterns_keep_no_message_of_a_chat_from_being_searched() -> None:
+    heavy = [f"(?:(?:a{{0,16}}){{0,16}}){{0,3}}{number}" for number in range(60)]
+    patterns, all_of_them = a_set("^deploy", *heavy)
+    assert sum(each.weight for each in all_of_them) > SET_WEIGHT
+    assert patterns.rejected
+    assert patterns.find(b"deploy ".ljust(SET_COST // SET_WEIGHT, b"a")) == [0]
