@@ -160,7 +160,7 @@ def encoded(payload):
 def always_indexed(monkeypatch):
     """Look for candidates even among few steps, in segments of few steps."""
     monkeypatch.setattr(subscribers, "FEW", 0)
-    monkeypatch.setattr(subscribers, "SEGMENT_LENGTH", 4)
+    monkeypatch.setattr(subscribers, "SEGMENT_COST", 4)
 
 
 @settings(max_examples=300)

@@ -20,6 +20,9 @@ SET_COST = 2**26
 SET_REPETITIONS = 16
 """The maximum number of a counted repetition in a pattern that can be part of a set."""
 
+SET_SIZE = 2**13
+"""The maximum number of instructions of a pattern that can be part of a set."""
+
 _REPETITION = re.compile(r"\{([0-9]{1,4})(?:,([0-9]{0,4}))?\}")
 _FOREIGN = re.compile(r"(?:[^\\]|\\.)*?\\C", re.DOTALL)
 
@@ -67,10 +70,11 @@ class Pattern:
 
     `weight` bounds the number of states that RE2 may have to follow at a time, and so the cost of
     one byte of text when it has to give up its cache: never more than the number of instructions,
-    nor than the number of parts of the source times their counted repetitions.
+    nor than the number of parts of the source times their counted repetitions. `size` is the
+    number of instructions.
     """
 
-    __slots__ = ("find", "groups", "sub", "weight")
+    __slots__ = ("find", "groups", "size", "sub", "weight")
 
     def __init__(self, compiled: CompiledRegexp, source: str) -> None:
         self.groups = compiled.groups
@@ -79,7 +83,8 @@ class Pattern:
         repeated = math.prod(
             max(int(least), int(most or 0), 1) for least, most in _REPETITION.findall(source)
         )
-        self.weight = min(compiled.programsize, 4 * len(source) * repeated)
+        self.size = compiled.programsize
+        self.weight = min(self.size, 4 * len(source) * repeated)
 
 
 def finder(compiled: CompiledRegexp) -> Callable[[bytes], Spans]:
@@ -129,24 +134,28 @@ def compile_pattern(source: str, limits: Limits) -> Pattern:
 
 
 class SetPattern(NamedTuple):
-    """A regular expression that can be part of a set: in UTF-8, and its `Pattern.weight`."""
+    """A regular expression that can be part of a set: in UTF-8, with attributes of `Pattern`."""
 
     source: bytes
     weight: int
+    size: int
 
 
 def set_pattern(source: str) -> SetPattern | None:
     """Return a regular expression for a set; raise RegexpError.
 
-    None if it needs too much memory, or has large counted repetitions, with which the automaton of
-    a whole set may get a new state at each character.
+    None if it is too large, or has large counted repetitions, with which the automaton of a whole
+    set may get a new state at each character.
     """
     if _largest_count(source) > SET_REPETITIONS:
         return None
     try:
-        return SetPattern(clean(source).encode(), compile_pattern(source, DEFAULT_LIMITS).weight)
+        pattern = compile_pattern(source, DEFAULT_LIMITS)
     except TemplateLimitError:
         return None
+    if pattern.size > SET_SIZE:
+        return None
+    return SetPattern(clean(source).encode(), pattern.weight, pattern.size)
 
 
 class PatternSet:
