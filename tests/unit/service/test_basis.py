@@ -31,6 +31,11 @@ def match(pattern):
     return f"{{{{ Event.Payload.message|match:'{pattern}' }}}}"
 
 
+@pytest.fixture(autouse=True)
+def always_indexed(monkeypatch):
+    monkeypatch.setattr(subscribers, "FEW", 0)
+
+
 @pytest.fixture
 def clock():
     return Clock()
@@ -174,7 +179,7 @@ async def test_a_change_of_one_flow_among_many_is_stored_as_a_difference(service
     assert len(await decisions(service, last)) == 299
 
 
-async def test_bases_and_values_go_with_the_last_event_and_flow_versions_with_them(
+async def test_bases_values_and_flow_versions_are_kept_as_long_as_an_event_needs_them(
     service, store, clock
 ):
     await service.data.save(DataItem("rooms", "application/json", b'{"ops": "no"}'))
@@ -188,7 +193,7 @@ async def test_bases_and_values_go_with_the_last_event_and_flow_versions_with_th
     for _ in range(3):
         clock.forward(hours=2)
         await service.run_maintenance()
-    assert len(await decisions(service, event_id)) == 5, "they are kept as long as the event"
+    assert len(await decisions(service, event_id)) == 5
     assert await store.get_flow_version(uuid)
 
 
@@ -207,7 +212,3 @@ async def test_a_long_page_of_decisions_is_cut(service, monkeypatch):
         await say(service)
     page = await service.audit.list_events(EventFilter())
     assert (len(page), page.is_cut) == (2, True)
-
-
-def test_few_steps_are_tried_without_a_search():
-    assert subscribers.FEW < 5, "the tests above are about more"
