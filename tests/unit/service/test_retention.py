@@ -98,11 +98,14 @@ async def test_bases_values_and_flow_versions_are_removed_after_the_last_event(s
     uuid = service.flows.find_current("f0").version.uuid
     clock.forward(hours=20)
     await save_and_say("present")
+    kept = service.flows.find_current("f0").version.uuid
+    await service.flows.save(a_flow(a_step(), name="f0"))
     assert len(await store.list_notes(BASIS)) == len(await store.list_notes(ITEM_VALUE)) == 2
     for _ in range(8):
         clock.forward(hours=2)
         await service.run_maintenance()
     assert [note.key for note in await store.list_notes(BASIS)] == [f"{2:012}"]
     assert len(await store.list_notes(ITEM_VALUE)) == 1
+    assert await store.get_flow_version(kept)
     with pytest.raises(NotFoundError):
         await store.get_flow_version(uuid)
