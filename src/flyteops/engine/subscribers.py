@@ -276,7 +276,7 @@ class Subscribers:
     def discard(self, name: str) -> "Subscribers":
         """Return these subscribers without a flow; these, if it is not one of them."""
         place = bisect_left(self.entries, name, key=_name)
-        if not self._is_at(place, name):
+        if place == len(self.entries) or _name(self.entries[place]) != name:
             return self
         segments = []
         for segment in self.segments:
@@ -286,14 +286,6 @@ class Subscribers:
                 segments.append(Segment(each for each in segment.entries if _name(each) != name))
         entries = (*self.entries[:place], *self.entries[place + 1 :])
         return Subscribers(entries, tuple(segments))
-
-    def _is_at(self, place: int, name: str) -> bool:
-        return place < len(self.entries) and _name(self.entries[place]) == name
-
-    def find(self, name: str) -> Entry | None:
-        """Return the entry of a flow, None if it does not listen."""
-        place = bisect_left(self.entries, name, key=_name)
-        return self.entries[place] if self._is_at(place, name) else None
 
     def candidates(
         self, event: Event, payload: Callable[[], JsonValue], clock: Callable[[], float]

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import pytest
 import re2  # type: ignore[import-untyped]
 
-from flyteops.template.regexp import CompiledRegexp, Match, finder
+from flyteops.template import regexp
+from flyteops.template.regexp import CompiledRegexp, Match, PatternSet, finder, set_pattern
 
 
 class Public:
@@ -56,3 +57,33 @@ def test_the_installed_package_has_the_inner_object() -> None:
         search = never
 
     assert finder(Inner(b"b", re2.Options()))(b"abc")[0] == (1, 2)
+
+
+PATTERNS = ["^deploy", "(?i)APP", "\\bapp\\b", "^$", "é+", "[0-9]{2}", "(a|b)c", "$", "x.*y"]
+TEXTS = ["deploy app-12", "", "the App", "café ac", "x\ny", "\x00"]
+
+
+@pytest.mark.parametrize("memory", [regexp.SET_MEMORY, 6_000, 3_000])
+def test_a_set_finds_the_patterns_that_match_alone_also_when_it_is_split(
+    memory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(regexp, "SET_MEMORY", memory)
+    patterns = PatternSet([pattern for each in PATTERNS if (pattern := set_pattern(each))])
+    assert len(patterns.rejected) < len(PATTERNS) / 2
+    for text in TEXTS:
+        data = text.encode()
+        alone = {index for index, each in enumerate(PATTERNS) if re2.search(each.encode(), data)}
+        assert set(patterns.find(data) or ()) == alone - set(patterns.rejected)
+
+
+def test_a_set_does_not_search_texts_that_would_take_too_long() -> None:
+    pattern = set_pattern("[a-z]{16}" * 10)
+    assert pattern is not None
+    patterns = PatternSet([pattern] * 100)
+    assert patterns.find(b"x" * 100) == []
+    assert patterns.find(b"x" * 10_000) is None
+
+
+@pytest.mark.parametrize("source", ["a{17}", "a{2,40}", "(?:\\pL{1,8} ){2}", "a" * 10_000])
+def test_patterns_that_are_too_large_are_no_part_of_a_set(source: str) -> None:
+    assert set_pattern(source) is None
