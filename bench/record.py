@@ -64,6 +64,7 @@ async def measure_why(rounds: int, events: int) -> list[Figures]:
             folder = stack.enter_context(scratch())
             await _fill_events(folder, count)
             servers[count] = stack.enter_context(a_server(folder))
+            await _ask(await connect(servers[count].port), "flow-0")  # it may still be starting
         times: dict[tuple[str, int], list[float]] = {
             (name, count): [] for name in ASKED for count in servers
         }

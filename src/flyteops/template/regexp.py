@@ -17,11 +17,14 @@ SET_MEMORY = 32 * 1024 * 1024
 SET_COST = 2**26
 """The maximum cost of a search for a set, in bytes of text times the weight of its patterns."""
 
+SET_SIZE = 2**18
+"""The maximum number of instructions of a set: building more blocks a server for too long."""
+
+SET_WEIGHT = 2**16
+"""The maximum weight of a set, so that a few patterns keep no short text from being searched."""
+
 SET_REPETITIONS = 16
 """The maximum number of a counted repetition in a pattern that can be part of a set."""
-
-SET_SIZE = 2**13
-"""The maximum number of instructions of a pattern that can be part of a set."""
 
 _REPETITION = re.compile(r"\{([0-9]{1,4})(?:,([0-9]{0,4}))?\}")
 _FOREIGN = re.compile(r"(?:[^\\]|\\.)*?\\C", re.DOTALL)
@@ -69,21 +72,20 @@ class Pattern:
     """A compiled regular expression.
 
     `weight` bounds the number of states that RE2 may have to follow at a time, and so the cost of
-    one byte of text when it has to give up its cache: never more than the number of instructions,
-    nor than the number of parts of the source times their counted repetitions. `size` is the
-    number of instructions.
+    one byte of text when it has to give up its cache: never more than the number of instructions
+    (`size`), nor than the number of parts of the source times their counted repetitions.
     """
 
     __slots__ = ("find", "groups", "size", "sub", "weight")
 
     def __init__(self, compiled: CompiledRegexp, source: str) -> None:
+        self.size = compiled.programsize
         self.groups = compiled.groups
         self.find = finder(compiled)
         self.sub = compiled.sub
         repeated = math.prod(
             max(int(least), int(most or 0), 1) for least, most in _REPETITION.findall(source)
         )
-        self.size = compiled.programsize
         self.weight = min(self.size, 4 * len(source) * repeated)
 
 
@@ -134,7 +136,7 @@ def compile_pattern(source: str, limits: Limits) -> Pattern:
 
 
 class SetPattern(NamedTuple):
-    """A regular expression that can be part of a set: in UTF-8, with attributes of `Pattern`."""
+    """A regular expression that can be part of a set: in UTF-8, its `Pattern.weight` and `size`."""
 
     source: bytes
     weight: int
@@ -144,33 +146,46 @@ class SetPattern(NamedTuple):
 def set_pattern(source: str) -> SetPattern | None:
     """Return a regular expression for a set; raise RegexpError.
 
-    None if it is too large, or has large counted repetitions, with which the automaton of a whole
-    set may get a new state at each character.
+    None if it needs too much memory, or has large counted repetitions, with which the automaton of
+    a whole set may get a new state at each character.
     """
     if _largest_count(source) > SET_REPETITIONS:
         return None
     try:
-        pattern = compile_pattern(source, DEFAULT_LIMITS)
+        compiled = compile_pattern(source, DEFAULT_LIMITS)
+        return SetPattern(clean(source).encode(), compiled.weight, compiled.size)
     except TemplateLimitError:
         return None
-    if pattern.size > SET_SIZE:
-        return None
-    return SetPattern(clean(source).encode(), pattern.weight, pattern.size)
 
 
 class PatternSet:
     """Regular expressions that are searched for all at once, in one pass over a text.
 
-    `rejected` are the indexes of those that need too much memory even alone. A set that is too
-    large for RE2 is split.
+    `rejected` are the indexes of those that need too much memory even alone, and of the largest
+    ones if all of them would be too large for a set. A set that is too large for RE2 is split.
     """
 
     def __init__(self, patterns: Sequence[SetPattern]) -> None:
         self.rejected: list[int] = []
         self._sets: list[tuple[re2.Set, Sequence[int]]] = []
-        self._weight = sum(pattern.weight for pattern in patterns)
-        if patterns:
-            self._add(list(enumerate(patterns)))
+        chosen = self._choose(patterns)
+        self._weight = sum(pattern.weight for _, pattern in chosen)
+        if chosen:
+            self._add(chosen)
+
+    def _choose(self, patterns: Sequence[SetPattern]) -> Sequence[tuple[int, SetPattern]]:
+        """Return the smallest patterns that fit into a set, with their indexes; reject others."""
+        chosen: list[tuple[int, SetPattern]] = []
+        size, weight = SET_SIZE, SET_WEIGHT
+        for index, pattern in sorted(
+            enumerate(patterns), key=lambda each: (each[1].size, each[1].weight)
+        ):
+            if pattern.size > size or pattern.weight > weight:
+                self.rejected.append(index)
+                continue
+            size, weight = size - pattern.size, weight - pattern.weight
+            chosen.append((index, pattern))
+        return chosen
 
     def _add(self, patterns: Sequence[tuple[int, SetPattern]]) -> None:
         compiled = _compile_set([pattern.source for _, pattern in patterns])

@@ -33,7 +33,6 @@ TRIED = [
     ("{{ Event.Payload.room != 'ops' }}", None),
     ("{{ Event.Payload.message|upper|match:'^RESTART' }}", None),
     ("{{ Event.Payload.message|match:'^restart{2,30}' }}", None),
-    ("{{ Event.Payload.message|match:'^(\\\\pL{1,9} ){2}restart' }}", None),
     ("{{ Event.Payload.room == 'dev' or Event.Payload.message|upper == 'X' }}", None),
     ("{{ not Event.Payload.room == 'ops' }}", None),
     ("{{ Context.text|match:'^restart' }}", {"text": "{{ Event.Payload.message|lower }}"}),

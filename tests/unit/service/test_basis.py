@@ -212,3 +212,26 @@ async def test_a_long_page_of_decisions_is_cut(service, monkeypatch):
         await say(service)
     page = await service.audit.list_events(EventFilter())
     assert (len(page), page.is_cut) == (2, True)
+
+
+class Counting(SqliteStore):
+    """A real store that other servers may use, and that counts the times that bases are read."""
+
+    is_shared = True
+    count = 0
+
+    async def list_notes(self, kind, **more):
+        self.count += kind == BASIS
+        return await super().list_notes(kind, **more)
+
+
+async def test_of_many_events_after_a_saved_flow_one_stores_the_basis(tmp_path, clock):
+    async with Counting(tmp_path / "flyte.db") as store:
+        service = await started(store, clock)
+        for number in range(5):
+            await service.flows.save(a_flow(f"f{number}", match(f"^{number}$")))
+        await say(service)
+        await service.flows.save(a_flow("f0", match("^other")))
+        store.count = 0
+        await asyncio.gather(*(say(service) for _ in range(20)))
+        assert store.count == 1

@@ -84,6 +84,6 @@ def test_a_set_does_not_search_texts_that_would_take_too_long() -> None:
     assert patterns.find(b"x" * 10_000) is None
 
 
-@pytest.mark.parametrize("source", ["a{17}", "a{2,40}", "(?:\\pL{1,8} ){2}", "a" * 10_000])
+@pytest.mark.parametrize("source", ["a{17}", "a{2,40}", "a" * 10_000])
 def test_patterns_that_are_too_large_are_no_part_of_a_set(source: str) -> None:
     assert set_pattern(source) is None
