@@ -146,7 +146,9 @@ class BasisRegistry:
                 if item is not None and not item.is_secret:
                     await self._store_value(digests[key], item)
             number = await self._add(content, fingerprint)
-        self._known.setdefault(missing.subscribers, {})[missing.versions] = number
+        ordered = sorted(digests)
+        kind = (*ordered, *[digests[key] for key in ordered])
+        self._known.setdefault(missing.subscribers, {})[kind] = number
 
     async def _store_value(self, digest: str, item: DataItem) -> None:
         value = msgspec.json.encode(ItemValue(item.content_type, item.value))

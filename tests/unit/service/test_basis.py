@@ -31,11 +31,6 @@ def match(pattern):
     return f"{{{{ Event.Payload.message|match:'{pattern}' }}}}"
 
 
-@pytest.fixture(autouse=True)
-def always_indexed(monkeypatch):
-    monkeypatch.setattr(subscribers, "FEW", 0)
-
-
 @pytest.fixture
 def clock():
     return Clock()
@@ -204,16 +199,6 @@ async def test_two_evaluations_at_the_same_moment_share_their_basis(service, sto
     assert len(await store.list_notes(BASIS)) == 1
 
 
-async def test_a_long_page_of_decisions_is_cut(service, monkeypatch):
-    monkeypatch.setattr(recomputation, "PAGE_DECISIONS", 12)
-    for number in range(5):
-        await service.flows.save(a_flow(f"f{number}", match(f"^{number}$")))
-    for _ in range(4):
-        await say(service)
-    page = await service.audit.list_events(EventFilter())
-    assert (len(page), page.is_cut) == (2, True)
-
-
 class Counting(SqliteStore):
     """A real store that other servers may use, and that counts the times that bases are read."""
 
@@ -235,3 +220,17 @@ async def test_of_many_events_after_a_saved_flow_one_stores_the_basis(tmp_path, 
         store.count = 0
         await asyncio.gather(*(say(service) for _ in range(20)))
         assert store.count == 1
+
+
+async def test_a_long_page_of_decisions_is_cut(service, monkeypatch):
+    monkeypatch.setattr(recomputation, "PAGE_DECISIONS", 12)
+    for number in range(5):
+        await service.flows.save(a_flow(f"f{number}", match(f"^{number}$")))
+    for _ in range(4):
+        await say(service)
+    page = await service.audit.list_events(EventFilter())
+    assert (len(page), page.is_cut) == (2, True)
+
+
+def test_few_steps_are_tried_without_a_search():
+    assert subscribers.FEW < 5, "the tests above are about more"
