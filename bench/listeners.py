@@ -34,6 +34,9 @@ ALL_MATCH = "{{ Event.Payload.message|match:'^deploy app-' }}"
 
 Key = TypeVar("Key", int, str)
 
+CLIENTS = 8
+"""The number of clients that send events while a flow is saved."""
+
 SAVES = 5
 """The least number of flows that are saved for a median."""
 
@@ -119,25 +122,27 @@ def _beside(found: list[Figures], least: list[Figures], rate: str, cpu: str) -> 
 
 
 async def _saving(server: Server, times: int) -> Figures:
-    """Measure saving a flow, and the longest time of an event meanwhile."""
+    """Measure saving a flow, and the longest time of an event of other clients meanwhile."""
     saving, waits = [], []
-    connection, other = await connect(server.port), await connect(server.port)
+    connection = await connect(server.port)
+    others = [await connect(server.port) for _ in range(CLIENTS)]
     for number in range(times):
         criteria = f"{{{{ Event.Payload.message|match:'^saved {number}$' }}}}"
-        task = asyncio.create_task(_longest_event(other))
+        until = time.perf_counter() + 0.3
+        events_meanwhile = [asyncio.create_task(_longest_event(each, until)) for each in others]
         await asyncio.sleep(0.05)
         began = time.perf_counter()
         await expect(connection, "/v1/flows", a_flow(0, "Said0", criteria), 201)
         saving.append(time.perf_counter() - began)
-        waits.append(await task)
-    connection.close()
-    other.close()
+        waits.append(max(await asyncio.gather(*events_meanwhile)))
+    for each in (connection, *others):
+        each.close()
     return {"save_ms": median(saving) * 1000, "event_meanwhile_ms": median(waits) * 1000}
 
 
-async def _longest_event(connection: Connection, seconds: float = 0.3) -> float:
+async def _longest_event(connection: Connection, until: float) -> float:
     body = msgspec.json.encode({**EVENT, "payload": SKIPPED})
-    longest, until = 0.0, time.perf_counter() + seconds
+    longest = 0.0
     while (began := time.perf_counter()) < until:
         await connection.request("POST", "/v1/packs/Source/events", body)
         longest = max(longest, time.perf_counter() - began)
