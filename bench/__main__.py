@@ -296,7 +296,7 @@ def main() -> None:
     parser.add_argument(
         "--long",
         action="store_true",
-        help="also with 1,000,000 finished executions and events: which takes long, and 2 GB",
+        help="also with 1,000,000 finished executions and events: which takes long, and 1 GB",
     )
     parser.add_argument(
         "--only",
