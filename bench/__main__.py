@@ -21,18 +21,25 @@ import uvloop
 
 from bench.client import CLIENTS, connect
 from bench.goal import Figures, Found, compared, goal_table, table
+from bench.listeners import measure_listeners, measure_worst
 from bench.load import (
     EVENT,
+    a_service,
     cycles,
     events_nobody_waits_for,
     expect,
     fill_backlog,
+    fill_flows,
     fill_history,
     prepare,
+    some_flows,
 )
+from bench.record import measure_record, measure_why
 from bench.server import Server, a_server, scratch
 
 RESULTS = Path(__file__).parent / "results"
+
+Measurement = Callable[[], Coroutine[Any, Any, Found]]
 
 
 async def measure_cycles(seconds: float, rounds: int) -> list[Figures]:
@@ -119,8 +126,8 @@ async def measure_flows(seconds: float, rounds: int, counts: tuple[int, ...]) ->
     with ExitStack() as stack:
         folders = {count: stack.enter_context(scratch()) for count in counts}
         for count, folder in folders.items():
-            with a_server(folder) as server:
-                await prepare(await connect(server.port), count)
+            async with a_service(folder) as service:
+                await fill_flows(service, some_flows(count))
         return await side_by_side("flows", stack, folders, seconds, rounds)
 
 
@@ -223,6 +230,61 @@ def show(name: str, found: Found) -> None:
     print(f"{name}\n{table(found if isinstance(found, list) else [found])}\n", flush=True)
 
 
+def measurements(*, is_quick: bool, is_long: bool) -> dict[str, Measurement]:
+    """Return all measurements by name, in their order."""
+    seconds, rounds, backlog, packs = (0.4, 1, 2_000, 50) if is_quick else (5.0, 3, 100_000, 1_000)
+    flows = (10, 100) if is_quick else (10, 1_000, 10_000)
+    history = (100, 1_000) if is_quick else (10_000, 100_000, *([1_000_000] if is_long else []))
+    listening = (200,) if is_quick else (200, 2_000, 10_000)
+    events = 1_000_000 if is_long else 2_000 if is_quick else 20_000
+    return {
+        "cycles": lambda: measure_cycles(seconds, rounds),
+        "accepting": lambda: measure_accepting(seconds),
+        "backlog": lambda: measure_backlog(seconds, rounds, backlog),
+        "waiting": lambda: measure_waiting(seconds, packs),
+        "flows": lambda: measure_flows(seconds, rounds, flows),
+        "history": lambda: measure_history(seconds, rounds, history),
+        "listeners": lambda: measure_listeners(seconds, rounds, listening),
+        "worst cases": lambda: measure_worst(seconds / 2, rounds, 200),
+        "record": lambda: measure_record(500 if is_quick else 5_000, (1, 200)),
+        "why": lambda: measure_why(rounds, events),
+    }
+
+
+def measure(options: argparse.Namespace) -> dict[str, Found]:
+    """Run the measurements, and print the figures of each."""
+    wanted = None if options.only is None else options.only.split(",")
+    found: dict[str, Found] = {}
+    if wanted is None:
+        found["start"] = measure_start(3 if options.quick else 5)
+        show("start", found["start"])
+    for name, run in measurements(is_quick=options.quick, is_long=options.long).items():
+        if wanted is None or name in wanted:
+            found[name] = uvloop.run(run())
+            show(name, found[name])
+    return found
+
+
+def write(found: dict[str, Found], goals: Found, *, is_quick: bool) -> None:
+    """Write the figures with a description of the machine to a file."""
+    about = {
+        "machine": {
+            "cores": os.cpu_count(),
+            "load": os.getloadavg()[0],
+            "python": platform.python_version(),
+            "system": platform.platform(),
+        },
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "quick": is_quick,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{datetime.now(UTC):%Y%m%dT%H%M%S}.json"
+    path.write_text(json.dumps({**about, **found, "goals": goals}, indent=2) + "\n")
+    print(
+        f"\nwritten to {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}"
+    )
+
+
 def main() -> None:
     """Run all measurements."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
@@ -234,7 +296,12 @@ def main() -> None:
     parser.add_argument(
         "--long",
         action="store_true",
-        help="also with 1,000,000 finished executions: which takes long, and 1 GB",
+        help="also with 1,000,000 finished executions and events: which takes long, and 1 GB",
+    )
+    parser.add_argument(
+        "--only",
+        metavar="NAMES",
+        help="some of the measurements, such as listeners,why",
     )
     parser.add_argument(
         "--store",
@@ -259,43 +326,11 @@ def main() -> None:
         counts = [int(number) for number in options.servers.split(",")]
         uvloop.run(measure_stores(options.store, counts, is_quick=options.quick))
         return
-    seconds, rounds, backlog, packs = (
-        (0.4, 1, 2_000, 50) if options.quick else (5.0, 3, 100_000, 1_000)
-    )
-    flows = (10, 100) if options.quick else (10, 1_000, 10_000)
-    history = (
-        (100, 1_000) if options.quick else (10_000, 100_000, *([1_000_000] if options.long else []))
-    )
-    measurements: dict[str, Callable[[], Coroutine[Any, Any, Found]]] = {
-        "cycles": lambda: measure_cycles(seconds, rounds),
-        "accepting": lambda: measure_accepting(seconds),
-        "backlog": lambda: measure_backlog(seconds, rounds, backlog),
-        "waiting": lambda: measure_waiting(seconds, packs),
-        "flows": lambda: measure_flows(seconds, rounds, flows),
-        "history": lambda: measure_history(seconds, rounds, history),
-    }
-    found: dict[str, Found] = {"start": measure_start(rounds + 2)}
-    show("start", found["start"])
-    for name, measure in measurements.items():
-        found[name] = uvloop.run(measure())
-        show(name, found[name])
+    found = measure(options)
     goals = compared(found)
-    print(f"goals\n{goal_table(goals)}")
-    about = {
-        "machine": {
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-            "system": platform.platform(),
-        },
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "quick": options.quick,
-    }
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{datetime.now(UTC):%Y%m%dT%H%M%S}.json"
-    path.write_text(json.dumps({**about, **found, "goals": goals}, indent=2) + "\n")
-    print(
-        f"\nwritten to {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}"
-    )
+    if goals:
+        print(f"goals\n{goal_table(goals)}")
+    write(found, goals, is_quick=options.quick)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""The load on a server: full cycles, events without a listening flow, a backlog, a long history."""
+"""The load on a server: full cycles, events alone, many flows, a backlog, a long history."""
 
 import asyncio
 import time
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from itertools import repeat
 from math import inf
 
@@ -9,19 +11,26 @@ import msgspec
 
 from bench.client import CLIENTS, Connection, Timings, connect
 from bench.server import Server
-from flyteops.model import NewEvent
+from flyteops.flow.file import parse, read_flow
+from flyteops.model import NewEvent, PackDeclaration
 from flyteops.service import Service
 from flyteops.storage.sqlite import SqliteStore
 
-EVENT = {
-    "event": "Said0",
-    "payload": {
-        "message": "deploy app-1",
-        "user": {"id": "U1", "name": "ann"},
-        "channelId": "C1",
-        "threadTimestamp": "1",
-    },
+PAYLOAD = {
+    "message": "deploy app-1",
+    "user": {"id": "U1", "name": "ann"},
+    "channelId": "C1",
+    "threadTimestamp": "1",
 }
+
+EVENT = {"event": "Said0", "payload": PAYLOAD}
+
+SKIPPED = {**PAYLOAD, "message": "nobody acts on this"}
+"""A payload for which all criteria are false."""
+
+PACKS = ("Source", "Worker")
+
+MATCH = "{{ Event.Payload.message|match:'^deploy app-{number}$' }}"
 
 
 def a_flow(number: int, event: str, criteria: str) -> dict[str, object]:
@@ -39,14 +48,42 @@ def a_flow(number: int, event: str, criteria: str) -> dict[str, object]:
     return {"name": f"flow-{number}", "steps": [first]}
 
 
+def some_flows(
+    count: int, *, all_listen: bool = False, criteria: str = MATCH
+) -> Iterable[dict[str, object]]:
+    """Yield flows of which one acts on the benchmark's event; all or that one listen to it.
+
+    `criteria` has the place `{number}`.
+    """
+    for number in range(count):
+        event = "Said0" if all_listen else f"Said{number}"
+        yield a_flow(number, event, criteria.replace("{number}", str(number + 1)))
+
+
 async def prepare(connection: Connection, flows: int, *, all_listen: bool = False) -> None:
     """Register the packs and post the flows, of which one acts on the benchmark's event."""
-    for name in ("Source", "Worker"):
+    for name in PACKS:
         await expect(connection, "/v1/packs", {"name": name}, 201)
-    for number in range(flows):
-        event = "Said0" if all_listen else f"Said{number}"
-        app = f"{{{{ Event.Payload.message|match:'^deploy app-{number + 1}$' }}}}"
-        await expect(connection, "/v1/flows", a_flow(number, event, app), 201)
+    for flow in some_flows(flows, all_listen=all_listen):
+        await expect(connection, "/v1/flows", flow, 201)
+
+
+@asynccontextmanager
+async def a_service(folder: str) -> AsyncIterator[Service]:
+    """Run the service on the database of a stopped server, without HTTP, to fill it faster."""
+    async with SqliteStore(f"{folder}/flyte.db") as store:
+        service = Service(store)
+        await service.start()
+        yield service
+
+
+async def fill_flows(service: Service, flows: Iterable[dict[str, object]]) -> None:
+    """Register the packs and save flows."""
+    for name in PACKS:
+        await service.packs.register(PackDeclaration(name, {}))
+    for flow in flows:
+        document = parse(msgspec.json.encode(flow), is_yaml=False)
+        await service.flows.save(read_flow(document))
 
 
 async def expect(connection: Connection, path: str, body: object, status: int) -> None:
@@ -86,12 +123,21 @@ async def cycles(
 
 async def events_nobody_waits_for(server: Server, connections: int, seconds: float) -> float:
     """Return the number of events accepted per second when no flow listens."""
-    body = msgspec.json.encode({**EVENT, "event": "Nothing"})
+    return await events(server, connections, seconds, {**EVENT, "event": "Nothing"})
+
+
+async def events(
+    server: Server, connections: int, seconds: float, event: Mapping[str, object]
+) -> float:
+    """Return the number of such events accepted per second."""
+    body = msgspec.json.encode(event)
 
     async def send(connection: Connection, until: float) -> int:
         count = 0
         while time.perf_counter() < until:
-            await connection.request("POST", "/v1/packs/Source/events", body)
+            status, answer = await connection.request("POST", "/v1/packs/Source/events", body)
+            if status != 202:
+                raise RuntimeError(f"an event was answered with {status}: {answer[:200]!r}")
             count += 1
         connection.close()
         return count
@@ -124,12 +170,10 @@ async def fill_history(folder: str, executions: int) -> None:
     It uses the service, without HTTP.
     """
     said, done = (
-        NewEvent("Said0", msgspec.json.encode(EVENT["payload"])),
+        NewEvent("Said0", msgspec.json.encode(PAYLOAD)),
         NewEvent("Done", b'{"exit_code":0}'),
     )
-    async with SqliteStore(f"{folder}/flyte.db") as store:
-        service = Service(store)
-        await service.start()
+    async with a_service(folder) as service:
 
         async def cycle() -> None:
             await service.accept_event("Source", said)

@@ -164,3 +164,24 @@ def test_links_between_pages_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
         if "://" not in target:
             assert (page.parent / target).exists(), target
+
+
+def rows_of(page):
+    """Return the numbers of cells of the rows of each table of a page."""
+    tables, is_code = [[]], False
+    for line in page.read_text().splitlines():
+        is_code ^= line.lstrip().startswith("```")
+        if line.startswith("|") and not is_code:
+            tables[-1].append(len(re.findall(r"(?<!\\)\|", line)))
+        elif tables[-1]:
+            tables.append([])
+    return [rows for rows in tables if rows]
+
+
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_rows_of_a_table_have_as_many_cells_as_its_head(page):
+    """A bar within code begins another cell unless it is escaped."""
+    assert [rows for rows in rows_of(page) if len(set(rows)) > 1] == []

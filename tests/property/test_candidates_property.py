@@ -160,10 +160,10 @@ def encoded(payload):
 def always_indexed(monkeypatch):
     """Look for candidates even among few steps, in segments of few steps."""
     monkeypatch.setattr(subscribers, "FEW", 0)
-    monkeypatch.setattr(subscribers, "SEGMENT_LENGTH", 4)
+    monkeypatch.setattr(subscribers, "SEGMENT_COST", 4)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(all_steps, payloads, labels)
 def test_the_index_changes_neither_actions_nor_decisions(steps_of_flows, payload, labels):
     try:
@@ -193,6 +193,7 @@ def completed(event, flows, outcome):
     )
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans(), st.lists(steps, max_size=2))))
 def test_an_index_that_is_changed_finds_what_a_new_one_finds(changes):
     index, current = FlowIndex(), {}

@@ -102,26 +102,28 @@ def _compile_step(index: int, step: Step) -> CompiledStep:
         return CompiledStep(index, step, {}, {}, None, {}, None, fault=(error.path, error.cause))
     if not step.is_trigger:
         return compiled
-    conditions, item_keys = _conditions(step)
+    conditions, item_keys = _conditions(compiled)
     return compiled._replace(conditions=conditions, item_keys=item_keys)
 
 
-def _conditions(step: Step) -> tuple[Conditions, frozenset[str]]:
+def _conditions(prepared: CompiledStep) -> tuple[Conditions, frozenset[str]]:
     """Return the conditions of a trigger step, and the datastore items that decide about it."""
-    context, labels, criteria = step.context or {}, step.event.pack_labels or {}, step.criteria
+    context, labels = prepared.context.values(), prepared.event_labels
+    criteria = [] if prepared.criteria is None else [prepared.criteria]
     keys: set[str] = set()
-    for source in (*context.values(), *labels.values(), *([criteria] if criteria else [])):
-        named = datastore_keys(source)
+    for each in (*context, *labels.values(), *criteria):
+        named = datastore_keys(each.source)
         if named is None:
             return (), frozenset()
         keys |= named
-    of_labels = (
-        Condition(EventPath(("Pack", "Labels", key)), frozenset([("text", value)]))
-        for key, value in labels.items()
-        if "{" not in value and "\x01" not in value
-    )
-    of_criteria = necessary_conditions(criteria, context) if criteria else ()
-    return every([*of_labels, *of_criteria]), frozenset(keys)
+    found = [
+        Condition(EventPath(("Pack", "Labels", key)), frozenset([("text", label.source)]))
+        for key, label in labels.items()
+        if label.constant
+    ]
+    for each in criteria:
+        found += necessary_conditions(each.source, prepared.step.context or {})
+    return every(found), frozenset(keys)
 
 
 def _terms(step: Step) -> StepPolicy:

@@ -38,9 +38,8 @@ from flyteops.model import (
 )
 from flyteops.name import label_problems, name_problems
 from flyteops.template import Template, Time, ValueTemplate
+from flyteops.template.condition import TRUE
 from flyteops.transition import FailAction, NeedsOperator, RetryAction, ScheduleEntry
-
-TRUE = frozenset(["1", "t", "T", "TRUE", "true", "True"])
 
 FALSE = frozenset(["0", "f", "F", "FALSE", "false", "False"])
 """The rendered criteria that count as false: the texts that the original reads as booleans."""

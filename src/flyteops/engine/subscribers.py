@@ -20,8 +20,14 @@ from flyteops.template.value import TEXTS, clean, element, text
 if TYPE_CHECKING:
     from flyteops.engine.compiled import CompiledFlow, CompiledStep
 
-SEGMENT_LENGTH = 512
-"""The maximum number of steps in a segment, the unit that is built anew when a flow is saved."""
+SEGMENT_COST = 512
+"""The maximum cost of a segment, the unit that is built anew when a flow is saved.
+
+Each step counts once, and once more for each `INSTRUCTIONS` of its regular expressions.
+"""
+
+INSTRUCTIONS = 128
+"""The instructions of regular expressions that take as long to build as the rest of a step."""
 
 FEW = 3
 """The number of steps up to which trying all of them costs less than looking for candidates."""
@@ -129,6 +135,7 @@ class Segment:
         self.entries = tuple(entries)
         self.names = frozenset(flow.version.flow.name for flow, _ in self.entries)
         self._steps = [(flow, step) for flow, steps in self.entries for step in steps]
+        self.cost = sum(_cost(entry) for entry in self.entries)
         self.item_keys = frozenset(
             key for _, step in self._steps if step.conditions for key in step.item_keys
         )
@@ -229,18 +236,25 @@ class Subscribers:
 
     @classmethod
     def of(cls, entries: Iterable[Entry]) -> Self:
-        """Return the subscribers for entries in any order, with all tables built."""
+        """Return the subscribers for entries in any order, with the tables built if they are used.
+
+        Otherwise, the first event would wait until all of them are built.
+        """
         ordered = sorted(entries, key=_name)
-        segments, batch, count = [], [], 0
+        segments, batch, cost = [], [], 0
         for entry in ordered:
             batch.append(entry)
-            count += len(entry[1])
-            if count >= SEGMENT_LENGTH:
+            cost += _cost(entry)
+            if cost >= SEGMENT_COST:
                 segments.append(Segment(batch))
-                batch, count = [], 0
+                batch, cost = [], 0
         if batch:
             segments.append(Segment(batch))
-        return cls(tuple(ordered), tuple(segments))
+        subscribers = cls(tuple(ordered), tuple(segments))
+        if subscribers.step_count > FEW:
+            for segment in segments:
+                segment.build()
+        return subscribers
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -250,9 +264,9 @@ class Subscribers:
         without = self.discard(_name(entry))
         place = bisect_left(without.entries, _name(entry), key=_name)
         entries = (*without.entries[:place], entry, *without.entries[place:])
-        segments = list(without.segments)
+        segments, cost = list(without.segments), _cost(entry)
         for index, segment in enumerate(segments):
-            if len(segment) + len(entry[1]) <= SEGMENT_LENGTH:
+            if segment.cost + cost <= SEGMENT_COST:
                 segments[index] = Segment([*segment.entries, entry])
                 break
         else:
@@ -262,7 +276,7 @@ class Subscribers:
     def discard(self, name: str) -> "Subscribers":
         """Return these subscribers without a flow; these, if it is not one of them."""
         place = bisect_left(self.entries, name, key=_name)
-        if not self._is_at(place, name):
+        if place == len(self.entries) or _name(self.entries[place]) != name:
             return self
         segments = []
         for segment in self.segments:
@@ -272,14 +286,6 @@ class Subscribers:
                 segments.append(Segment(each for each in segment.entries if _name(each) != name))
         entries = (*self.entries[:place], *self.entries[place + 1 :])
         return Subscribers(entries, tuple(segments))
-
-    def _is_at(self, place: int, name: str) -> bool:
-        return place < len(self.entries) and _name(self.entries[place]) == name
-
-    def find(self, name: str) -> Entry | None:
-        """Return the entry of a flow, None if it does not listen."""
-        place = bisect_left(self.entries, name, key=_name)
-        return self.entries[place] if self._is_at(place, name) else None
 
     def candidates(
         self, event: Event, payload: Callable[[], JsonValue], clock: Callable[[], float]
@@ -303,3 +309,14 @@ class Subscribers:
 
 def _name(entry: Entry) -> str:
     return entry[0].version.flow.name
+
+
+def _cost(entry: Entry) -> int:
+    """Return the cost of building the tables for the steps of a flow, see `SEGMENT_COST`."""
+    sizes = (
+        pattern.size
+        for step in entry[1]
+        for condition in step.conditions
+        for pattern in condition.patterns
+    )
+    return len(entry[1]) + sum(sizes) // INSTRUCTIONS

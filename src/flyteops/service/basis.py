@@ -87,12 +87,21 @@ class FormerDatastore(DatastoreSnapshot):
 
 
 class NotStoredError(NotLoadedError):
-    """A basis is not stored yet: the evaluation ends without any effect, and is to be repeated."""
+    """A basis is not stored yet: the evaluation ends without any effect, and is to be repeated.
 
-    def __init__(self, subscribers: Subscribers, items: Mapping[str, DataItem | None]) -> None:
+    `versions` are the keys and digests of the items.
+    """
+
+    def __init__(
+        self,
+        subscribers: Subscribers,
+        items: Mapping[str, DataItem | None],
+        versions: tuple[str, ...],
+    ) -> None:
         super().__init__("")
         self.subscribers = subscribers
         self.items = items
+        self.versions = versions
 
 
 class BasisRegistry:
@@ -122,11 +131,12 @@ class BasisRegistry:
         May be called in the writer's thread. Raise `NotStoredError` if there is none yet.
         """
         ordered = sorted(keys)
-        digests = tuple([self._digest(datastore, key) for key in ordered])
+        versions = (*ordered, *[self._digest(datastore, key) for key in ordered])
         known = self._known.get(subscribers)
-        number = None if known is None else known.get((*ordered, *digests))
+        number = None if known is None else known.get(versions)
         if number is None:
-            raise NotStoredError(subscribers, {key: datastore.find(key) for key in ordered})
+            items = {key: datastore.find(key) for key in ordered}
+            raise NotStoredError(subscribers, items, versions)
         return number
 
     def _digest(self, datastore: DatastoreSnapshot, key: str) -> str:
@@ -138,7 +148,9 @@ class BasisRegistry:
     async def store(self, missing: NotStoredError) -> None:
         """Store the basis that an evaluation needs, and the values of its items."""
         async with self._lock:
-            await self._store_missing(missing)
+            # All events that come after a flow was saved need the same one.
+            if missing.versions not in self._known.get(missing.subscribers, {}):
+                await self._store_missing(missing)
 
     async def _store_missing(self, missing: NotStoredError) -> None:
         await self.refresh()

@@ -7,20 +7,20 @@ does not hold always means that the criteria are false or fail. Pure.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from flyteops.template.lexer import END, KEYWORD, NAME, NUMBER, STRING, SYMBOL, TEXT, Token, lex
+from flyteops.template.parser import LOGIC, RELATIONS
 from flyteops.template.regexp import RegexpError, SetPattern, set_pattern
 from flyteops.template.value import TEXTS
 
 Constant = tuple[str, object]
 """A kind and a value: `("text", "a")`, `("number", 1.0)`, `("bool", True)`."""
 
-TRUTHS = frozenset(["1", "t", "T", "TRUE", "true", "True"])
+TRUE = frozenset(["1", "t", "T", "TRUE", "true", "True"])
+"""The rendered criteria that count as true: the texts that the original reads as booleans."""
 
-_AND, _OR = frozenset(["&&", "and"]), frozenset(["||", "or"])
-_RELATIONS = frozenset(["==", "<=", ">=", "!=", "<>", ">", "<", "in"])
 _MATCH = [(SYMBOL, "|"), (NAME, "match"), (SYMBOL, ":")]
 _NESTING = 20
 _SPECIAL = re.compile(r"([^A-Za-z0-9_\x80-\U0010ffff])")
@@ -194,7 +194,7 @@ def _choice(condition: list[Token], rest: list[Token], paths: Paths) -> Conditio
         break
     is_plain = _is_tag(rest, "endif") and len(rest) == 4 and texts
     otherwise = texts[1] if len(texts) > 1 else ""
-    return _expression(condition, paths, 0) if is_plain and otherwise not in TRUTHS else ()
+    return _expression(condition, paths, 0) if is_plain and otherwise not in TRUE else ()
 
 
 # ------------------------------------------------------------------------------------ expressions
@@ -204,16 +204,16 @@ def _expression(tokens: Sequence[Token], paths: Paths, depth: int) -> Conditions
     """Return the conditions of relations joined by and/or, which bind equally and to the right."""
     if depth > _NESTING:
         return ()
-    operands, operators = _split(tokens, lambda token: token[1] in _AND or token[1] in _OR)
+    operands, operators = _split(tokens, LOGIC)
     found = _relation(operands[-1], paths, depth)
     for operand, operator in zip(reversed(operands[:-1]), reversed(operators), strict=True):
         left = _relation(operand, paths, depth)
-        found = every([*left, *found]) if operator in _AND else _either(left, found)
+        found = _either(left, found) if LOGIC[operator] else every([*left, *found])
     return found
 
 
 def _split(
-    tokens: Sequence[Token], separates: Callable[[Token], bool]
+    tokens: Sequence[Token], separators: Container[str]
 ) -> tuple[list[Sequence[Token]], list[str]]:
     """Split at operators outside of parentheses; return the parts, and the operators."""
     parts: list[Sequence[Token]] = []
@@ -222,7 +222,7 @@ def _split(
     for index, token in enumerate(tokens):
         if token[0] == SYMBOL and token[1] in ("(", ")"):
             level += 1 if token[1] == "(" else -1
-        elif level == 0 and token[0] in (SYMBOL, KEYWORD) and separates(token):
+        elif level == 0 and token[0] in (SYMBOL, KEYWORD) and token[1] in separators:
             parts.append(tokens[start:index])
             operators.append(token[1])
             start = index + 1
@@ -230,7 +230,7 @@ def _split(
 
 
 def _relation(tokens: Sequence[Token], paths: Paths, depth: int) -> Conditions:
-    sides, operators = _split(tokens, lambda token: token[1] in _RELATIONS)
+    sides, operators = _split(tokens, RELATIONS | {"in"})
     if not operators:
         return _single(tokens, paths, depth)
     if len(operators) > 1:

@@ -36,12 +36,16 @@ Tag = Callable[["Parser", Token], Node | None]
 It reads to the end of the tag's last part, and returns the node that prints the tag.
 """
 
-_LOGIC = {"&&": False, "and": False, "||": True, "or": True}
+LOGIC = {"&&": False, "and": False, "||": True, "or": True}
+"""The operators that join conditions, and whether one of both is enough."""
+
+RELATIONS = frozenset(["==", "<=", ">=", "!=", "<>", ">", "<"])
+"""The operators that compare values."""
+
 _OPERANDS = frozenset([NAME, STRING, NUMBER])
 """The kinds of tokens with which an operand begins that has no sign and no parenthesis."""
 _PATH_MARKS = frozenset([".", "("])
 _AFTER_EXPRESSION = frozenset(["}}", "%}", ",", ")"])
-_RELATIONS = frozenset(["==", "<=", ">=", "!=", "<>", ">", "<"])
 _MAX_INT64 = 2**63 - 1
 _ABOUT_SECRETS = (
     "A secret can only be printed: {{ secret('name') }}, or with |shellquote or |urlencode behind"
@@ -310,13 +314,13 @@ class Parser:
         else:
             first = self._relation()
         token = self._tokens[self.position]
-        if token[1] not in _LOGIC or token[0] not in (SYMBOL, KEYWORD):
+        if token[1] not in LOGIC or token[0] not in (SYMBOL, KEYWORD):
             return first
         operands, stops = [first], []
-        while token[1] in _LOGIC and token[0] in (SYMBOL, KEYWORD):
+        while token[1] in LOGIC and token[0] in (SYMBOL, KEYWORD):
             self._spend(token)
             self.position += 1
-            stops.append(_LOGIC[token[1]])
+            stops.append(LOGIC[token[1]])
             operands.append(self._relation())
             token = self._tokens[self.position]
         return logic_chain(operands, stops)
@@ -339,7 +343,7 @@ class Parser:
         return right_chain(operands, operators, self.source)
 
     def _relates(self, token: Token) -> bool:
-        return (token[0] == SYMBOL and token[1] in _RELATIONS) or (
+        return (token[0] == SYMBOL and token[1] in RELATIONS) or (
             token[0] == KEYWORD and token[1] == "in"
         )
 

@@ -198,9 +198,6 @@ class PatternSet:
             self._add(patterns[:middle])
             self._add(patterns[middle:])
 
-    def __len__(self) -> int:
-        return len(self._sets)
-
     def find(self, data: bytes) -> Sequence[int] | None:
         """Return the indexes of the patterns that match UTF-8 bytes.
 

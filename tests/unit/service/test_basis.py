@@ -184,7 +184,7 @@ async def test_a_change_of_one_flow_among_many_is_stored_as_a_difference(service
     assert len(await decisions(service, last)) == 299
 
 
-async def test_bases_and_values_go_with_the_last_event_and_flow_versions_with_them(
+async def test_bases_values_and_flow_versions_are_kept_as_long_as_an_event_needs_them(
     service, store, clock
 ):
     await service.data.save(DataItem("rooms", "application/json", b'{"ops": "no"}'))
@@ -198,7 +198,7 @@ async def test_bases_and_values_go_with_the_last_event_and_flow_versions_with_th
     for _ in range(3):
         clock.forward(hours=2)
         await service.run_maintenance()
-    assert len(await decisions(service, event_id)) == 5, "they are kept as long as the event"
+    assert len(await decisions(service, event_id)) == 5
     assert await store.get_flow_version(uuid)
 
 
@@ -207,6 +207,29 @@ async def test_two_evaluations_at_the_same_moment_share_their_basis(service, sto
         await service.flows.save(a_flow(f"f{number}", match(f"^{number}$")))
     await asyncio.gather(*(say(service) for _ in range(20)))
     assert len(await store.list_notes(BASIS)) == 1
+
+
+class Counting(SqliteStore):
+    """A real store that other servers may use, and that counts the times that bases are read."""
+
+    is_shared = True
+    count = 0
+
+    async def list_notes(self, kind, **more):
+        self.count += kind == BASIS
+        return await super().list_notes(kind, **more)
+
+
+async def test_of_many_events_after_a_saved_flow_one_stores_the_basis(tmp_path, clock):
+    async with Counting(tmp_path / "flyte.db") as store:
+        service = await started(store, clock)
+        for number in range(5):
+            await service.flows.save(a_flow(f"f{number}", match(f"^{number}$")))
+        await say(service)
+        await service.flows.save(a_flow("f0", match("^other")))
+        store.count = 0
+        await asyncio.gather(*(say(service) for _ in range(20)))
+        assert store.count == 1
 
 
 async def test_a_long_page_of_decisions_is_cut(service, monkeypatch):

@@ -7,11 +7,15 @@ from datetime import timedelta
 
 import pytest
 
+from flyteops.errors import NotFoundError
+from flyteops.model import DataItem, NewEvent, PackDeclaration
 from flyteops.service import MaintenanceSettings, Service
+from flyteops.service.basis import BASIS, ITEM_VALUE
 from flyteops.service.retention import PURGES_AT_ONCE
 from flyteops.storage.base import Purged, Retention
 from flyteops.storage.sqlite import SqliteStore
 from tests.support.clock import Clock
+from tests.support.flow import a_flow, a_step
 
 
 class Full(SqliteStore):
@@ -73,3 +77,35 @@ async def test_while_there_is_more_to_remove_nothing_is_told(service, store):
     assert (store.asked, service.health.warnings()) == (PURGES_AT_ONCE, [])
     await service.run_maintenance()
     assert len(service.health.warnings()) == 1
+
+
+async def test_bases_values_and_flow_versions_are_removed_after_the_last_event(store):
+    clock = Clock()
+    keeping = MaintenanceSettings(keep_for=timedelta(days=1), max_old_flows=0)
+    service = Service(store, clock=clock, maintenance=keeping)
+    await service.start()
+    await service.packs.register(PackDeclaration("Source", {}))
+    said = NewEvent("Said", b'{"room": "ops"}')
+
+    async def save_and_say(wanted: str) -> None:
+        await service.data.save(DataItem("rooms", "text/plain", wanted.encode()))
+        criteria = f"{{{{ Event.Payload.room == '{wanted}' and datastore('rooms') == 'x' }}}}"
+        for number in range(5):
+            await service.flows.save(a_flow(a_step(criteria=criteria), name=f"f{number}"))
+        await service.accept_event("Source", said)
+
+    await save_and_say("former")
+    uuid = service.flows.find_current("f0").version.uuid
+    clock.forward(hours=20)
+    await save_and_say("present")
+    kept = service.flows.find_current("f0").version.uuid
+    await service.flows.save(a_flow(a_step(), name="f0"))
+    assert len(await store.list_notes(BASIS)) == len(await store.list_notes(ITEM_VALUE)) == 2
+    for _ in range(8):
+        clock.forward(hours=2)
+        await service.run_maintenance()
+    assert [note.key for note in await store.list_notes(BASIS)] == [f"{2:012}"]
+    assert len(await store.list_notes(ITEM_VALUE)) == 1
+    assert await store.get_flow_version(kept)
+    with pytest.raises(NotFoundError):
+        await store.get_flow_version(uuid)

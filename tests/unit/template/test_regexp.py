@@ -55,6 +55,23 @@ def test_a_search_of_the_inner_object_finds_the_same_spans(source: str, text: st
     assert inner(data)[0] == ((-1, -1) if found is None else found.span(0))
 
 
+PATTERNS = ["^deploy", "(?i)APP", "\\bapp\\b", "^$", "é+", "[0-9]{2}", "(a|b)c", "$", "x.*y"]
+TEXTS = ["deploy app-12", "", "the App", "café ac", "x\ny", "\x00"]
+
+
+@pytest.mark.parametrize("memory", [2**25, 6_000, 3_000])
+def test_a_set_finds_the_patterns_that_match_alone_also_when_it_is_split(
+    memory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flyteops.template.regexp.SET_MEMORY", memory)
+    patterns = PatternSet([pattern for each in PATTERNS if (pattern := set_pattern(each))])
+    assert len(patterns.rejected) < len(PATTERNS) / 2
+    for text in TEXTS:
+        data = text.encode()
+        alone = {index for index, each in enumerate(PATTERNS) if re2.search(each.encode(), data)}
+        assert set(patterns.find(data) or ()) == alone - set(patterns.rejected)
+
+
 def test_the_installed_package_has_the_inner_object() -> None:
     """Without it, a search costs twice as much, and nothing else shows it."""
 
