@@ -13,6 +13,7 @@ import pytest
 
 from flyteops.errors import NotFoundError
 from flyteops.model import ActionState
+from flyteops.service import Service
 from flyteops.storage import open_store
 from flyteops.storage.base import EventFilter, ExecutionFilter, Store
 from flyteops.testing.sample import NOON, WORKER
@@ -46,10 +47,42 @@ WRITER = """
 """
 
 
-def write_until_killed(url: str, lines: int) -> list[list[str]]:
+SERVER = """
+    import asyncio, os, sys
+    from flyteops.model import Command, EventPattern, Flow, NewEvent, PackDeclaration, Step
+    from flyteops.service import Service
+    from flyteops.storage import open_store
+
+    def a_flow(number, version):
+        criteria = "{{ Event.Payload|match:'^%d v%d' }}" % (number, version)
+        event = EventPattern(name="Said", pack_name="Chat")
+        command = Command(name="Do", pack_name="Worker")
+        return Flow(f"f{number}", steps=(Step(event=event, criteria=criteria, command=command),))
+
+    async def main():
+        async with open_store(sys.argv[1]) as store:
+            service = Service(store)
+            await service.start()
+            await service.packs.register(PackDeclaration("Chat", {}))
+            for number in range(8):
+                await service.flows.save(a_flow(number, 0))
+            version = 0
+            while True:
+                version += 1
+                await service.flows.save(a_flow(version % 8, version))
+                for text in ("nothing", f"{version % 8} v{version}"):
+                    event = NewEvent("Said", b'"%b"' % text.encode())
+                    event_id = await service.accept_event("Chat", event)
+                    os.write(1, f"{event_id} {version} {text.split()[0]}\\n".encode())
+
+    asyncio.run(main())
+"""
+
+
+def write_until_killed(url: str, lines: int, program: str = WRITER) -> list[list[str]]:
     """Run the writer, kill it after so many lines, and return all that it has said."""
-    program = [sys.executable, "-c", textwrap.dedent(WRITER), url]
-    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-c", textwrap.dedent(program), url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         said = [process.stdout.readline() for _ in range(lines)]
         process.send_signal(signal.SIGKILL)
@@ -70,6 +103,34 @@ async def test_whatever_a_server_has_acknowledged_outlives_a_kill(
 ) -> None:
     async with place() as url:
         await kill_and_look(url, random.Random(seed).randint(1, 300))
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_all_decisions_about_an_acknowledged_event_outlive_a_kill(
+    tmp_path: Path, seed: int
+) -> None:
+    await kill_and_ask_why(f"sqlite:///{tmp_path}/flyte.db", random.Random(seed).randint(1, 400))
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_all_decisions_about_an_event_that_a_server_acknowledged_outlive_a_kill(
+    place: Callable[[], Any],
+) -> None:
+    async with place() as url:
+        await kill_and_ask_why(url, 60)
+
+
+async def kill_and_ask_why(url: str, lines: int) -> None:
+    """Kill a server that saves flows between events; each event shows the flows of its time."""
+    said = write_until_killed(url, lines, SERVER)
+    async with open_store(url) as store:
+        service = Service(store)
+        await service.start()
+        for event_id, version, text in said:
+            decisions = (await service.audit.get_event(event_id)).decisions
+            ran = [each.flow_name for each in decisions if each.outcome == "ran"]
+            assert ran == ([] if text == "nothing" else [f"f{int(version) % 8}"])
+            assert [each.flow_name for each in decisions] == [f"f{number}" for number in range(8)]
 
 
 async def kill_and_look(url: str, lines: int) -> None:
