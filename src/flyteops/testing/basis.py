@@ -63,6 +63,10 @@ class BasisContract(StoreCase):
                 recorded[3].event_id
             ]
             assert not await store.list_events(EventFilter("Z", bases=(30,)), 0, 9)
+            many = EventFilter("A", bases=tuple(range(1, 350)))
+            assert event_ids(await store.list_events(many, 1, 3)) == [
+                recorded[place].event_id for place in (4, 3, 2)
+            ]
 
     async def test_events_of_a_basis_are_selected_by_name_and_sender_as_well(self) -> None:
         sample = Sample()

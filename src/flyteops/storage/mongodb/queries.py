@@ -31,6 +31,9 @@ MOST = 2**62
 
 MIN_SEQ = -(2**63)
 
+MERGED_KEYS = 100
+"""The number of keys whose events one query merges."""
+
 STATUS_FIELDS = {"trigger": 0, "input": 0, "context": 0, "result": 0}
 
 FLEETING = {"pending": 0}
@@ -41,16 +44,7 @@ async def list_events(
     database: Database, which: EventFilter, start: int, limit: int
 ) -> Page[EventRecord]:
     """See `Store.list_events`."""
-    keys = filter_keys(which)
-    wanted = {
-        "flows": None if keys is None else {"$in": list(keys)},
-        "name": which.event_name,
-        "pack.name": which.pack_name,
-    }
-    query: Document = {field: value for field, value in wanted.items() if value is not None}
-    found = await _page(
-        database.flyte_event.find(query, {"seq": 1, "bytes": 1}).sort("seq", -1), start, limit
-    )
+    found = await _newest_events(database, which, start, limit)
     kept = up_to_page(
         [each["seq"] for each in found], {each["seq"]: each["bytes"] for each in found}
     )
@@ -61,6 +55,37 @@ async def list_events(
     }
     records = [_record(documents[key], which.flow_name) for key in ids if key in documents]
     return Page(records, is_cut=len(kept) < len(found))
+
+
+async def _newest_events(
+    database: Database, which: EventFilter, start: int, limit: int
+) -> list[Document]:
+    """Return the newest events that match, with their numbers and sizes.
+
+    The server merges the events of several keys along the index, but sorts those of very many.
+    """
+    wanted = {"name": which.event_name, "pack.name": which.pack_name}
+    query: Document = {field: value for field, value in wanted.items() if value is not None}
+    keys = filter_keys(which)
+    parts = (
+        [query]
+        if keys is None
+        else [
+            query | {"flows": {"$in": list(keys[at : at + MERGED_KEYS])}}
+            for at in range(0, len(keys), MERGED_KEYS)
+        ]
+    )
+    fields = {"seq": 1, "bytes": 1}
+    if len(parts) == 1:
+        return await _page(
+            database.flyte_event.find(parts[0], fields).sort("seq", -1), start, limit
+        )
+    found: dict[str, Document] = {}
+    for part in parts:
+        cursor = database.flyte_event.find(part, fields).sort("seq", -1)
+        found |= {each["_id"]: each for each in await _page(cursor, 0, start + limit)}
+    ordered = sorted(found.values(), key=lambda each: int(each["seq"]), reverse=True)
+    return ordered[start : start + limit]
 
 
 async def get_event(database: Database, event_id: str) -> EventRecord:
