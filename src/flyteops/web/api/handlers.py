@@ -545,7 +545,9 @@ def following_of(query: Query, start: int, page: Page[Any]) -> str | None:
 async def list_events(request: Request) -> Response:
     """List events and the decisions of steps about them, newest first.
 
-    An answer that would be longer than 16 MiB is cut, and has a link `next`.
+    Decisions to skip a step are computed for the answer, with the flows and items of the time. An
+    answer that would be longer than 16 MiB, or have more than 20,000 decisions, is cut, and has a
+    link `next`.
     """
     with request.query() as query:
         which = EventFilter(query.text("flowName"), query.text("event"), query.text("packName"))
