@@ -169,9 +169,7 @@ class BasisRegistry:
             if self._store.is_shared:
                 # Another server that took them for unused may have removed them in between.
                 await self._store_values([each for each in values if not await self._value(each)])
-        ordered = sorted(digests)
-        kind = (*ordered, *[digests[key] for key in ordered])
-        self._known.setdefault(missing.subscribers, {})[kind] = number
+        self._known.setdefault(missing.subscribers, {})[missing.versions] = number
 
     async def _is_usable(self, number: int) -> bool:
         """Return whether a basis can be read, and no other server has removed it."""

@@ -1,23 +1,20 @@
 """Decisions that are computed again: the same as when the event came, whatever changed since."""
 
 import asyncio
-from datetime import timedelta
 
 import msgspec
 import pytest
 
-from flyteops.engine import subscribers
 from flyteops.model import (
     Command,
     DataItem,
     EventPattern,
     Flow,
     NewEvent,
-    Note,
     PackDeclaration,
     Step,
 )
-from flyteops.service import MaintenanceSettings, Service, recomputation
+from flyteops.service import Service, recomputation
 from flyteops.service.basis import BASIS, ITEM_VALUE
 from flyteops.storage.base import EventFilter
 from flyteops.storage.sqlite import SqliteStore
@@ -240,122 +237,3 @@ async def test_a_long_page_of_decisions_is_cut(service, monkeypatch):
         await say(service)
     page = await service.audit.list_events(EventFilter())
     assert (len(page), page.is_cut) == (2, True)
-
-
-def test_few_steps_are_tried_without_a_search():
-    assert subscribers.FEW < 5, "the tests above are about more"
-
-
-async def test_a_decision_does_not_depend_on_the_order_in_which_a_flow_names_its_context(
-    store, clock
-):
-    context = {"b": "{{ randomInt(1000000) }}", "a": "{{ randomInt(1000000) }}"}
-    criteria = "{{ Context.b == 'x' || Context.a == 'x' }}"
-    service = await started(store, clock)
-    for number in range(5):
-        await service.flows.save(a_flow(f"f{number}", criteria, context=context))
-    event_id = await say(service)
-    before = (await service.audit.get_event(event_id)).decisions
-    again = await started(store, clock)
-    assert (await again.audit.get_event(event_id)).decisions == before
-
-
-async def test_an_event_whose_basis_is_lost_or_damaged_says_so_and_hides_no_other(
-    service, store, clock
-):
-    for number in range(5):
-        await service.flows.save(a_flow(f"f{number}", match(f"^{number}")))
-    events = [await say(service, {"message": "1"})]
-    await service.flows.save(a_flow("f0", match("^other")))
-    events.append(await say(service))
-    await service.flows.save(a_flow("f0", match("^another")))
-    events.append(await say(service, {"message": "2"}))
-    await store.save_note(Note(BASIS, f"{1:012}", b"{"))
-    await store.delete_note(BASIS, f"{2:012}")
-    again = await started(store, clock)
-    new = await say(again)
-    found = await again.audit.list_events(EventFilter())
-    assert [each.event.event_id for each in found] == [new, *events[::-1]]
-    assert len(found[0].decisions) == 5
-    for record in found[1:]:
-        assert "cannot be computed again" in record.decisions[-1].detail
-    assert found[-1].decisions[0].outcome == "ran"
-    later = await say(again)
-    assert await decisions(again, later) == [(f"f{number}", *SKIPPED) for number in range(5)]
-
-
-@pytest.mark.parametrize("is_damaged", [False, True])
-async def test_a_decision_that_read_a_value_that_is_lost_says_so(service, store, is_damaged):
-    await service.data.save(DataItem("rooms", "text/plain", b"no"))
-    for number in range(5):
-        criteria = "{{ datastore('rooms') == 'yes' }}" if number else match("^nothing")
-        await service.flows.save(a_flow(f"f{number}", criteria))
-    event_id = await say(service)
-    (value,) = await store.list_notes(ITEM_VALUE)
-    if is_damaged:
-        await store.save_note(Note(ITEM_VALUE, value.key, value.value + b"x"))
-    else:
-        await store.delete_note(ITEM_VALUE, value.key)
-    first, *others = (await service.audit.get_event(event_id)).decisions
-    assert first.outcome == "skipped"
-    for each in others:
-        assert (each.outcome, "cannot be computed again" in each.detail) == ("failed", True)
-
-
-async def test_a_page_that_takes_long_to_compute_is_cut(service, monkeypatch):
-    monkeypatch.setattr(recomputation, "PAGE_SECONDS", -1.0)
-    for number in range(5):
-        await service.flows.save(a_flow(f"f{number}", match(f"^{number}$")))
-    events = [await say(service) for _ in range(3)]
-    found = []
-    while len(found) < len(events):
-        page = await service.audit.list_events(EventFilter("f1"), len(found), 10)
-        assert (len(page), page.is_cut) == (1, len(found) < len(events) - 1)
-        found += [each.event.event_id for each in page]
-    assert found == events[::-1]
-
-
-async def test_values_that_only_removed_bases_had_are_removed(store, clock):
-    keeps = MaintenanceSettings(keep_for=timedelta(minutes=30))
-    service = await started(store, clock, maintenance=keeps)
-    await service.flows.save(a_flow("f", "{{ datastore('room') == 'x' }}"))
-    for value in (b"a", b"b", b"c"):
-        await service.data.save(DataItem("room", "text/plain", value))
-        await say(service)
-    assert len(await store.list_notes(ITEM_VALUE)) == 3
-    for _ in range(4):
-        clock.forward(hours=1, minutes=15)
-        await service.run_maintenance()
-    assert [each.key for each in await store.list_notes(BASIS)] == [f"{3:012}"]
-    assert [each.value for each in await store.list_notes(ITEM_VALUE)] == [b"text/plain\0c"]
-    await service.data.save(DataItem("room", "text/plain", b"a"))
-    assert await decisions(service, await say(service)) == [("f", *SKIPPED)]
-
-
-async def test_a_value_that_an_event_needs_again_while_unused_ones_are_removed_is_kept(
-    store, clock, monkeypatch
-):
-    keeps = MaintenanceSettings(keep_for=timedelta(minutes=30))
-    service = await started(store, clock, maintenance=keeps)
-    await service.flows.save(a_flow("f", "{{ datastore('room') == 'x' }}"))
-    for value in (b"a", b"b"):
-        await service.data.save(DataItem("room", "text/plain", value))
-        await say(service)
-    for _ in range(3):
-        clock.forward(hours=1, minutes=15)
-        await service.run_maintenance()
-    assert len(await store.list_notes(ITEM_VALUE)) == 2
-    events = []
-
-    async def read_and_say(kind, **more):
-        page = await SqliteStore.list_notes(store, kind, **more)
-        if kind == ITEM_VALUE and not events:
-            events.append(...)
-            await service.data.save(DataItem("room", "text/plain", b"a"))
-            events.append(await say(service))
-        return page
-
-    monkeypatch.setattr(store, "list_notes", read_and_say)
-    clock.forward(hours=1, minutes=15)
-    await service.run_maintenance()
-    assert await decisions(service, events[1]) == [("f", *SKIPPED)]
