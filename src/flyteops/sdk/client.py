@@ -292,13 +292,7 @@ class Client:
         answer = await self.request(
             "POST", url, content=b"null", content_type="application/json", patience=wait
         )
-        if answer.status_code == 204 or not answer.content:
-            return []
-        taken = _decode(answer, _TakenAction)
-        return [
-            _action(each, str(answer.url))
-            for each in (taken.actions if taken.actions is not None else [taken])
-        ]
+        return _actions(answer)
 
     async def heartbeat(self, action: ClaimedAction) -> None:
         """Report that an action with a time limit is still in progress.
@@ -331,9 +325,19 @@ class Client:
             raise NotFoundError(message)
         await self._post(action.return_url, b"")
 
-    async def complete(self, action: ClaimedAction, event: bytes) -> None:
-        """Send the result of an action; sending the same one again has no effect."""
-        await self._post(action.result_url, event)
+    async def complete(
+        self, action: ClaimedAction, event: bytes, *, take: int = 0
+    ) -> list[ClaimedAction]:
+        """Send the result of an action; sending the same one again has no effect.
+
+        With `take`, return up to so many further actions for the pack, as `take` does without
+        waiting. Servers that do not support this hand out none.
+        """
+        url = action.result_url
+        if not take or action.return_url is None:  # also the link of such servers
+            await self._post(url, event)
+            return []
+        return _actions(await self._post(f"{url}{'&' if '?' in url else '?'}take={take}", event))
 
     async def send(
         self, registration: Registration, event: bytes, *, key: str | None = None
@@ -431,6 +435,17 @@ def _reason(error: Exception, url: str) -> str:
             return f"the host name cannot be resolved: {cause.strerror}{proxy_advice(url)}"
         cause = cause.__cause__ or cause.__context__
     return str(error) or type(error).__name__
+
+
+def _actions(answer: httpx2.Response) -> list[ClaimedAction]:
+    """Return the actions in an answer, which has none, one, or a list."""
+    if answer.status_code in (202, 204) or not answer.content:
+        return []
+    taken = _decode(answer, _TakenAction)
+    return [
+        _action(each, str(answer.url))
+        for each in (taken.actions if taken.actions is not None else [taken])
+    ]
 
 
 def _action(taken: _TakenAction, base: str) -> ClaimedAction:
