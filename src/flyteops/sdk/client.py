@@ -29,15 +29,18 @@ from flyteops.model import Link
 from flyteops.retry import RetryLaterError, retry_after, retry_call
 from flyteops.sdk.environment import Environment
 from flyteops.sdk.fork import PrivateSocket, forks
-from flyteops.sdk.proxy import proxy_advice
+from flyteops.sdk.proxy import has_no_proxy, proxy_advice
 from flyteops.sdk.tls import create_ssl_context, tls_fault
 from flyteops.sdk.token import TokenSource
+from flyteops.sdk.transport import PlainTransport
 
 T = TypeVar("T")
 
 # Shorter than the keep-alive of servers (usually 5 s), so that no request meets a connection that
 # is just being closed.
 _KEEP_ALIVE = 4.0
+
+_MAX_IDLE = 20
 
 _REFUSALS: dict[int, type[FlyteError]] = {
     401: UnauthorizedError,
@@ -142,11 +145,19 @@ class Client:
         self._links: _Links | None = None
         self._base = self.api
         self._sockets: list[PrivateSocket] = []
+        limits = httpx2.Limits(max_keepalive_connections=_MAX_IDLE, keepalive_expiry=_KEEP_ALIVE)
+        mounts: dict[str, httpx2.AsyncBaseTransport | None] = {}
+        if transport is None and has_no_proxy():
+            general = httpx2.AsyncHTTPTransport(verify=self._trust or True, limits=limits)
+            mounts["http://"] = PlainTransport(
+                general, self._protect, keep_alive=_KEEP_ALIVE, max_idle=_MAX_IDLE
+            )
         self._http = httpx2.AsyncClient(
             headers=headers,
             timeout=timeout,
-            limits=httpx2.Limits(max_keepalive_connections=20, keepalive_expiry=_KEEP_ALIVE),
+            limits=limits,
             transport=transport,
+            mounts=mounts,
             verify=self._trust or True,
         )
 
