@@ -81,7 +81,7 @@ async def prepared(stack: ExitStack, checkout: Path, steps: int) -> Site:
     connection, waiting = await connect(server.port), await connect(server.port)
     await expect(connection, "/v1/packs", {"name": "Source"}, 201)
     pack = stack.enter_context(a_pack(server.port, checkout))
-    while b'"Fib"' not in (await connection.request("GET", "/v1/packs"))[1]:
+    while b'"Fib"' not in (await connection.request("GET", "/v1/packs"))[1]:  # noqa: ASYNC110
         await asyncio.sleep(0.05)
     await expect(connection, "/v1/flows", chain(steps), 201)
     return Site(server, pack, connection, waiting)

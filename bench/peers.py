@@ -13,6 +13,7 @@ import secrets
 import subprocess
 import sys
 import tempfile
+import time
 import venv
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
@@ -26,6 +27,7 @@ import uvloop
 from bench.client import connect
 from bench.goal import Figures, table
 from bench.load import cycles, prepare
+from bench.peer.backlog import BACKENDS, cpu_of
 from bench.server import Server, scratch
 
 VERSIONS = {"dbos": "3.4.0", "procrastinate": "3.10.0"}
@@ -86,86 +88,112 @@ async def check_durable(url: str) -> str:
 
 
 @contextmanager
-def a_worker(command: list[str]) -> Iterator[None]:
-    """Run a worker of another engine, once it is ready."""
+def a_worker(command: list[str]) -> Iterator[int]:
+    """Run a worker of another engine; return its process id once it is ready."""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         if process.stdout is None or process.stdout.readline().strip() != "ready":
             sys.exit("the worker did not start")
-        yield
+        yield process.pid
     finally:
         process.kill()
         process.communicate()
 
 
-def command_of(name: str, role: str, url: str, clients: int, seconds: float) -> list[str]:
+def command_of(name: str, role: str, url: str, *more: float) -> list[str]:
     """Return the command of a program of another engine."""
     program = PROGRAMS / f"{name}_program.py"
-    return [str(python_of(name)), str(program), role, url, str(clients), str(seconds)]
+    return [str(python_of(name)), str(program), role, url, *map(str, more)]
 
 
-async def rate_of_peer(
-    name: str, url: str, clients: int, seconds: float, workers: int
-) -> float:
-    """Return the units of work that another engine with so many workers does in a second."""
+async def measure_peer(name: str, url: str, clients: int, seconds: float, workers: int) -> Figures:
+    """Measure the units of work that another engine with so many workers does."""
     async with own_database(url) as own:
         with ExitStack() as stack:
-            for _ in range(workers):
-                stack.enter_context(a_worker(command_of(name, "worker", own, clients, seconds)))
-            found = subprocess.run(
-                command_of(name, "load", own, clients, seconds),
+            command = command_of(name, "worker", own, clients, seconds)
+            pids = [stack.enter_context(a_worker(command)) for _ in range(workers)]
+            found = await asyncio.to_thread(
+                subprocess.run,
+                command_of(name, "load", own, clients, seconds, *pids),
                 stdout=subprocess.PIPE,
                 check=True,
                 timeout=seconds + PATIENCE,
             )
-    rate: float = json.loads(found.stdout)["rate"]
-    return rate
+    figures: Figures = json.loads(found.stdout)
+    return figures
 
 
-async def rate_of_flyte(url: str, clients: int, seconds: float) -> float:
-    """Return the cycles that a server on the same database does in a second."""
+async def measure_flyte(url: str, clients: int, seconds: float) -> Figures:
+    """Measure the cycles of a server on the same PostgreSQL."""
     async with own_database(url) as own:
+        watching = await asyncpg.connect(own)
         with scratch() as folder:
             server = Server(folder, own)
             server.start()
             try:
                 await prepare(await connect(server.port), 10)
                 await cycles(server, clients, WARM_UP)
-                return (await cycles(server, clients, seconds))["cycles_per_s"]
+                client, database = time.process_time(), await cpu_of_backends(watching)
+                found = await cycles(server, clients, seconds)
+                client = time.process_time() - client
+                database = await cpu_of_backends(watching) - database
             finally:
                 server.stop()
+                await watching.close()
+    return {
+        "per_s": found["cycles_per_s"],
+        "worker_cpu_ms": found["server_cpu_us_per_cycle"] / 1000,
+        "client_cpu_ms": client / found["cycles"] * 1000,
+        "database_cpu_ms": database / found["cycles"] * 1000,
+    }
+
+
+async def cpu_of_backends(connection: asyncpg.Connection) -> float:
+    """Return the CPU seconds of the processes that serve a database."""
+    return sum([cpu_of(row["pid"]) for row in await connection.fetch(BACKENDS)])
 
 
 async def measure_peers(
     url: str, counts: list[int], seconds: float, rounds: int, workers: dict[str, int]
 ) -> list[Figures]:
-    """Measure all engines in turns; `ratio` is the median of the ratios of the rounds."""
+    """Measure all engines in turns."""
     rows: list[Figures] = []
     for clients in counts:
-        runs: dict[str, list[float]] = {name: [] for name in ("flyte", *VERSIONS)}
+        runs: dict[str, list[Figures]] = {name: [] for name in ("flyte", *VERSIONS)}
         loads: list[float] = []
         for _ in range(rounds):
-            runs["flyte"].append(await rate_of_flyte(url, clients, seconds))
+            runs["flyte"].append(await measure_flyte(url, clients, seconds))
             for name in VERSIONS:
-                rate = await rate_of_peer(name, url, clients, seconds, workers[name])
-                runs[name].append(rate)
+                runs[name].append(await measure_peer(name, url, clients, seconds, workers[name]))
             loads.append(os.getloadavg()[0])
-        for name, rates in runs.items():
-            ratios = [own / other for own, other in zip(runs["flyte"], rates, strict=True)]
-            rows.append(
-                {
-                    "engine": f"{name} {VERSIONS.get(name, '')}".strip(),
-                    "clients": clients,
-                    "workers": workers.get(name, 1),
-                    "per_s": median(rates),
-                    "lowest": min(rates),
-                    "highest": max(rates),
-                    "flyte_times": median(ratios),
-                    "wanted": GOALS.get(name, "") if clients == 32 else "",
-                    "load": median(loads),
-                }
-            )
+        rows += [
+            {
+                "engine": f"{name} {VERSIONS.get(name, '')}".strip(),
+                "clients": clients,
+                "workers": workers.get(name, 1),
+                **compared(found, runs["flyte"]),
+                "wanted": GOALS.get(name, "") if clients == 32 else "",
+                "load": median(loads),
+            }
+            for name, found in runs.items()
+        ]
     return rows
+
+
+def compared(found: list[Figures], own: list[Figures]) -> Figures:
+    """Return medians, and those of the ratios of Flyte's figures of the same round."""
+    pairs = list(zip(found, own, strict=True))
+    return {
+        **{name: median(run[name] for run in found) for name in found[0]},
+        "flyte_times": median(ours["per_s"] / run["per_s"] for run, ours in pairs),
+        "cpu_times": median(cpu_of_unit(run) / cpu_of_unit(ours) for run, ours in pairs),
+    }
+
+
+def cpu_of_unit(figures: Figures) -> float:
+    """Return the CPU of a unit of work in the engine and the database, without the clients."""
+    cpu: float = figures["worker_cpu_ms"] + figures["database_cpu_ms"]
+    return cpu
 
 
 async def run(options: argparse.Namespace) -> None:
@@ -174,9 +202,7 @@ async def run(options: argparse.Namespace) -> None:
         python_of(name)
     counts = [int(each) for each in options.clients.split(",")]
     workers = {"dbos": options.dbos_workers, "procrastinate": options.procrastinate_workers}
-    found = await measure_peers(
-        options.store, counts, options.seconds, options.rounds, workers
-    )
+    found = await measure_peers(options.store, counts, options.seconds, options.rounds, workers)
     print(f"PostgreSQL {version}, Python {sys.version.split()[0]}, {os.cpu_count()} cores")
     print(table(found))
 

@@ -48,7 +48,7 @@ def serve(url: str) -> None:
     threading.Event().wait()
 
 
-def load(url: str, clients: int, seconds: float) -> None:
+def load(url: str, clients: int, seconds: float, workers: list[int]) -> None:
     """Enqueue workflows from so many threads, and print the rate at which they end."""
     client = DBOSClient(system_database_url=url, system_database_pool_size=CONNECTIONS)
     options: EnqueueOptions = {"workflow_name": run.__qualname__, "queue_name": QUEUE}
@@ -65,15 +65,15 @@ def load(url: str, clients: int, seconds: float) -> None:
     for thread in threads:
         thread.start()
     with psycopg.connect(url, autocommit=True) as connection:
-        rate = backlog.measure(lambda: connection.execute(DONE).fetchone()[0])
+        found = backlog.measure(connection.execute, DONE, workers)
     for thread in threads:
         thread.join()
-    report(rate)
+    report(found)
 
 
 if __name__ == "__main__":
-    role, url, clients, seconds = arguments()
-    if role == "worker":
-        serve(url)
+    given = arguments()
+    if given.role == "worker":
+        serve(given.url)
     else:
-        load(url, clients, seconds)
+        load(given.url, given.clients, given.seconds, given.workers)

@@ -6,7 +6,7 @@ import threading
 
 import procrastinate
 import psycopg
-from backlog import Backlog, arguments, report, report_ready
+from backlog import Backlog, Figures, arguments, report, report_ready
 
 CONNECTIONS = 32
 DONE = "SELECT count(*) FROM procrastinate_jobs WHERE status = 'succeeded'"
@@ -40,15 +40,15 @@ async def serve(url: str, clients: int) -> None:
         await app.run_worker_async(concurrency=clients)
 
 
-async def load(url: str, clients: int, seconds: float) -> None:
+async def load(url: str, clients: int, seconds: float, workers: list[int]) -> None:
     """Defer tasks from so many coroutines, and print the rate at which they end."""
     app = create_app(url)
     backlog = Backlog(clients, seconds, warm_up=2.0)
-    rates: list[float] = []
+    found: list[Figures] = []
 
     def measure() -> None:
         with psycopg.connect(url, autocommit=True) as connection:
-            rates.append(backlog.measure(lambda: connection.execute(DONE).fetchone()[0]))
+            found.append(backlog.measure(connection.execute, DONE, workers))
 
     async def defer() -> None:
         while not backlog.is_over:
@@ -62,9 +62,13 @@ async def load(url: str, clients: int, seconds: float) -> None:
         watching.start()
         await asyncio.gather(*(defer() for _ in range(clients)))
         watching.join()
-    report(rates[0])
+    report(found[0])
 
 
 if __name__ == "__main__":
-    role, url, clients, seconds = arguments()
-    asyncio.run(serve(url, clients) if role == "worker" else load(url, clients, seconds))
+    given = arguments()
+    asyncio.run(
+        serve(given.url, given.clients)
+        if given.role == "worker"
+        else load(given.url, given.clients, given.seconds, given.workers)
+    )

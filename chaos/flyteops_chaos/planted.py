@@ -22,7 +22,16 @@ from flyteops.engine.compiled import CompiledFlow
 from flyteops.engine.completion import rule_on_result
 from flyteops.engine.join import StepStatus
 from flyteops.errors import FlyteError
-from flyteops.model import ActionSnapshot, ActionState, Evaluation, Event, PackRef, RoutingKey, Step
+from flyteops.model import (
+    ActionSnapshot,
+    ActionState,
+    Dependencies,
+    Evaluation,
+    Event,
+    PackRef,
+    RoutingKey,
+    Step,
+)
 from flyteops.service import service
 from flyteops.service.flow import FlowRegistry
 from flyteops.storage.base import (
@@ -263,9 +272,11 @@ def never_join(_store: Store) -> None:
 def _change_joins(may_begin: Callable[[Step, StepStatus], bool]) -> None:
     find_unmet_dependency = join.find_unmet_dependency
 
-    def changed(step: Step, standing: StepStatus) -> tuple[str, str] | None:
-        if not step.dependencies.all or step.id in standing.ran:
-            return find_unmet_dependency(step, standing)
+    def changed(
+        step: Step, wanted: Dependencies, standing: StepStatus
+    ) -> tuple[join.UnmetReason, str] | None:
+        if not wanted.all or step.id in standing.ran:
+            return find_unmet_dependency(step, wanted, standing)
         return None if may_begin(step, standing) else ("dependsOn", "a planted fault")
 
     vars(evaluation)["find_unmet_dependency"] = changed

@@ -189,9 +189,7 @@ async def test_an_action_whose_client_has_left_before_the_answer_goes_to_others(
 
 @pytest.mark.parametrize("query", ["take=-1", "take=101", "take=x"])
 @pytest.mark.usefixtures("_pack")
-async def test_a_result_with_an_absurd_take_is_refused(
-    api: httpx2.AsyncClient, query: str
-) -> None:
+async def test_a_result_with_an_absurd_take_is_refused(api: httpx2.AsyncClient, query: str) -> None:
     answer = await api.post(f"/v1/packs/P/actions/1/result?{query}", json={"event": "Done"})
     assert answer.status_code == 400
 

@@ -12,7 +12,6 @@ from flyteops.model import (
     Step,
 )
 
-
 UnmetReason = Literal["alreadyRan", "dependsOn"]
 
 

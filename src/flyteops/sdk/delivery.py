@@ -43,9 +43,7 @@ class Delivery:
         self._clock = clock
         self._registrar = registrar
 
-    async def submit_result(
-        self, action: ClaimedAction, event: Event, take: int = 0
-    ) -> Submission:
+    async def submit_result(self, action: ClaimedAction, event: Event, take: int = 0) -> Submission:
         """Deliver a result until it is accepted or definitely refused.
 
         FATAL takes the place of one that cannot be accepted. With `take`, the answer can bring so

@@ -26,6 +26,8 @@ _NO_BODY = (204, 304)
 _NAMES = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """The characters of header names, RFC 9110 section 5.6.2."""
 
+_HEX_DIGITS = b"0123456789abcdefABCDEF"
+
 Origin = tuple[str, int]
 Fields = list[tuple[bytes, bytes]]
 
@@ -104,10 +106,10 @@ class PlainTransport(httpx2.AsyncBaseTransport):
         if len(self._idle) > self._max_idle:
             self._idle.pop(0)[2].close()
 
-    async def _connect(self, origin: Origin, timeout: float | None) -> "_Connection":
+    async def _connect(self, origin: Origin, patience: float | None) -> "_Connection":
         loop, begun = asyncio.get_running_loop(), forks.mark()
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(patience):
                 transport, connection = await loop.create_connection(
                     lambda: _Connection(loop), *origin, happy_eyeballs_delay=0.25
                 )
@@ -152,30 +154,30 @@ class _Connection(asyncio.Protocol):
             self._arrived.set_result(None)
 
     async def exchange(
-        self, message: bytes, timeout: float | None, *, is_head: bool
+        self, message: bytes, patience: float | None, *, is_head: bool
     ) -> httpx2.Response:
         """Send a request and return its response.
 
-        The timeout applies to each wait for data.
+        The patience in seconds applies to each wait for data.
         """
         if self._transport is None or self._is_at_end:
             raise httpx2.RemoteProtocolError("Server disconnected without sending a response.")
         self._arrived = self.loop.create_future()
         self._transport.write(message)
         try:
-            status, fields = await self._read_head(timeout)
+            status, fields = await self._read_head(patience)
             while status < 200:  # more follows
-                status, fields = await self._read_head(timeout)
+                status, fields = await self._read_head(patience)
             content = b""
             if not is_head and status not in _NO_BODY:
-                content = await self._read_body(fields, timeout)
+                content = await self._read_body(fields, patience)
         finally:
             self._arrived = None
         if self._buffer:
             self.is_reusable = False
         return httpx2.Response(status, headers=fields, content=content)
 
-    async def _more(self, timeout: float | None) -> None:
+    async def _more(self, patience: float | None) -> None:
         """Wait for more data; raise `RemoteProtocolError` at the end of it."""
         if self._is_at_end:
             began = "in the middle of" if self._buffer else "without sending"
@@ -183,15 +185,15 @@ class _Connection(asyncio.Protocol):
         if self._arrived is None or self._arrived.done():
             self._arrived = self.loop.create_future()
         arrived = self._arrived
-        timer = None if timeout is None else self.loop.call_later(timeout, _expire, arrived)
+        timer = None if patience is None else self.loop.call_later(patience, _expire, arrived)
         try:
             await arrived
         finally:
             if timer is not None:
                 timer.cancel()
 
-    async def _read_head(self, timeout: float | None) -> tuple[int, Fields]:
-        lines = (await self._take_until(b"\r\n\r\n", timeout)).split(b"\r\n")
+    async def _read_head(self, patience: float | None) -> tuple[int, Fields]:
+        lines = (await self._take_until(b"\r\n\r\n", patience)).split(b"\r\n")
         version, _, rest = lines[0].partition(b" ")
         code = rest[:3]
         if not version.startswith(b"HTTP/1.") or not code.isdigit():
@@ -207,50 +209,49 @@ class _Connection(asyncio.Protocol):
             self.is_reusable = False
         return int(code), fields
 
-    async def _read_body(self, fields: Fields, timeout: float | None) -> bytes:
+    async def _read_body(self, fields: Fields, patience: float | None) -> bytes:
         codings, lengths = _values(fields, b"transfer-encoding"), _values(fields, b"content-length")
         if codings:
             if [each.lower() for each in codings] != [b"chunked"]:
                 raise httpx2.RemoteProtocolError(f"unknown transfer encoding {codings[0]!r}")
-            return await self._read_chunks(timeout)
+            return await self._read_chunks(patience)
         if lengths:
             if len(set(lengths)) > 1 or not lengths[0].isdigit():
                 raise httpx2.RemoteProtocolError(f"not a length: {lengths[0][:100]!r}")
-            return await self._take(int(lengths[0]), timeout)
+            return await self._take(int(lengths[0]), patience)
         self.is_reusable = False
         while not self._is_at_end:
-            await self._more(timeout)
-        return await self._take(len(self._buffer), timeout)
+            await self._more(patience)
+        return await self._take(len(self._buffer), patience)
 
-    async def _read_chunks(self, timeout: float | None) -> bytes:
+    async def _read_chunks(self, patience: float | None) -> bytes:
         parts: list[bytes] = []
         while True:
-            line = (await self._take_until(b"\r\n", timeout)).partition(b";")[0].strip()
-            try:
-                size = int(line, 16)
-            except ValueError as error:
-                raise httpx2.RemoteProtocolError(f"not a chunk: {line[:100]!r}") from error
+            line = (await self._take_until(b"\r\n", patience)).partition(b";")[0].strip()
+            if not line or line.translate(None, _HEX_DIGITS):
+                raise httpx2.RemoteProtocolError(f"not a chunk: {line[:100]!r}")
+            size = int(line, 16)
             if not size:
                 break
-            parts.append(await self._take(size, timeout))
-            if await self._take(2, timeout) != b"\r\n":
+            parts.append(await self._take(size, patience))
+            if await self._take(2, patience) != b"\r\n":
                 raise httpx2.RemoteProtocolError("a chunk is longer than announced")
-        while await self._take_until(b"\r\n", timeout):
+        while await self._take_until(b"\r\n", patience):
             pass  # fields after the body
         return b"".join(parts)
 
-    async def _take(self, size: int, timeout: float | None) -> bytes:
+    async def _take(self, size: int, patience: float | None) -> bytes:
         while len(self._buffer) < size:
-            await self._more(timeout)
+            await self._more(patience)
         taken = bytes(self._buffer[:size])
         del self._buffer[:size]
         return taken
 
-    async def _take_until(self, end: bytes, timeout: float | None) -> bytes:
+    async def _take_until(self, end: bytes, patience: float | None) -> bytes:
         while (at := self._buffer.find(end)) < 0:
             if len(self._buffer) > MAX_HEAD:
                 raise httpx2.RemoteProtocolError("the head of the response is too long")
-            await self._more(timeout)
+            await self._more(patience)
         taken = bytes(self._buffer[:at])
         del self._buffer[: at + len(end)]
         return taken

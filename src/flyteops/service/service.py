@@ -267,7 +267,7 @@ class Service:
     async def _hand_out(self, claimed: Sequence[Claimed]) -> Sequence[Claimed]:
         """Return claimed actions with their secrets; on any failure, take them back."""
         if not claimed:
-            return ()
+            return []
         self._timer.expect(each.expires_at for each in claimed if each.expires_at is not None)
         try:
             return [

@@ -386,7 +386,8 @@ class ActionContract(StoreCase):
                     always(NOTHING),
                     ClaimOrder(WORKER, minutes(2)),
                 )
-            while not (claimed := await store.claim(WORKER, minutes(3))):
+            # A claim that was made meanwhile is undone soon.
+            while not (claimed := await store.claim(WORKER, minutes(3))):  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
             assert [each.action_id for each in claimed] == [waiting.action_id]
 

@@ -168,7 +168,7 @@ async def test_the_connection_of_a_cancelled_request_is_not_used_again() -> None
     async with talking_to(peer) as ask:
         asking = ask()
         async with asyncio.timeout(10):
-            while not peer.requests:
+            while not peer.requests:  # noqa: ASYNC110 - it comes over a network
                 await asyncio.sleep(0.001)
         asking.cancel()
         await asyncio.wait([asking])

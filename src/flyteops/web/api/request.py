@@ -103,7 +103,8 @@ class Request(ABC):
     fields that `head` does not have. `bearer` is the token of our
     own that admitted it, or the claims of another issuer's token, or the pack that needs no token
     at its address. `items` are the datastore items that packs may read by it. `has_auth`: the
-    server asks for tokens at all; `may` finds out whether its policy admits another request. `is_waiting`: its work waits for something to happen.
+    server asks for tokens at all; `may` finds out whether its policy admits another request.
+    `is_waiting`: its work waits for something to happen.
     """
 
     service: Service
