@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable
 from functools import cached_property, partial
 
-from flyteops.errors import UnauthorizedError
+from flyteops.errors import ForbiddenError, UnauthorizedError
 from flyteops.service import Service
 from flyteops.web import asgi
 from flyteops.web.api.guard import CrossOrigin, OriginGuard
@@ -159,7 +159,7 @@ async def is_admitted(
     """Return whether a request with the credentials of this one would be admitted."""
     try:
         await authenticator.authorize(method, path, request.headers, request.peer)
-    except UnauthorizedError:
+    except (UnauthorizedError, ForbiddenError):
         return False
     return True
 

@@ -301,10 +301,8 @@ class SqliteStore(Store):
             pack, action_name
         ):
             return ()
-        # A claim without a caller is returned as soon as it is made, or at once if it was on its
-        # way already.
-        order = ClaimOrder(pack, at, limit, seed)
-        return await self._claimed(self._submit_claim(order, action_name), at)
+        claiming = self._submit_claim(ClaimOrder(pack, at, limit, seed), action_name)
+        return await self._claimed(claiming, at)
 
     def _submit_claim(
         self, order: ClaimOrder, action_name: str | None = None
@@ -369,8 +367,7 @@ class SqliteStore(Store):
     async def finish_and_claim(
         self, action_id: str, result: Event, decide: Decide, claim: ClaimOrder
     ) -> tuple[Evaluation | LateResult | None, Sequence[Claimed]]:
-        # Both are submitted at once, and mostly share a commit, in which results come before
-        # claims.
+        # Submitted at once, they mostly share a commit, in which results come before claims.
         finishing = self._write(FINISH, lambda table: table.finish(action_id, result, decide))
         try:
             claiming = self._submit_claim(claim)

@@ -271,8 +271,10 @@ async def complete_action(request: Request) -> Response:
     """
     event = parse_event(request) if len(request.body) < LARGE else await parse_large_event(request)
     pack_id, action_id = request.params["packId"], request.params["actionId"]
-    with request.query() as query:
-        lease, take = query.text("lease"), query.number("take", 0, least=0, most=MAX_ACTIONS)
+    lease, take = None, 0
+    if request.query_string:
+        with request.query() as query:
+            lease, take = query.text("lease"), query.number("take", 0, least=0, most=MAX_ACTIONS)
     if not take or not await request.permits("POST", f"{pack_path(pack_id)}/actions/take"):
         await request.service.complete(pack_id, action_id, event, lease=lease)
         return ACCEPTED
