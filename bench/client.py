@@ -57,7 +57,7 @@ class Connection(asyncio.Protocol):
     async def request_like_sdk(
         self, path: str, body: bytes, key: str | None = None
     ) -> tuple[int, bytes]:
-        """Send a POST request as our SDK does, with head and body in separate writes."""
+        """Send a POST request as our SDK does, with its header lines."""
         key_line = "" if key is None else f"Idempotency-Key: {key}\r\n"
         head = (
             f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: gzip,"
@@ -65,10 +65,7 @@ class Connection(asyncio.Protocol):
             f"User-Agent: flyte-sdk/0.1.0\r\nAccept: application/json\r\n{key_line}Content-Type:"
             f" application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
-        loop = asyncio.get_running_loop()
-        # Uvloop joins the writes of one iteration.
-        loop.call_soon(loop.call_soon, self._transport.write, body)
-        return await self._exchange(head.encode())
+        return await self._exchange(head.encode() + body)
 
     async def _exchange(self, data: bytes) -> tuple[int, bytes]:
         self._waiting = asyncio.get_running_loop().create_future()

@@ -12,13 +12,17 @@ from pathlib import Path
 
 
 class Server:
-    """A server process on a scratch database in a folder, or on the named store."""
+    """A server process on a scratch database in a folder, or on the named store.
 
-    def __init__(self, folder: str, store: str | None = None) -> None:
+    `source` is the folder of the package, for a server of another commit.
+    """
+
+    def __init__(self, folder: str, store: str | None = None, source: Path | None = None) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
         self._store = store or f"sqlite:///{folder}/flyte.db"
+        self._source = {} if source is None else {"PYTHONPATH": str(source)}
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> float:
@@ -28,6 +32,7 @@ class Server:
             "FLYTE_PORT": str(self.port),
             "FLYTE_STORE": self._store,
             "LOGLEVEL": "error",
+            **self._source,
         }
         began = time.perf_counter()
         self.process = subprocess.Popen(

@@ -27,6 +27,9 @@ ABORT = struct.pack("ii", 1, 0)
 """Ends a connection with a reset, which is not mistaken for one closed on one side only."""
 
 
+TAKES_MORE = 0.5
+"""The share of results that ask for the next action."""
+
 Received = tuple[HandOut, str]
 """An action that was handed out, and the path for its result."""
 
@@ -44,7 +47,7 @@ class PackClients:
         self._is_idle = asyncio.Event()
         self._is_idle.set()
         self._at_work = 0
-        self._answering: set[asyncio.Task[None]] = set()
+        self._answering: set[asyncio.Task[Received | None]] = set()
 
     async def pause(self) -> None:
         """Stop all takes; return when no action is being taken or answered any more."""
@@ -61,8 +64,8 @@ class PackClients:
             await self._may_take.wait()
             with self._busy():
                 received = await self.take("?wait=0.5")
-                if received is not None:
-                    await self._deal_with(*received)
+                while received is not None:
+                    received = await self._deal_with(*received)
 
     @contextmanager
     def _busy(self) -> Iterator[None]:
@@ -105,9 +108,12 @@ class PackClients:
         )
         return self._history.hand_out(action, href.path.split("/")[-2]), href.raw_path.decode()
 
-    async def _deal_with(self, received: HandOut, path: str) -> None:
-        if received.command not in LEASED or await self._behave():
-            await self.answer(received, path)
+    async def _deal_with(self, received: HandOut, path: str) -> Received | None:
+        """Answer an action; return the next one if it came with the response."""
+        if received.command in LEASED and not await self._behave():
+            return None
+        takes_more = self._may_take.is_set() and self._chance.random() < TAKES_MORE
+        return await self.answer(received, path, takes_more=takes_more)
 
     async def _behave(self) -> bool:
         """Behave like a pack with a command that may be lost.
@@ -122,18 +128,31 @@ class PackClients:
         await asyncio.sleep(LEASE.total_seconds() * (0.5 + 2 * self._chance.random()))
         return True
 
-    async def answer(self, received: HandOut, path: str) -> None:
-        """Send the result of an attempt until a response is final, and sometimes once more."""
+    async def answer(
+        self, received: HandOut, path: str, *, takes_more: bool = False
+    ) -> Received | None:
+        """Send the result of an attempt until a response is final, and sometimes once more.
+
+        If it `takes_more`, return the next action if the response holds one.
+        """
         event = result_name(received.command)
         payload = {**received.input, "attempt": received.attempt}
         body = {"event": event, "payload": payload}
         sent = self._history.answer(received, event, payload)
-        accept = (202, 404, 409).__contains__
-        answer = await self._client.insist("POST", path, accept=accept, json=body)
-        sent.status = answer.status_code
-        if answer.status_code != 202:
+        accept = (200, 202, 404, 409).__contains__
+        joint = "&" if "?" in path else "?"
+        answer = await self._client.insist(
+            "POST", f"{path}{joint}take=1" if takes_more else path, accept=accept, json=body
+        )
+        is_accepted = answer.status_code in (200, 202)
+        sent.status = 202 if is_accepted else answer.status_code
+        following = None
+        if answer.status_code == 200:
+            self._history.calls["taken with a result"] += 1
+            following = self._receive(answer.json()["actions"][0])
+        if not is_accepted:
             sent.code = answer.json().get("code", "")
-            return
+            return None
         self._history.calls["ended"] += received.command in ENDS
         if self._chance.random() < self.misbehaves:
             again = await self._client.insist("POST", path, accept=accept, json=body)
@@ -141,6 +160,7 @@ class PackClients:
                 self._history.unexpected[
                     f"a result that was sent again was answered with {again.status_code}"
                 ] += 1
+        return following
 
     # -------------------------------------------------------------------------------------- leaving
 

@@ -11,6 +11,7 @@ import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -22,7 +23,16 @@ from flyteops.engine.compiled import CompiledFlow
 from flyteops.engine.completion import rule_on_result
 from flyteops.engine.join import StepStatus
 from flyteops.errors import FlyteError
-from flyteops.model import ActionSnapshot, ActionState, Evaluation, Event, PackRef, RoutingKey, Step
+from flyteops.model import (
+    ActionSnapshot,
+    ActionState,
+    Dependencies,
+    Evaluation,
+    Event,
+    PackRef,
+    RoutingKey,
+    Step,
+)
 from flyteops.service import service
 from flyteops.service.flow import FlowRegistry
 from flyteops.storage.base import (
@@ -53,8 +63,8 @@ ONE_IN = 20
 
 
 def put_in_place(store: Store, **verbs: Callable[..., Any]) -> None:
-    """Replace verbs of a store."""
-    vars(store).update(verbs)
+    """Replace verbs of a store; a result that claims uses them as well."""
+    vars(store).update(verbs, finish_and_claim=partial(Store.finish_and_claim, store))
 
 
 def is_unlucky(identifier: str, one_in: int = ONE_IN) -> bool:
@@ -263,9 +273,11 @@ def never_join(_store: Store) -> None:
 def _change_joins(may_begin: Callable[[Step, StepStatus], bool]) -> None:
     find_unmet_dependency = join.find_unmet_dependency
 
-    def changed(step: Step, standing: StepStatus) -> tuple[str, str] | None:
-        if not step.dependencies.all or step.id in standing.ran:
-            return find_unmet_dependency(step, standing)
+    def changed(
+        step: Step, wanted: Dependencies, standing: StepStatus
+    ) -> tuple[join.UnmetReason, str] | None:
+        if not wanted.all or step.id in standing.ran:
+            return find_unmet_dependency(step, wanted, standing)
         return None if may_begin(step, standing) else ("dependsOn", "a planted fault")
 
     vars(evaluation)["find_unmet_dependency"] = changed

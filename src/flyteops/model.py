@@ -287,7 +287,11 @@ class ActionState(enum.StrEnum):
 
     @property
     def is_finished(self) -> bool:
-        return self in (ActionState.SUCCESS, ActionState.FATAL)
+        return self is _SUCCESS or self is _FATAL
+
+
+# Looking up a member of an enumeration costs more than the comparison.
+_SUCCESS, _FATAL = ActionState.SUCCESS, ActionState.FATAL
 
 
 class Transition(msgspec.Struct, frozen=True):

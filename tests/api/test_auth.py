@@ -15,6 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from flyteops.model import Command, EventPattern, Flow, NewEvent, PackDeclaration, Step
 from flyteops.service import Service, TokenRequest
 from flyteops.web.api.request import Options
 from flyteops.web.app import create_app
@@ -141,6 +142,35 @@ async def test_a_claim_may_be_bound_to_the_path(
         api, token, "/v1/packs/Other/actions/take", "POST"
     )
     assert (await ask(api, provider.token(superuser=True), "/v1/audit/flows")).status_code == 200
+
+
+async def test_a_result_brings_no_actions_to_a_token_that_may_not_take_them(
+    service: Service, issuer: Issuer, provider: Provider, options: Options, now: Clock
+) -> None:
+    policy = """
+    - path: /v1/packs/:pack/actions/take
+      claims: {groups: [takers]}
+    - path: /v1/packs/:pack/actions/:action/result
+      claims: {pack: [":pack"]}
+    """
+    verifier = OidcVerifier(issuer, "flyte", clock=now)
+    gate = Authenticator(service.tokens, read_policy(dedent(policy).encode()), verifier)
+    transport = httpx2.ASGITransport(create_app(service, options, gate))
+    await service.packs.register(PackDeclaration("P"))
+    command = Command(pack_name="P", name="Work")
+    step = Step(id="s", event=EventPattern(pack_name="P", name="E"), command=command)
+    await service.flows.save(Flow("f", steps=(step,)))
+    async with httpx2.AsyncClient(transport=transport, base_url=BASE) as client:
+        for groups, status in (([], 202), (["takers"], 200)):
+            for _ in range(2):
+                await service.accept_event("P", NewEvent("E", b"null"))
+            (action,) = await service.take("P")
+            answer = await client.post(
+                f"/v1/packs/P/actions/{action.action_id}/result?take=1",
+                json={"event": "Done"},
+                headers={"Authorization": f"Bearer {provider.token(pack='P', groups=groups)}"},
+            )
+            assert answer.status_code == status
 
 
 async def test_a_request_without_a_token_is_told_how_to_show_one(api: httpx2.AsyncClient) -> None:

@@ -211,6 +211,50 @@ async def test_an_action_that_is_given_back_goes_to_another_instance(
     assert {each["result"]["payload"] for each in actions} == {"one", "two"}
 
 
+class Recorded(httpx2.AsyncBaseTransport):
+    """Keep the last part of the path of each request."""
+
+    def __init__(self, inner: httpx2.AsyncBaseTransport) -> None:
+        self._inner = inner
+        self.requests: list[str] = []
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        self.requests.append(request.url.path.rpartition("/")[2])
+        return await self._inner.handle_async_request(request)
+
+
+async def test_a_pack_takes_the_steps_of_a_chain_with_its_results(
+    api: httpx2.AsyncClient, service: Service, options: Options
+) -> None:
+    pack, stop = Pack("P", concurrency=1), asyncio.Event()
+    done = pack.event("Done", int)
+
+    @pack.command(events=[done])
+    async def work(*, number: int) -> Event:
+        if number == 4:
+            stop.set()
+        return done(number)
+
+    steps = [
+        {
+            "id": str(number),
+            **({"dependsOn": [str(number - 1)]} if number else {}),
+            "event": {"packName": "P", "name": "Done" if number else "Begin"},
+            "command": {"packName": "P", "name": "Work", "input": {"number": number}},
+        }
+        for number in range(5)
+    ]
+    await api.post("/v1/packs", json={"name": "P"})
+    await api.post("/v1/flows", json={"name": "chain", "steps": steps})
+    await api.post("/v1/packs/P/events", json={"event": "Begin"})
+    transport = Recorded(httpx2.ASGITransport(create_app(service, options)))
+    await pack.serve(Environment(api=BASE, health_port=None), stop=stop, transport=transport)
+    assert [each for each in transport.requests if each in ("take", "result")] == [
+        "take",
+        *["result"] * 5,
+    ]
+
+
 async def test_an_action_is_given_back_in_its_command_only(run: Run) -> None:
     pack, given = Pack("P"), asyncio.Event()
 

@@ -121,6 +121,78 @@ async def test_several_actions_are_taken_at_once_if_that_is_asked_for(
     assert (await api.post(f"{TAKE}?max=2")).status_code == 204
 
 
+CHAIN = {
+    "id": "t",
+    "dependsOn": ["s"],
+    "event": {"name": "Done", "packName": "P"},
+    "command": {"name": "D", "packName": "P"},
+}
+
+
+async def send_result(api: httpx2.AsyncClient, action: dict[str, Any]) -> httpx2.Response:
+    href = next(link["href"] for link in action["links"] if link["rel"].endswith("actionResult"))
+    joint = "&" if "?" in href else "?"
+    return await api.post(f"{href}{joint}take=1", json={"event": "Done"})
+
+
+@pytest.mark.usefixtures("_pack")
+async def test_the_answer_to_a_result_holds_the_next_action_if_that_is_asked_for(
+    api: httpx2.AsyncClient, service: Service, save_flow: Make
+) -> None:
+    await save_flow("f", LEASED, CHAIN)
+    await send(api)
+    waiting = asyncio.create_task(service.take("P", "D", wait=timedelta(seconds=30)))
+    await someone_waits(service)
+    (first,) = (await api.post(f"{TAKE}?max=1")).json()["actions"]
+    answer = await send_result(api, first)
+    assert answer.status_code == 200
+    (second,) = answer.json()["actions"]
+    assert second["command"] == "D"
+    assert not waiting.done()  # it has gone with the answer alone
+    assert (await send_result(api, first)).status_code == 202  # the same result again
+    assert (await send_result(api, second)).status_code == 202
+    waiting.cancel()
+
+
+@pytest.mark.usefixtures("_pack")
+async def test_an_action_that_does_not_come_with_the_answer_goes_to_a_waiting_caller(
+    api: httpx2.AsyncClient, service: Service, save_flow: Make
+) -> None:
+    """An older one comes with the answer."""
+    await save_flow("f", STEP, CHAIN)
+    for _ in range(2):
+        await send(api)
+    (first,) = (await api.post(f"{TAKE}?max=1")).json()["actions"]
+    waiting = asyncio.create_task(service.take("P", "D", wait=timedelta(seconds=30)))
+    await someone_waits(service)
+    (second,) = (await send_result(api, first)).json()["actions"]
+    assert second["command"] == "C"
+    assert [each.name for each in await waiting] == ["D"]
+
+
+@pytest.mark.usefixtures("_pack")
+async def test_an_action_whose_client_has_left_before_the_answer_goes_to_others(
+    service: Service, save_flow: Make
+) -> None:
+    await save_flow("f", STEP, CHAIN)
+    await service.accept_event("P", NewEvent("E", b"null"))
+    (first,) = await service.take("P")
+    request = Asked("POST", f"/v1/packs/P/actions/{first.action_id}/result")
+    work = service.complete("P", first.action_id, NewEvent("Done", b"null"), take=1)
+    request.leave()
+    with pytest.raises(DisconnectedError):
+        await request.deliver(work, service.release_claims, waits=False)
+    (second,) = await service.take("P", wait=timedelta(seconds=10))
+    assert second.name == "D"
+
+
+@pytest.mark.parametrize("query", ["take=-1", "take=101", "take=x"])
+@pytest.mark.usefixtures("_pack")
+async def test_a_result_with_an_absurd_take_is_refused(api: httpx2.AsyncClient, query: str) -> None:
+    answer = await api.post(f"/v1/packs/P/actions/1/result?{query}", json={"event": "Done"})
+    assert answer.status_code == 400
+
+
 @pytest.mark.parametrize(
     "query", ["wait=-1", "wait=soon", "wait=1e3", "max=0", "max=101", "max=x", "wait=%C2%B2"]
 )

@@ -8,6 +8,7 @@ from flyteops.engine.subscribers import Entry, Subscribers
 from flyteops.errors import TemplateError
 from flyteops.flow.policy import StepPolicy, policy_of
 from flyteops.model import (
+    Dependencies,
     Event,
     FlowVersion,
     JsonValue,
@@ -43,6 +44,7 @@ class CompiledStep(NamedTuple):
     fault: tuple[str, TemplateError] | None = None
     conditions: Conditions = ()
     item_keys: frozenset[str] = frozenset()
+    dependencies: Dependencies = Dependencies()
 
 
 EventKey = tuple[str, str]
@@ -97,9 +99,11 @@ def _compile_step(index: int, step: Step) -> CompiledStep:
             command_labels=_compile_all("command.packLabels", step.command.pack_labels),
             command_input=_compile_input(step.command.input),
             policy=_terms(step),
+            dependencies=step.dependencies,
         )
     except _CompileError as error:
-        return CompiledStep(index, step, {}, {}, None, {}, None, fault=(error.path, error.cause))
+        fault, wanted = (error.path, error.cause), step.dependencies
+        return CompiledStep(index, step, {}, {}, None, {}, None, fault=fault, dependencies=wanted)
     if not step.is_trigger:
         return compiled
     conditions, item_keys = _conditions(compiled)

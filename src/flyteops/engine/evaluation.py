@@ -284,15 +284,26 @@ class _Evaluator:
         status = StepStatus.of(snapshot)
         made = len(self._actions)
         held: list[int] = []
+        name, uuid, execution = flow.version.flow.name, flow.version.uuid, parent.correlation_id
         for prepared in waiting:
-            reason = find_unmet_dependency(prepared.step, status)
-            if reason is None:
+            step = prepared.step
+            unmet = find_unmet_dependency(step, prepared.dependencies, status)
+            if unmet is None:
                 decision = self._try(flow, prepared, parent)
             else:
-                if reason[0] == "dependsOn":
+                reason, detail = unmet
+                if reason == "dependsOn":
                     held.append(len(self._decisions))
-                decision = _decision(
-                    flow, prepared, "skipped", *reason, correlation_id=parent.correlation_id
+                # By position, as a long flow makes hundreds of these for each result.
+                decision = Decision(
+                    name,
+                    uuid,
+                    step.id,
+                    prepared.position,
+                    "skipped",
+                    reason,
+                    detail,
+                    correlation_id=execution,
                 )
             self._decisions.append(decision)
         is_over = len(self._actions) == made and status.is_idle

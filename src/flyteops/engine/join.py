@@ -3,13 +3,16 @@
 Pure.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from flyteops.model import (
     ActionSnapshot,
+    Dependencies,
     Event,
     Step,
 )
+
+UnmetReason = Literal["alreadyRan", "dependsOn"]
 
 
 class StepStatus(NamedTuple):
@@ -26,28 +29,35 @@ class StepStatus(NamedTuple):
 
         The action that the result belongs to counts as finished.
         """
-        ran = frozenset([sibling.step_id for sibling in snapshot.siblings])
-        finished = frozenset(
-            [sibling.step_id for sibling in snapshot.siblings if sibling.state.is_finished]
+        siblings = snapshot.siblings
+        ran = frozenset([sibling.step_id for sibling in siblings])
+        is_open = [sibling for sibling in siblings if not sibling.state.is_finished]
+        finished = (
+            frozenset([sibling.step_id for sibling in siblings if sibling.state.is_finished])
+            if is_open
+            else ran
         )
-        siblings = [
-            sibling for sibling in snapshot.siblings if sibling.step_index != snapshot.step_index
-        ]
-        is_idle = all(sibling.state.is_finished for sibling in siblings)
+        is_idle = all(sibling.step_index == snapshot.step_index for sibling in is_open)
         return cls(ran, finished | {snapshot.step_id}, is_idle)
 
 
-def find_unmet_dependency(step: Step, status: StepStatus) -> tuple[str, str] | None:
-    """Return reason and detail if a step is not tried on a result, None if it is tried."""
+def find_unmet_dependency(
+    step: Step, wanted: Dependencies, status: StepStatus
+) -> tuple[UnmetReason, str] | None:
+    """Return reason and detail if a step is not tried on a result, None if it is tried.
+
+    `wanted` are the step's dependencies.
+    """
     if step.id in status.ran:
         return "alreadyRan", f"step {step.id!r} has run in this execution already"
-    wanted = step.dependencies
-    unfinished = [step_id for step_id in wanted.all if step_id not in status.finished]
-    if unfinished:
-        return (
-            "dependsOn",
-            f"it waits for all of {', '.join(wanted.all)}; not finished: {', '.join(unfinished)}",
-        )
+    if wanted.all:
+        unfinished = [step_id for step_id in wanted.all if step_id not in status.finished]
+        if unfinished:
+            return (
+                "dependsOn",
+                f"it waits for all of {', '.join(wanted.all)};"
+                f" not finished: {', '.join(unfinished)}",
+            )
     if wanted.any and status.finished.isdisjoint(wanted.any):
         return (
             "dependsOn",
@@ -63,11 +73,12 @@ def why_missed(
 
     None if that is not worth a decision.
     """
+    wanted = step.dependencies
     needed, awaited = (
-        step.dependencies.all,
+        wanted.all,
         f"the step waits for event {step.event.name} of pack {step.event.pack_name}",
     )
-    reason = find_unmet_dependency(step, status)
+    reason = find_unmet_dependency(step, wanted, status)
     if reason is None and step_id in needed:
         ending = (
             f"but step {step_id!r}, the last, with event {event.name} of pack {event.pack.name}"

@@ -29,15 +29,18 @@ from flyteops.model import Link
 from flyteops.retry import RetryLaterError, retry_after, retry_call
 from flyteops.sdk.environment import Environment
 from flyteops.sdk.fork import PrivateSocket, forks
-from flyteops.sdk.proxy import proxy_advice
+from flyteops.sdk.proxy import has_no_proxy, proxy_advice
 from flyteops.sdk.tls import create_ssl_context, tls_fault
 from flyteops.sdk.token import TokenSource
+from flyteops.sdk.transport import PlainTransport
 
 T = TypeVar("T")
 
 # Shorter than the keep-alive of servers (usually 5 s), so that no request meets a connection that
 # is just being closed.
 _KEEP_ALIVE = 4.0
+
+_MAX_IDLE = 20
 
 _REFUSALS: dict[int, type[FlyteError]] = {
     401: UnauthorizedError,
@@ -142,11 +145,19 @@ class Client:
         self._links: _Links | None = None
         self._base = self.api
         self._sockets: list[PrivateSocket] = []
+        limits = httpx2.Limits(max_keepalive_connections=_MAX_IDLE, keepalive_expiry=_KEEP_ALIVE)
+        mounts: dict[str, httpx2.AsyncBaseTransport | None] = {}
+        if transport is None and has_no_proxy():
+            general = httpx2.AsyncHTTPTransport(verify=self._trust or True, limits=limits)
+            mounts["http://"] = PlainTransport(
+                general, self._protect, keep_alive=_KEEP_ALIVE, max_idle=_MAX_IDLE
+            )
         self._http = httpx2.AsyncClient(
             headers=headers,
             timeout=timeout,
-            limits=httpx2.Limits(max_keepalive_connections=20, keepalive_expiry=_KEEP_ALIVE),
+            limits=limits,
             transport=transport,
+            mounts=mounts,
             verify=self._trust or True,
         )
 
@@ -292,13 +303,7 @@ class Client:
         answer = await self.request(
             "POST", url, content=b"null", content_type="application/json", patience=wait
         )
-        if answer.status_code == 204 or not answer.content:
-            return []
-        taken = _decode(answer, _TakenAction)
-        return [
-            _action(each, str(answer.url))
-            for each in (taken.actions if taken.actions is not None else [taken])
-        ]
+        return _actions(answer)
 
     async def heartbeat(self, action: ClaimedAction) -> None:
         """Report that an action with a time limit is still in progress.
@@ -331,9 +336,19 @@ class Client:
             raise NotFoundError(message)
         await self._post(action.return_url, b"")
 
-    async def complete(self, action: ClaimedAction, event: bytes) -> None:
-        """Send the result of an action; sending the same one again has no effect."""
-        await self._post(action.result_url, event)
+    async def complete(
+        self, action: ClaimedAction, event: bytes, *, take: int = 0
+    ) -> list[ClaimedAction]:
+        """Send the result of an action; sending the same one again has no effect.
+
+        With `take`, return up to so many further actions for the pack, as `take` does without
+        waiting. Servers that do not support this hand out none.
+        """
+        url = action.result_url
+        if not take or action.return_url is None:  # also the link of such servers
+            await self._post(url, event)
+            return []
+        return _actions(await self._post(f"{url}{'&' if '?' in url else '?'}take={take}", event))
 
     async def send(
         self, registration: Registration, event: bytes, *, key: str | None = None
@@ -431,6 +446,17 @@ def _reason(error: Exception, url: str) -> str:
             return f"the host name cannot be resolved: {cause.strerror}{proxy_advice(url)}"
         cause = cause.__cause__ or cause.__context__
     return str(error) or type(error).__name__
+
+
+def _actions(answer: httpx2.Response) -> list[ClaimedAction]:
+    """Return the actions in an answer, which has none, one, or a list."""
+    if answer.status_code in (202, 204) or not answer.content:
+        return []
+    taken = _decode(answer, _TakenAction)
+    return [
+        _action(each, str(answer.url))
+        for each in (taken.actions if taken.actions is not None else [taken])
+    ]
 
 
 def _action(taken: _TakenAction, base: str) -> ClaimedAction:

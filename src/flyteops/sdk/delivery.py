@@ -1,7 +1,9 @@
 """The delivery of results and events: repeated until the server has accepted or refused them."""
 
 import logging
+from collections.abc import Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 import msgspec
 
@@ -25,6 +27,13 @@ from flyteops.timeformat import format_timestamp
 LOGGER = logging.getLogger("flyte.pack")
 
 
+class Submission(NamedTuple):
+    """Whether a result came in time, and the actions that came with the answer."""
+
+    in_time: bool
+    actions: Sequence[ClaimedAction] = ()
+
+
 class Delivery:
     """Delivers results and events; `results` and `events` are their outages."""
 
@@ -35,13 +44,14 @@ class Delivery:
         self._clock = clock
         self._registrar = registrar
 
-    async def submit_result(self, action: ClaimedAction, event: Event) -> bool:
+    async def submit_result(self, action: ClaimedAction, event: Event, take: int = 0) -> Submission:
         """Deliver a result until it is accepted or definitely refused.
 
-        Return whether it came in time. FATAL takes the place of one that cannot be accepted.
+        FATAL takes the place of one that cannot be accepted. With `take`, the answer can bring so
+        many further actions.
         """
         try:
-            return await self._complete(action, event)
+            return await self._complete(action, event, take)
         except InputError as error:
             reason = describe(error).removesuffix(".")
             LOGGER.error(
@@ -51,7 +61,7 @@ class Delivery:
                 action, f"the server refused the result of {action.command}: {describe(error)}"
             )
 
-    async def _submit_refused(self, action: ClaimedAction, reason: str) -> bool:
+    async def _submit_refused(self, action: ClaimedAction, reason: str) -> Submission:
         """Deliver FATAL with a reason, or without if that is refused, as for a tiny body limit."""
         for event in (failure_event(reason), fatal()):
             try:
@@ -60,13 +70,15 @@ class Delivery:
                 LOGGER.error(
                     "FATAL as the result of %s was refused: %s", action.command, describe(error)
                 )
-        return True
+        return Submission(in_time=True)
 
-    async def _complete(self, action: ClaimedAction, event: Event) -> bool:
+    async def _complete(self, action: ClaimedAction, event: Event, take: int = 0) -> Submission:
         body, outage = encode_event(event, self._clock.now()), self.results
         try:
-            await retry_call(
-                lambda: self._post_result(action, body), pause=self._clock.back_off, outage=outage
+            actions = await retry_call(
+                lambda: self._post_result(action, body, take),
+                pause=self._clock.back_off,
+                outage=outage,
             )
         except InputError:
             outage.reset()
@@ -76,10 +88,12 @@ class Delivery:
             LOGGER.error(
                 "the result of %s was rejected and is dropped: %s", action.command, describe(error)
             )
-            return not isinstance(error, ConflictError)
-        return True
+            return Submission(in_time=not isinstance(error, ConflictError))
+        return Submission(True, actions)
 
-    async def _post_result(self, action: ClaimedAction, body: bytes) -> None:
+    async def _post_result(
+        self, action: ClaimedAction, body: bytes, take: int
+    ) -> list[ClaimedAction]:
         """Post a result; raise `UnavailableError` if time, a new token or registration may help.
 
         That includes a token that lacks a right: it was enough to take the action.
@@ -87,12 +101,12 @@ class Delivery:
         registration = self._registrar.current
         try:
             try:
-                await self._client.complete(action, body)
+                return await self._client.complete(action, body, take=take)
             except NotFoundError:  # possibly the pack is unknown, and not the action
                 if registration is None:
                     raise
                 await self._registrar.again(registration)
-                await self._client.complete(action, body)
+                return await self._client.complete(action, body, take=take)
         except (UnauthorizedError, ForbiddenError) as error:
             raise _token_refused(error) from error
         except FlyteError:

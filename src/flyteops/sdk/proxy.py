@@ -17,3 +17,9 @@ def proxy_advice(url: str) -> str:
         f" through the proxy {place} of the variable {name.upper()}_PROXY; NO_PROXY lists the"
         " hosts that are reached without it"
     )
+
+
+def has_no_proxy() -> bool:
+    """Return whether plain requests go to their server directly, whatever its name."""
+    proxies = getproxies()
+    return not proxies.get("http") and not proxies.get("all")

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import nullcontext, suppress
 from contextvars import ContextVar
@@ -396,6 +396,16 @@ class Session:
             stopped.cancel()
 
     async def _perform(self, action: ClaimedAction) -> None:
+        """Perform an action, and those that come with the answers to results, one by one."""
+        try:
+            following: Sequence[ClaimedAction] = [action]
+            while following:
+                following = await self._perform_one(following[0])
+        finally:
+            self._slots.release()
+
+    async def _perform_one(self, action: ClaimedAction) -> Sequence[ClaimedAction]:
+        """Perform an action; return the next, or none if the pack stops."""
         progress = ProgressSender(self._send)
         self._taken[progress] = action
         execution = self._execute(action, progress)
@@ -408,15 +418,15 @@ class Session:
         try:
             event = await execution.outcome()
             progress.close()
-            is_given_back = progress not in self._taken
-            if (
-                is_given_back
-                or await self._delivery.submit_result(action, event)
-                or action.lease_seconds is None
-            ):
+            if progress not in self._taken:  # it was given back
                 execution.is_settled = True
+                return ()
+            submitted = await self._delivery.submit_result(
+                action, event, take=0 if self._stop.is_set() else 1
+            )
+            execution.is_settled = submitted.in_time or action.lease_seconds is None
+            return submitted.actions
         finally:
-            self._slots.release()
             self._actions.pop(execution, None)
             self._taken.pop(progress, None)
             progress.close()

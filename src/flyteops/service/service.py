@@ -58,7 +58,7 @@ from flyteops.service.retention import RetentionTask
 from flyteops.service.scheduler import Scheduler
 from flyteops.service.seed import SeedSource, utc_now
 from flyteops.service.timer import ClockMonitor, WakeupTimer
-from flyteops.storage.base import Claimed, Store
+from flyteops.storage.base import Claimed, ClaimOrder, Store
 from flyteops.transition import LateResult
 
 if TYPE_CHECKING:  # cryptography takes long to load, and few servers have secrets
@@ -212,11 +212,14 @@ class Service:
             raise
         self._follow(outcome)
 
-    def _follow(self, outcome: Evaluation) -> None:
-        """Notify waiting callers of new actions, and the timer of new due times."""
+    def _follow(self, outcome: Evaluation, claimed: Sequence[Claimed] = ()) -> None:
+        """Notify waiting callers of new actions but those claimed, and the timer of due times."""
         if outcome.actions:
+            gone = {each.action_id for each in claimed}
             self._long_polls.notify(
-                action.routing_key for action in outcome.actions if action.not_before is None
+                action.routing_key
+                for action in outcome.actions
+                if action.not_before is None and action.action_id not in gone
             )
             self._timer.expect(
                 action.not_before for action in outcome.actions if action.not_before is not None
@@ -261,6 +264,12 @@ class Service:
         claimed = await self._store.claim(
             sender, now, action_name=action_name, limit=limit, seed=self._seeds()
         )
+        return await self._hand_out(claimed)
+
+    async def _hand_out(self, claimed: Sequence[Claimed]) -> Sequence[Claimed]:
+        """Return claimed actions with their secrets; on any failure, take them back."""
+        if not claimed:
+            return []
         self._timer.expect(each.expires_at for each in claimed if each.expires_at is not None)
         try:
             return [
@@ -288,21 +297,33 @@ class Service:
             await self._claim_releaser.release(claimed)
 
     async def complete(
-        self, pack_id: str, action_id: str, new_event: NewEvent, *, lease: str | None = None
-    ) -> None:
+        self,
+        pack_id: str,
+        action_id: str,
+        new_event: NewEvent,
+        *,
+        lease: str | None = None,
+        take: int = 0,
+    ) -> Sequence[Claimed]:
         """Accept the result of an action: an event, and the continuation of its execution.
 
         The same result again changes nothing. Raise `ConflictError` if the action is not pending or
         not this pack's, and `LateError` if it was lost before; then the result is kept, but not
-        applied.
+        applied. With `take`, claim up to so many actions for the caller afterwards, as `take` does
+        without waiting; the result is accepted even if that fails.
         """
         ctx = self._new_context()
         sender = await self.packs.sender(pack_id, ctx.now)
         failure = is_failure(new_event, await self.packs.known(pack_id))
         event = msgspec.structs.replace(_event(sender, new_event, ctx), failure=failure)
-        await self._finish(
-            action_id, event, ctx, lambda snapshot: rule_on_result(event, snapshot, lease)
+        claim = ClaimOrder(sender, ctx.now, take, self._seeds()) if take else None
+        claimed = await self._finish(
+            action_id, event, ctx, lambda snapshot: rule_on_result(event, snapshot, lease), claim
         )
+        try:
+            return await self._hand_out(claimed)
+        except UnavailableError:
+            return ()
 
     async def _finish(
         self,
@@ -310,12 +331,17 @@ class Service:
         event: Event,
         ctx: EvaluationContext,
         rule: Callable[[ActionSnapshot], LateResult | bool],
-    ) -> None:
+        claim: ClaimOrder | None = None,
+    ) -> Sequence[Claimed]:
         decide = self._decider.on_result(event, ctx, rule)
+
+        async def finish() -> tuple[Evaluation | LateResult | None, Sequence[Claimed]]:
+            if claim is None:
+                return await self._store.finish(action_id, event, decide), ()
+            return await self._store.finish_and_claim(action_id, event, decide, claim)
+
         try:
-            decision = await self.flows.with_versions(
-                lambda: self._store.finish(action_id, event, decide)
-            )
+            decision, claimed = await self.flows.with_versions(finish)
         except OutcomeUnknownError:
             self._long_polls.notify_all()
             self._timer.expect([self._clock()])
@@ -325,9 +351,11 @@ class Service:
                 f"{error.message} Nothing was changed; send the result again later."
             ) from error
         if isinstance(decision, LateResult):
+            await self.release_claims(claimed)
             raise LateError
         if decision is not None:
-            self._follow(decision)
+            self._follow(decision, claimed)
+        return claimed
 
     async def heartbeat(
         self, pack_id: str, action_id: str, lease: str | None = None

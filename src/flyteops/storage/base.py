@@ -30,7 +30,7 @@ from typing import NamedTuple, Protocol, Self, TypeVar
 import msgspec
 
 from flyteops.background import BackgroundLoops
-from flyteops.errors import UnreadableError
+from flyteops.errors import UnavailableError, UnreadableError
 from flyteops.model import (
     Action,
     ActionSnapshot,
@@ -95,6 +95,15 @@ class Claimed(msgspec.Struct, frozen=True):
     timeout: timedelta | None = None
     expires_at: datetime | None = None
     revision: int = 0
+
+
+class ClaimOrder(NamedTuple):
+    """The arguments of a claim, see `Store.claim`."""
+
+    pack: PackRef
+    at: datetime
+    limit: int = 1
+    seed: bytes = b""
 
 
 def lease_token(seed: bytes, action_id: str, attempt: int) -> str:
@@ -551,6 +560,22 @@ class Store(ABC):
         the same state of an execution, so only one of the actions that they request per step is
         created.
         """
+
+    async def finish_and_claim(
+        self, action_id: str, result: Event, decide: Decide, claim: ClaimOrder
+    ) -> tuple[Evaluation | LateResult | None, Sequence[Claimed]]:
+        """Apply a result as `finish` does, then hand out actions as `claim` does.
+
+        What the result has created can be handed out. If only the claim fails, the result is
+        applied and nothing is handed out.
+        """
+        ruling = await self.finish(action_id, result, decide)
+        try:
+            return ruling, await self.claim(
+                claim.pack, claim.at, limit=claim.limit, seed=claim.seed
+            )
+        except UnavailableError:
+            return ruling, ()
 
     @abstractmethod
     async def extend(self, action_id: str, at: datetime, check: Check) -> datetime | None:

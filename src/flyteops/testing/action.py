@@ -17,7 +17,7 @@ from flyteops.model import (
     Sibling,
     Transition,
 )
-from flyteops.storage.base import Claimed, EventFilter, Store
+from flyteops.storage.base import Claimed, ClaimOrder, EventFilter, Store
 from flyteops.testing.case import ANYTHING, StoreCase, before, event_ids, ids, raises, start, take
 from flyteops.testing.sample import NOON, NOTHING, WORKER, Sample, always, creating, minutes
 from flyteops.transition import LateResult
@@ -351,6 +351,45 @@ class ActionContract(StoreCase):
                 following, begun
             ).decisions
             assert [await take(store), await take(store)] == [following.action_id, begun.action_id]
+
+    async def test_a_claim_with_a_result_hands_out_the_actions_that_follow_from_it(self) -> None:
+        sample = Sample()
+        first = sample.action()
+        following = sample.action(
+            step_id="second", step_index=1, correlation_id=first.correlation_id
+        )
+        others = sample.action(flow_name="Other", flow_uuid="uuid-of-other", pack_name="Other")
+        outcome = creating(following, others)
+        async with self.connect() as store:
+            await start(store, first)
+            await take(store)
+            ruling, claimed = await store.finish_and_claim(
+                first.action_id,
+                sample.event("Deployed", minutes(2)),
+                always(outcome),
+                ClaimOrder(WORKER, minutes(2), limit=5),
+            )
+            assert ruling == outcome
+            assert [each.action_id for each in claimed] == [following.action_id]
+            assert (await store.get_action(following.action_id)).state is ActionState.PENDING
+            assert (await store.get_action(others.action_id)).state is ActionState.NEW
+
+    async def test_a_claim_with_a_result_that_is_refused_hands_out_nothing(self) -> None:
+        sample = Sample()
+        waiting = sample.action()
+        async with self.connect() as store:
+            await start(store, waiting)
+            with raises(NotFoundError):
+                await store.finish_and_claim(
+                    "unknown",
+                    sample.event("Deployed", minutes(2)),
+                    always(NOTHING),
+                    ClaimOrder(WORKER, minutes(2)),
+                )
+            # A claim that was made meanwhile is undone soon.
+            while not (claimed := await store.claim(WORKER, minutes(3))):  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+            assert [each.action_id for each in claimed] == [waiting.action_id]
 
     async def test_a_second_result_is_decided_upon_with_the_first_one(self) -> None:
         sample = Sample()

@@ -2,8 +2,9 @@
 
 import logging
 from collections.abc import Iterable
-from functools import cached_property
+from functools import cached_property, partial
 
+from flyteops.errors import ForbiddenError, UnauthorizedError
 from flyteops.service import Service
 from flyteops.web import asgi
 from flyteops.web.api.guard import CrossOrigin, OriginGuard
@@ -139,6 +140,7 @@ class Application:
 
     async def _authorize(self, request: Request, authenticator: Authenticator) -> None:
         request.has_auth = True
+        request.may = partial(is_admitted, authenticator, request)
         admission = await authenticator.authorize(
             request.method, request.path, request.headers, request.peer
         )
@@ -153,6 +155,17 @@ class Application:
         if params:
             request.set_params(params)
         return nothing_here if resource is None else resource.handler_of(request)
+
+
+async def is_admitted(
+    authenticator: Authenticator, request: Request, method: str, path: str
+) -> bool:
+    """Return whether a request with the credentials of this one would be admitted."""
+    try:
+        await authenticator.authorize(method, path, request.headers, request.peer)
+    except (UnauthorizedError, ForbiddenError):
+        return False
+    return True
 
 
 async def nothing_here(_request: Request) -> Response:

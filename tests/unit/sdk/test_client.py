@@ -24,7 +24,7 @@ from flyteops.errors import (
 )
 from flyteops.retry import Backoff
 from flyteops.sdk import Event, Pack, fatal
-from flyteops.sdk.client import Client
+from flyteops.sdk.client import ClaimedAction, Client
 from flyteops.sdk.session import Session
 from flyteops.sdk.testing import API, FakeServer, ManualClock, PackTester, settle
 
@@ -501,3 +501,26 @@ async def test_a_result_on_its_way_outlives_the_deadline_of_the_commands() -> No
         release.set()
         await stopping
         assert list(tester.server.results.values()) == [DONE]
+
+
+RESULT = "http://flyte.test/v1/packs/P/actions/1/result?lease=2-x"
+
+
+async def test_the_answer_to_a_result_may_hold_further_actions() -> None:
+    links = [{"rel": "http://flyte.test/swagger#/actionResult", "href": "/v1/2"}]
+    body = {"actions": [{"command": "C", "input": [1], "links": links}]}
+    transport = Answers(httpx2.Response(200, json=body), httpx2.Response(202))
+    action = ClaimedAction("C", result_url=RESULT, return_url="http://flyte.test/v1/return")
+    async with client_of(transport) as client:
+        (following,) = await client.complete(action, b"{}", take=1)
+        assert following.result_url == "http://flyte.test/v1/2"
+        assert await client.complete(action, b"{}", take=1) == []
+    assert [str(each.url) for each in transport.requests] == [f"{RESULT}&take=1"] * 2
+
+
+async def test_a_server_that_takes_no_action_back_is_not_asked_for_one_with_a_result() -> None:
+    """It is an older one."""
+    transport = Answers(httpx2.Response(202))
+    async with client_of(transport) as client:
+        assert await client.complete(ClaimedAction("C", result_url=RESULT), b"{}", take=1) == []
+    assert [str(each.url) for each in transport.requests] == [RESULT]

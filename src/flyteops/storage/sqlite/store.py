@@ -37,6 +37,7 @@ from flyteops.storage.base import (
     ChangeCounters,
     Check,
     Claimed,
+    ClaimOrder,
     Decide,
     EventFilter,
     ExecutionFilter,
@@ -302,19 +303,32 @@ class SqliteStore(Store):
             pack, action_name
         ):
             return ()
-        # A claim without a caller is returned as soon as it is made, or at once if it was on its
-        # way already.
-        claiming = self._write(
+        claiming = self._submit_claim(ClaimOrder(pack, at, limit, seed), action_name)
+        return await self._claimed(claiming, at)
+
+    def _submit_claim(
+        self, order: ClaimOrder, action_name: str | None = None
+    ) -> "asyncio.Future[Sequence[Claimed]]":
+        return self._write(
             CLAIM,
-            lambda table: table.claim(pack, at, action_name, limit, seed),
-            lambda claimed: self._give_back(claimed, at),
+            lambda table: table.claim(order.pack, order.at, action_name, order.limit, order.seed),
+            lambda claimed: self._give_back(claimed, order.at),
         )
+
+    async def _claimed(
+        self, claiming: "asyncio.Future[Sequence[Claimed]]", at: datetime
+    ) -> Sequence[Claimed]:
         try:
             return await claiming
         except asyncio.CancelledError:
-            if not claiming.cancelled() and claiming.exception() is None:
-                self._give_back(claiming.result(), at)
+            self._abandon(claiming, at)
             raise
+
+    def _abandon(self, claiming: "asyncio.Future[Sequence[Claimed]]", at: datetime) -> None:
+        """Return the actions of a claim whose caller has gone, now or once it is made."""
+        claiming.cancel()
+        if not claiming.cancelled() and claiming.exception() is None:
+            self._give_back(claiming.result(), at)
 
     def _give_back(self, claimed: Sequence[Claimed], at: datetime) -> None:
         for each in claimed:
@@ -351,6 +365,25 @@ class SqliteStore(Store):
         self, action_id: str, result: Event, decide: Decide
     ) -> Evaluation | LateResult | None:
         return await self._write(FINISH, lambda table: table.finish(action_id, result, decide))
+
+    async def finish_and_claim(
+        self, action_id: str, result: Event, decide: Decide, claim: ClaimOrder
+    ) -> tuple[Evaluation | LateResult | None, Sequence[Claimed]]:
+        # Submitted at once, they mostly share a commit, in which results come before claims.
+        finishing = self._write(FINISH, lambda table: table.finish(action_id, result, decide))
+        try:
+            claiming = self._submit_claim(claim)
+        except UnavailableError:  # there are too many already
+            return await finishing, ()
+        try:
+            ruling = await finishing
+        except BaseException:  # after any failure, nothing is handed out
+            self._abandon(claiming, claim.at)
+            raise
+        try:
+            return ruling, await self._claimed(claiming, claim.at)
+        except UnavailableError:
+            return ruling, ()
 
     async def extend(self, action_id: str, at: datetime, check: Check) -> datetime | None:
         return await self._write(OTHER, lambda table: timer.extend(table, action_id, at, check))

@@ -266,16 +266,26 @@ async def complete_action(request: Request) -> Response:
     """Report the result of an action.
 
     The result is an event; one named FATAL means that the command failed badly. The same result
-    sent again changes nothing.
+    sent again changes nothing. With `take`, the answer can hold the next actions, as if they had
+    been taken right after it; if it holds none, or they may not be taken, the status is 202.
     """
     event = parse_event(request) if len(request.body) < LARGE else await parse_large_event(request)
-    await request.service.complete(
-        request.params["packId"],
-        request.params["actionId"],
-        event,
-        lease=request.query().text("lease") if request.query_string else None,
+    pack_id, action_id = request.params["packId"], request.params["actionId"]
+    lease, take = None, 0
+    if request.query_string:
+        with request.query() as query:
+            lease, take = query.text("lease"), query.number("take", 0, least=0, most=MAX_ACTIONS)
+    if not take or not await request.permits("POST", f"{pack_path(pack_id)}/actions/take"):
+        await request.service.complete(pack_id, action_id, event, lease=lease)
+        return ACCEPTED
+    claimed = await request.deliver(
+        request.service.complete(pack_id, action_id, event, lease=lease, take=take),
+        request.service.release_claims,
+        waits=False,
     )
-    return ACCEPTED
+    if not claimed:
+        return ACCEPTED
+    return Response(200, wire.ActionList.of(pack_id, claimed, request.site))
 
 
 async def give_back_action(request: Request) -> Response:

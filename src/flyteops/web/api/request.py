@@ -113,7 +113,8 @@ class Request(ABC):
     fields that `head` does not have. `bearer` is the token of our
     own that admitted it, or the claims of another issuer's token, or the pack that needs no token
     at its address. `items` are the datastore items that packs may read by it. `has_auth`: the
-    server asks for tokens at all. `is_waiting`: its work waits for something to happen.
+    server asks for tokens at all; `may` finds out whether its policy admits another request.
+    `is_waiting`: its work waits for something to happen.
     """
 
     service: Service
@@ -128,6 +129,7 @@ class Request(ABC):
     has_auth = False
     bearer: Token | Claims | TrustedSender | None = None
     items: Sequence[str] = (EVERY_ITEM,)
+    may: Callable[[str, str], Awaitable[bool]] | None = None
     _transfer: Transfer | None = None
     _undo: Callable[[], Awaitable[None]] | None = None
     _cancel: Callable[[], object] | None = None
@@ -266,6 +268,10 @@ class Request(ABC):
             if self.is_whole:
                 break
         self.body = parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def permits(self, method: str, path: str) -> bool:
+        """Return whether the auth policy admits another request with these credentials."""
+        return self.may is None or await self.may(method, path)
 
     async def deliver(
         self, work: Awaitable[T], undo: Callable[[T], Awaitable[None]], *, waits: bool

@@ -75,8 +75,22 @@ OPERATIONS: tuple[Operation, ...] = (
         tag="actionResult",
         body=wire.EventBody,
         example={"event": "Deployed", "payload": {"version": "1.2.3"}},
-        query=(LEASE,),
-        outcomes={202: Success("The result is stored, with all that follows from it.")},
+        query=(
+            LEASE,
+            Parameter(
+                "take",
+                "how many actions to take at most with the answer, without waiting for them",
+                {"type": "integer", "minimum": 0, "maximum": MAX_ACTIONS, "default": 0},
+            ),
+        ),
+        outcomes={
+            200: Success(
+                "The result is stored, and these are the next actions; post each result to its"
+                " link.",
+                wire.ActionList,
+            ),
+            202: Success("The result is stored, with all that follows from it."),
+        },
         errors=(400, 404, 409, 413),
     ),
     Operation(
