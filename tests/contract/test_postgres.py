@@ -18,7 +18,7 @@ from flyteops.model import DataItem, Evaluation, Note
 from flyteops.storage.base import ActionFilter, Retention, Store
 from flyteops.storage.dump import move
 from flyteops.storage.postgres import PostgresStore
-from flyteops.storage.postgres.notify import CHANNEL, KINDS, Message
+from flyteops.storage.postgres.notify import CHANNEL, SQL, Message
 from flyteops.storage.postgres.schema import MIGRATIONS, STATES
 from flyteops.storage.record import Tally
 from flyteops.storage.sqlite import SqliteStore
@@ -275,7 +275,7 @@ async def test_the_search_for_waiting_commands_is_understood_by_the_server() -> 
         for action in wanted:
             await start(store, action)
         connection = await asyncpg.connect(url)
-        found = [tuple(row) for row in await connection.fetch(KINDS)]
+        found = [tuple(row) for row in await connection.fetch(SQL.waiting_queues)]
         await connection.close()
     assert found == [("Worker", '{"zone":"eu"}', "Other", 1), ("Worker", "{}", "Deploy", 2)]
 
