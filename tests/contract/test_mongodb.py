@@ -23,10 +23,11 @@ from flyteops.errors import (
 )
 from flyteops.model import ActionSnapshot, ActionState
 from flyteops.storage import open_store
-from flyteops.storage.base import EventFilter, Store
+from flyteops.storage.base import Store
 from flyteops.storage.mongodb import MongoStore, notify
 from flyteops.storage.mongodb.document import action_of
 from flyteops.storage.mongodb.queue import waiting_in
+from flyteops.storage.query import EventFilter
 from flyteops.storage.record import StoredNote
 from flyteops.storage.row import to_microseconds
 from flyteops.testing import StoreContract

@@ -15,11 +15,12 @@ import pytest
 from flyteops.background import BackgroundLoops
 from flyteops.errors import ConflictError, InputError, StoreError
 from flyteops.model import DataItem, Evaluation, Note
-from flyteops.storage.base import ActionFilter, Retention, Store
+from flyteops.storage.base import Store
 from flyteops.storage.dump import move
 from flyteops.storage.postgres import PostgresStore
 from flyteops.storage.postgres.notify import CHANNEL, SQL, Message
 from flyteops.storage.postgres.schema import MIGRATIONS, STATES
+from flyteops.storage.query import ActionFilter, Retention
 from flyteops.storage.record import Tally
 from flyteops.storage.sqlite import SqliteStore
 from flyteops.testing import StoreContract

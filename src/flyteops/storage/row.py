@@ -28,7 +28,7 @@ from flyteops.model import (
     PackRef,
     Transition,
 )
-from flyteops.storage.base import PAGE_BYTES, ActionStatus, EventFilter
+from flyteops.storage.query import PAGE_BYTES, ActionStatus, EventFilter
 from flyteops.storage.record import (
     StoredAction,
     StoredAttempt,

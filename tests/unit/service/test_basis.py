@@ -9,7 +9,7 @@ from flyteops.engine import subscribers
 from flyteops.model import Command, DataItem, EventPattern, Flow, NewEvent, PackDeclaration, Step
 from flyteops.service import Service, recomputation
 from flyteops.service.basis import BASIS, ITEM_VALUE
-from flyteops.storage.base import EventFilter
+from flyteops.storage.query import EventFilter
 from flyteops.storage.sqlite import SqliteStore
 from tests.support.clock import Clock
 

@@ -9,7 +9,7 @@ import pytest
 
 from flyteops.service import MaintenanceSettings, Service
 from flyteops.service.retention import PURGES_AT_ONCE
-from flyteops.storage.base import Purged, Retention
+from flyteops.storage.query import Purged, Retention
 from flyteops.storage.sqlite import SqliteStore
 from tests.support.clock import Clock
 

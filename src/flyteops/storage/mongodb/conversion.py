@@ -19,7 +19,6 @@ from pymongo.errors import DuplicateKeyError
 from flyteops.background import BackgroundLoop
 from flyteops.errors import UnavailableError
 from flyteops.model import PackRef, has_labels
-from flyteops.storage.base import ActionFilter, ExecutionFilter
 from flyteops.storage.mongodb.client import Client, ask_server
 from flyteops.storage.mongodb.document import labels_of, microseconds_of, state_of
 from flyteops.storage.mongodb.driver import Cursor, Database, Document
@@ -36,6 +35,7 @@ from flyteops.storage.mongodb.legacy import (
     run_of,
 )
 from flyteops.storage.mongodb.queue import Queues
+from flyteops.storage.query import ActionFilter, ExecutionFilter
 from flyteops.storage.row import to_instant, to_microseconds
 
 LOGGER = logging.getLogger("flyte.store")

@@ -11,7 +11,6 @@ from pymongo import InsertOne, ReplaceOne, UpdateOne
 from flyteops.errors import StoreError, UnavailableError
 from flyteops.model import NewAction
 from flyteops.storage import rules
-from flyteops.storage.base import PAGE_BYTES
 from flyteops.storage.mongodb.actions import ActionCollection, record_document
 from flyteops.storage.mongodb.bulk import write_all
 from flyteops.storage.mongodb.conversion import Conversion
@@ -35,6 +34,7 @@ from flyteops.storage.mongodb.note import note_document, note_of
 from flyteops.storage.mongodb.pack import pack_document, pack_of
 from flyteops.storage.mongodb.queue import queue_of, route_of
 from flyteops.storage.mongodb.schema import VERSION
+from flyteops.storage.query import PAGE_BYTES
 from flyteops.storage.record import (
     KINDS,
     Checkpoint,

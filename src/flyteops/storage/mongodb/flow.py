@@ -12,10 +12,10 @@ from pymongo.errors import DuplicateKeyError
 from flyteops.errors import BusyError, UnreadableError
 from flyteops.model import Command, EventPattern, Flow, FlowVersion, Step
 from flyteops.storage import rules
-from flyteops.storage.base import readable
 from flyteops.storage.mongodb.document import extra
 from flyteops.storage.mongodb.driver import Database, Document
 from flyteops.storage.mongodb.value import from_bson, to_bson
+from flyteops.storage.query import readable
 from flyteops.storage.row import EPOCH, decode_flow, encode_json, to_instant, to_microseconds
 from flyteops.transition import ScheduleEntry
 

@@ -9,11 +9,11 @@ from pymongo import UpdateOne
 
 from flyteops.model import Pack, PackDeclaration
 from flyteops.storage import rules
-from flyteops.storage.base import Rows
 from flyteops.storage.mongodb.bulk import write_all
 from flyteops.storage.mongodb.document import extra, microseconds_of
 from flyteops.storage.mongodb.driver import Database, Document
 from flyteops.storage.mongodb.value import from_bson, to_bson
+from flyteops.storage.query import Rows
 from flyteops.storage.row import decode_declaration, encode_json, to_instant, to_microseconds
 
 

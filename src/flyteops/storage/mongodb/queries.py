@@ -11,11 +11,11 @@ from bson.raw_bson import RawBSONDocument
 from flyteops.errors import UnreadableError
 from flyteops.model import Action, EventRecord, Execution
 from flyteops.storage import rules
-from flyteops.storage.base import ActionFilter, ActionStatus, EventFilter, ExecutionFilter, Page
 from flyteops.storage.mongodb.client import OPTIONS
 from flyteops.storage.mongodb.document import action_of, event_of, extra, pairs_of, status_of
 from flyteops.storage.mongodb.driver import Cursor, Database, Document
 from flyteops.storage.mongodb.legacy import CREATED, FOREIGN, complete, run_of, supply
+from flyteops.storage.query import ActionFilter, ActionStatus, EventFilter, ExecutionFilter, Page
 from flyteops.storage.row import (
     DELAYED,
     basis_key,

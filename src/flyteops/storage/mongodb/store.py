@@ -42,24 +42,14 @@ from flyteops.model import (
     RoutingKey,
 )
 from flyteops.storage.base import (
-    ActionFilter,
-    ActionStatus,
     ChangeCounters,
     Check,
     Claimed,
     Decide,
-    EventFilter,
-    ExecutionFilter,
-    Page,
     ProcessedTimers,
-    Purged,
-    PurgedVersions,
-    Retention,
-    Rows,
     Store,
     TimerKey,
     TimerRules,
-    VersionBound,
 )
 from flyteops.storage.finish import FinishRequest
 from flyteops.storage.mongodb import dump, flow, note, pack, queries, retention
@@ -75,6 +65,18 @@ from flyteops.storage.mongodb.notify import Notifier
 from flyteops.storage.mongodb.queue import ClaimRequest, claimed_with
 from flyteops.storage.mongodb.schema import NUMBERS, changed, make_indexes, prepare
 from flyteops.storage.mongodb.timer import Timer, concerns_all, renew
+from flyteops.storage.query import (
+    ActionFilter,
+    ActionStatus,
+    EventFilter,
+    ExecutionFilter,
+    Page,
+    Purged,
+    PurgedVersions,
+    Retention,
+    Rows,
+    VersionBound,
+)
 from flyteops.storage.record import Checkpoint, Stored
 from flyteops.storage.rules import TimerBatch, check_timetables, closed, missing
 from flyteops.storage.undelivered import ClaimTokens, Undelivered, still_claimed

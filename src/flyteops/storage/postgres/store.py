@@ -37,25 +37,14 @@ from flyteops.model import (
     RoutingKey,
 )
 from flyteops.storage.base import (
-    ActionFilter,
-    ActionStatus,
     ChangeCounters,
     Check,
     Claimed,
     Decide,
-    EventFilter,
-    ExecutionFilter,
-    Page,
     ProcessedTimers,
-    Purged,
-    PurgedVersions,
-    Retention,
-    Rows,
     Store,
     TimerKey,
     TimerRules,
-    VersionBound,
-    readable,
 )
 from flyteops.storage.conninfo import Conninfo, parse_conninfo
 from flyteops.storage.finish import FinishRequest
@@ -69,6 +58,19 @@ from flyteops.storage.postgres.pool import Pool
 from flyteops.storage.postgres.queries import SQL
 from flyteops.storage.postgres.recent import RecentActions
 from flyteops.storage.postgres.schema import migrate
+from flyteops.storage.query import (
+    ActionFilter,
+    ActionStatus,
+    EventFilter,
+    ExecutionFilter,
+    Page,
+    Purged,
+    PurgedVersions,
+    Retention,
+    Rows,
+    VersionBound,
+    readable,
+)
 from flyteops.storage.record import Checkpoint, Stored
 from flyteops.storage.row import (
     current_of,

@@ -11,7 +11,7 @@ import msgspec
 from flyteops.errors import StoreError
 from flyteops.model import DataItem, Note
 from flyteops.storage import rules
-from flyteops.storage.base import PAGE_BYTES
+from flyteops.storage.query import PAGE_BYTES
 from flyteops.storage.record import (
     Checkpoint,
     Stored,

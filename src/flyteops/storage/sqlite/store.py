@@ -32,23 +32,25 @@ from flyteops.model import (
     RoutingKey,
 )
 from flyteops.storage.base import (
-    ActionFilter,
-    ActionStatus,
     ChangeCounters,
     Check,
     Claimed,
     Decide,
+    ProcessedTimers,
+    Store,
+    TimerKey,
+    TimerRules,
+)
+from flyteops.storage.query import (
+    ActionFilter,
+    ActionStatus,
     EventFilter,
     ExecutionFilter,
     Page,
-    ProcessedTimers,
     Purged,
     PurgedVersions,
     Retention,
     Rows,
-    Store,
-    TimerKey,
-    TimerRules,
     VersionBound,
 )
 from flyteops.storage.record import Checkpoint, Stored
