@@ -18,7 +18,7 @@ from flyteops.model import DataItem, Evaluation, Note
 from flyteops.storage.base import Store
 from flyteops.storage.dump import move
 from flyteops.storage.postgres import PostgresStore
-from flyteops.storage.postgres.notify import CHANNEL, SQL, Message
+from flyteops.storage.postgres.notify import CHANNEL, SQL, Notification
 from flyteops.storage.postgres.schema import MIGRATIONS, STATES
 from flyteops.storage.query import ActionFilter, Retention
 from flyteops.storage.record import Tally
@@ -217,10 +217,10 @@ async def test_a_server_alone_notifies_nobody_until_another_one_listens(
     own_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("flyteops.storage.postgres.notify.ANSWERING", 0.0)
-    heard: asyncio.Queue[Message] = asyncio.Queue()
+    heard: asyncio.Queue[Notification] = asyncio.Queue()
     connection = await asyncpg.connect(own_database)
     await connection.add_listener(
-        CHANNEL, lambda *call: heard.put_nowait(msgspec.json.decode(call[3], type=Message))
+        CHANNEL, lambda *call: heard.put_nowait(msgspec.json.decode(call[3], type=Notification))
     )
     async with PostgresStore(own_database) as store:
         while not store._notifier._is_alone():  # noqa: ASYNC110 - a state of the store

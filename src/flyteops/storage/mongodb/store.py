@@ -54,7 +54,7 @@ from flyteops.storage.base import (
 from flyteops.storage.finish import FinishRequest
 from flyteops.storage.mongodb import dump, flow, note, pack, queries, retention
 from flyteops.storage.mongodb.actions import ActionCollection
-from flyteops.storage.mongodb.client import Client, ask_server
+from flyteops.storage.mongodb.client import DatabaseClient, ask_server
 from flyteops.storage.mongodb.conversion import Conversion
 from flyteops.storage.mongodb.driver import Database
 from flyteops.storage.mongodb.identity import Identity
@@ -113,7 +113,7 @@ class MongoStore(Store):
         limit: int = 5000,
     ) -> None:
         self._url, self._shown = url, name
-        self._client = Client(url, name, limit=limit)
+        self._client = DatabaseClient(url, name, limit=limit)
         self._notifier = Notifier(self._client, self._pass_on, self._loop)
         self._identity = Identity(self._client, name, self._notifier.announcing)
         self._client.gate = self._identity.check
@@ -642,7 +642,7 @@ class MongoStore(Store):
     async def export(self, *, partly: bool = False) -> AsyncGenerator[Sequence[Stored], None]:
         if self._is_open:
             await self._write_deferred()
-        client = Client(self._url, self._shown, limit=1)  # the store need not be open
+        client = DatabaseClient(self._url, self._shown, limit=1)  # the store need not be open
         await client.open()
         try:
             conversion = Conversion(

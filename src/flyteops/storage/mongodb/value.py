@@ -25,21 +25,21 @@ WHOLE = 1e21
 """Below this, a float without a fraction is written as a whole number, as in Go."""
 
 
-class Kept(NamedTuple):
+class StoredValue(NamedTuple):
     """A value as BSON, and its exact text; None when the value alone determines it."""
 
     value: Value
     exact: str | None
 
 
-def of_json(text: bytes) -> Kept:
+def of_json(text: bytes) -> StoredValue:
     """Return the stored form of a JSON text."""
     exact = text.decode(errors="surrogateescape")
     try:
         value = to_bson(msgspec.json.decode(text))
     except (msgspec.MsgspecError, RecursionError):
-        return Kept(None, exact)  # JSON that this parser refuses, such as 1e400
-    return Kept(value, None if to_json(value) == text else exact)
+        return StoredValue(None, exact)  # JSON that this parser refuses, such as 1e400
+    return StoredValue(value, None if to_json(value) == text else exact)
 
 
 def json_of(value: Value, exact: str | None) -> bytes:
@@ -47,10 +47,10 @@ def json_of(value: Value, exact: str | None) -> bytes:
     return to_json(value) if exact is None else exact.encode(errors="surrogateescape")
 
 
-def of_strings(strings: Mapping[str, str]) -> Kept:
+def of_strings(strings: Mapping[str, str]) -> StoredValue:
     """Return the stored form of labels or a context."""
     value = to_bson(strings)
-    return Kept(value, None if value == strings else msgspec.json.encode(strings).decode())
+    return StoredValue(value, None if value == strings else msgspec.json.encode(strings).decode())
 
 
 def strings_of(value: Value, exact: str | None) -> dict[str, str]:

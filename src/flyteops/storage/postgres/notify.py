@@ -73,7 +73,7 @@ Kind = tuple[str, str, str]
 """A pack's name, labels as text, and a command."""
 
 
-class Message(msgspec.Struct, frozen=True, array_like=True):
+class Notification(msgspec.Struct, frozen=True, array_like=True):
     """A notification: the sending server, the number of actions of each kind, and its store.
 
     The store is the number of its tables, as those of others may be in the same database.
@@ -207,7 +207,7 @@ class Notifier:
             yield self._message(part)
 
     def _message(self, arrived: list[tuple[str, str, str, int]]) -> str:
-        return msgspec.json.encode(Message(self._name, arrived, self.store)).decode()
+        return msgspec.json.encode(Notification(self._name, arrived, self.store)).decode()
 
     async def _listen(self) -> None:
         while True:
@@ -268,7 +268,7 @@ class Notifier:
 
     def _receive(self, _connection: Connection, _pid: int, _channel: str, text: object) -> None:
         try:
-            message = msgspec.json.decode(str(text), type=Message)
+            message = msgspec.json.decode(str(text), type=Notification)
         except msgspec.MsgspecError:
             return  # from another program
         if message.sender == self._name:

@@ -53,7 +53,7 @@ class Fault(NamedTuple):
     has_own_file: bool = True
 
 
-class Guard:
+class FileGuard:
     """Compares the files of a database with those opened, by identity and by a token in the file.
 
     The token is renewed around each checkpoint, to detect a file that was copied over this one and

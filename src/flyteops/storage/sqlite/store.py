@@ -59,7 +59,7 @@ from flyteops.storage.sqlite import dump, retention, timer
 from flyteops.storage.sqlite.actions import ActionTable
 from flyteops.storage.sqlite.catalog import Catalog
 from flyteops.storage.sqlite.diskspace import PROBE, check_free_space
-from flyteops.storage.sqlite.guard import LOOK_EVERY, Guard
+from flyteops.storage.sqlite.guard import LOOK_EVERY, FileGuard
 from flyteops.storage.sqlite.lock import Lock
 from flyteops.storage.sqlite.log import MAX_BYTES
 from flyteops.storage.sqlite.queries import Queries
@@ -113,7 +113,7 @@ class SqliteStore(Store):
         self._max_log_bytes = max_log_bytes
         self._scratch = scratch
         self._lock = Lock(self.path)
-        self._guard = Guard(self.path, self._lock)
+        self._guard = FileGuard(self.path, self._lock)
         self._writer: Writer | None = None
         self._attended_at: float | None = None
         self._tell: Callable[[Sequence[RoutingKey]], None] = lambda _: None
@@ -164,7 +164,7 @@ class SqliteStore(Store):
         try:
             connection = prepare(self._lock.file)
             self._lock.make_private()
-            self._guard = self._readers.guard = Guard(self.path, self._lock)
+            self._guard = self._readers.guard = FileGuard(self.path, self._lock)
             self._guard.watch(connection)
             self._readers.open(self._lock.file)
             return ActionTable(connection, prefetch=self._prefetch)
@@ -492,7 +492,7 @@ class Readers:
     The connections are opened at the start: later, another file may have this name.
     """
 
-    def __init__(self, path: Path, guard: Guard, count: int) -> None:
+    def __init__(self, path: Path, guard: FileGuard, count: int) -> None:
         self.guard = guard
         self._path = path
         self._count = count
