@@ -7,7 +7,7 @@ with a dollar sign. Such a text is kept in addition, and takes precedence.
 
 import base64
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import NamedTuple
 
 import msgspec
@@ -15,6 +15,7 @@ from bson import Decimal128
 from bson.datetime_ms import DatetimeMS
 
 from flyteops.storage.mongodb.driver import Value
+from flyteops.timeformat import format_timestamp
 
 DEEPEST = 60
 """The maximum nesting in BSON, whose bound is 100 for a document; deeper values become text."""
@@ -123,7 +124,7 @@ def _number(value: float) -> int | float | None:
 
 def _foreign(value: Value) -> Value:
     if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        return format_timestamp(value)
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     if isinstance(value, Decimal128):
