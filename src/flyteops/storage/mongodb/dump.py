@@ -33,7 +33,7 @@ from flyteops.storage.mongodb.legacy import CREATED, FOREIGN, supply
 from flyteops.storage.mongodb.note import note_document, note_of
 from flyteops.storage.mongodb.pack import pack_document, pack_of
 from flyteops.storage.mongodb.queue import queue_of, route_of
-from flyteops.storage.mongodb.schema import VERSION
+from flyteops.storage.mongodb.schema import NUMBERS, VERSION, changed
 from flyteops.storage.query import PAGE_BYTES
 from flyteops.storage.record import (
     KINDS,
@@ -373,6 +373,8 @@ async def load(
 async def end(database: Database) -> None:
     """See `Store.end_load`."""
     await database.flyte_number.delete_one({"_id": "loading"})
+    for name in NUMBERS:
+        await changed(database, name)
 
 
 async def _replace_all(collection: MongoCollection, documents: Sequence[Document]) -> None:

@@ -16,13 +16,12 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 
 from flyteops.background import BackgroundLoop
-from flyteops.errors import BusyError, FlyteError, NotFoundError, StoreError, UnavailableError
+from flyteops.errors import BusyError, NotFoundError, StoreError, UnavailableError
 from flyteops.model import (
     Action,
     DataItem,
@@ -48,6 +47,7 @@ from flyteops.storage.base import (
 )
 from flyteops.storage.conninfo import Conninfo, parse_conninfo
 from flyteops.storage.finish import FinishRequest
+from flyteops.storage.pending import PendingWork
 from flyteops.storage.postgres import actions, catalog, dump, queries, retention, timer
 from flyteops.storage.postgres.batch import Batcher
 from flyteops.storage.postgres.connector import Connector
@@ -88,7 +88,7 @@ from flyteops.storage.rules import (
     closed,
     missing,
 )
-from flyteops.storage.undelivered import ClaimTokens, Undelivered, still_claimed
+from flyteops.storage.undelivered import GIVING_BACK, ClaimTokens, Undelivered, still_claimed
 from flyteops.transition import LateResult, ScheduleEntry
 
 LOGGER = logging.getLogger("flyte.store")
@@ -99,9 +99,6 @@ CHANNEL_BINDING = (
     "The URL of the database says channel_binding=require, which the driver cannot do; use"
     " sslmode=verify-full as well, so that nobody can pose as the database."
 )
-
-GIVING_BACK = 1.0
-"""The seconds for which a cancelled claim waits for the return of its actions."""
 
 FASTER = 50
 """The number of times a result is decided again because others changed its execution meanwhile."""
@@ -141,7 +138,7 @@ class PostgresStore(Store):
         self._identity: int | None = None
         self._is_open = False
         self._tell: Callable[[Sequence[RoutingKey]], None] = lambda _: None
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._pending = PendingWork()
         self._name = secrets.token_hex(6)
         connector = Connector(_conninfo(direct_url or url))
         self._notifier = Notifier(self._pool, connector, self._name, self._pass_on, self._loop)
@@ -197,8 +194,7 @@ class PostgresStore(Store):
     async def close(self) -> None:
         self._is_open = False
         await self._notifier.stop()
-        while self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._pending.wait()
         for batcher in (self._records, self._claiming, self._results):
             await batcher.stop()
         await self._undelivered.stop()
@@ -246,21 +242,10 @@ class PostgresStore(Store):
             work.close()
             raise closed()
         try:
-            return await asyncio.shield(self._begin(work))
+            return await self._pending.complete(work)
         except NotFoundError:
             await self._check_identity()
             raise
-
-    def _begin(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._end)
-        return task
-
-    def _end(self, task: "asyncio.Task[Any]") -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # retrieved, as the caller may be gone
 
     # ---------------------------------------------------------------------------------------- packs
 
@@ -406,8 +391,8 @@ class PostgresStore(Store):
         except asyncio.CancelledError:
             # A claim without a caller is returned before the caller is gone, if the server answers
             # soon, or else later.
-            giving_back = self._give_back(self._claimed(asked, claiming), at)
-            await asyncio.wait([self._begin(giving_back)], timeout=GIVING_BACK)
+            giving_back = self._undelivered.give_back(self._claimed(asked, claiming), at)
+            await asyncio.wait([self._pending.start(giving_back)], timeout=GIVING_BACK)
             raise
 
     async def _claimed(
@@ -421,14 +406,6 @@ class PostgresStore(Store):
             raise
         self._undelivered.look_for(asked.tokens.unanswered, asked.at)
         return claimed
-
-    async def _give_back(self, claiming: Awaitable[list[Claimed]], at: datetime) -> None:
-        with suppress(FlyteError):  # those that may have been claimed all the same are looked up
-            for each in await claiming:
-                try:
-                    await self._return(each.action_id, each.revision, at)
-                except UnavailableError:
-                    self._undelivered.add([each], at)
 
     async def _find_claimed(self, tokens: Sequence[str]) -> Sequence[tuple[str, int]]:
         return [(row[0], row[1]) for row in await self._pool.rows(actions.CLAIMED_WITH, tokens)]
