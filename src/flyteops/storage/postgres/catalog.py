@@ -10,7 +10,7 @@ from flyteops.model import DataItem, FlowVersion, Note, Pack
 from flyteops.storage import rules
 from flyteops.storage.postgres.driver import Connection
 from flyteops.storage.postgres.schema import changed
-from flyteops.storage.row import pack_row, to_microseconds, version_row
+from flyteops.storage.row import item_row, pack_row, to_microseconds, version_row
 from flyteops.storage.statements import load_statements
 from flyteops.transition import ScheduleEntry
 
@@ -96,9 +96,7 @@ async def delete_flow(connection: Connection, again: bool, *, name: str) -> None
 
 async def save_item(connection: Connection, item: DataItem) -> bool:
     """See `Store.save_item`."""
-    is_new: bool = await connection.fetchval(
-        SQL.save_item, item.key, item.content_type, item.description, item.value
-    )
+    is_new: bool = await connection.fetchval(SQL.save_item, *item_row(item))
     await changed(connection, "items")
     return is_new
 

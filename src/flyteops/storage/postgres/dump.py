@@ -28,6 +28,7 @@ from flyteops.storage.record import (
 )
 from flyteops.storage.row import (
     attempt_row,
+    created_column,
     decode_decisions,
     decode_declaration,
     encode_decisions,
@@ -35,6 +36,7 @@ from flyteops.storage.row import (
     event_of,
     execution_row,
     failure_column,
+    item_row,
     key_row,
     listing_keys,
     of_length,
@@ -207,10 +209,7 @@ async def _load_flows(connection: Connection, records: Sequence[StoredFlow]) -> 
 
 
 async def _load_items(connection: Connection, records: Sequence[StoredItem]) -> None:
-    rows = [
-        (item.key, item.content_type, item.description, item.value)
-        for item in (record.item for record in records)
-    ]
+    rows = [item_row(record.item) for record in records]
     await connection.executemany(SQL.load_item, rows)
 
 
@@ -229,7 +228,7 @@ async def _load_events(connection: Connection, records: Sequence[StoredEvent]) -
             to_text(event.pack.labels),
             event.payload,
             to_microseconds(event.received_at),
-            None if event.created_at is None else event.created_at.isoformat(),
+            created_column(event),
             failure_column(event),
             encode_decisions(record.decisions, record.basis),
         )

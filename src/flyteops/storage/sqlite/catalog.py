@@ -6,7 +6,7 @@ from datetime import datetime
 
 from flyteops.model import DataItem, FlowVersion, Note, Pack
 from flyteops.storage import rules
-from flyteops.storage.row import pack_row, to_microseconds, version_row
+from flyteops.storage.row import item_row, pack_row, to_microseconds, version_row
 from flyteops.storage.statements import load_statements
 from flyteops.transition import ScheduleEntry
 
@@ -63,8 +63,7 @@ class Catalog:
 
     def save_item(self, item: DataItem) -> bool:
         is_new = self._connection.execute(SQL.has_item, (item.key,)).fetchone() is None
-        row = (item.key, item.content_type, item.description, item.value)
-        self._connection.execute(SQL.save_item, row)
+        self._connection.execute(SQL.save_item, item_row(item))
         return is_new
 
     def delete_item(self, key: str) -> None:

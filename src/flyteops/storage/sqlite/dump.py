@@ -28,12 +28,14 @@ from flyteops.storage.record import (
 )
 from flyteops.storage.row import (
     attempt_row,
+    created_column,
     decode_decisions,
     encode_decisions,
     encode_json,
     event_of,
     execution_row,
     failure_column,
+    item_row,
     key_row,
     listing_keys,
     of_length,
@@ -196,10 +198,7 @@ def _load_flows(connection: sqlite3.Connection, records: Sequence[StoredFlow]) -
 
 
 def _load_items(connection: sqlite3.Connection, records: Sequence[StoredItem]) -> None:
-    rows = [
-        (item.key, item.content_type, item.description, item.value)
-        for item in (record.item for record in records)
-    ]
+    rows = [item_row(record.item) for record in records]
     connection.executemany(SQL.load_item, rows)
 
 
@@ -236,11 +235,10 @@ def _load_events(connection: sqlite3.Connection, records: Sequence[StoredEvent])
 
 def _event_row(record: StoredEvent) -> tuple[object, ...]:
     event = record.event
-    created_at = None if event.created_at is None else event.created_at.isoformat()
     return (
         event.event_id,
         to_microseconds(event.received_at),
-        created_at,
+        created_column(event),
         event.payload,
         failure_column(event),
         encode_decisions(record.decisions, record.basis),
