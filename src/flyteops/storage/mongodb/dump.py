@@ -37,6 +37,7 @@ from flyteops.storage.mongodb.schema import NUMBERS, VERSION, changed
 from flyteops.storage.query import PAGE_BYTES
 from flyteops.storage.record import (
     KINDS,
+    PART_RECORDS,
     Checkpoint,
     Stored,
     StoredAction,
@@ -64,9 +65,6 @@ from flyteops.storage.row import (
     to_microseconds_or_none,
 )
 from flyteops.storage.rules import ATTENDED
-
-PART = 500
-"""The number of records passed on at a time."""
 
 ENCODED_BYTES = PAGE_BYTES * 4 // 3 + 4096
 """The maximum size of a part in the file: bytes are longer by a third there."""
@@ -150,7 +148,7 @@ async def _spool(database: Database, spool: IO[bytes]) -> Checkpoint:
             encoded = encode_record(record)
             if not (isinstance(record, StoredNote) and record.note.kind == ATTENDED):
                 tally.add(kind, encoded)
-            if part and (len(part) == PART or size + len(encoded) > ENCODED_BYTES):
+            if part and (len(part) == PART_RECORDS or size + len(encoded) > ENCODED_BYTES):
                 _write(spool, part)
                 part, size = [], 0
             part.append(encoded)
@@ -229,7 +227,7 @@ async def _supplied(
     part: list[Document] = []
     async for document in documents:
         part.append(document)
-        if len(part) == PART:
+        if len(part) == PART_RECORDS:
             for each in await supply(database, part):
                 yield each
             part = []

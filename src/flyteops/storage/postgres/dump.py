@@ -13,6 +13,7 @@ from flyteops.storage.postgres.actions import lease_of
 from flyteops.storage.postgres.driver import Connection, Row
 from flyteops.storage.postgres.schema import changed, check_to_read
 from flyteops.storage.record import (
+    PART_RECORDS,
     Checkpoint,
     Stored,
     StoredAction,
@@ -59,9 +60,6 @@ from flyteops.storage.statements import load_statements
 
 SQL = load_statements("flyteops.storage.postgres", "dump")
 
-PART = 500
-"""The number of records passed on at a time."""
-
 
 # ------------------------------------------------------------------------------------------- export
 
@@ -92,16 +90,16 @@ async def _parts(connection: Connection, statement: str) -> AsyncIterator[list[A
     """Yield the names of rows, as many at a time as may be read together, given their lengths."""
     cursor = await connection.cursor(statement)
     waiting: list[Row] = []
-    while rows := await cursor.fetch(PART):
+    while rows := await cursor.fetch(PART_RECORDS):
         waiting += rows
-        while len(waiting) >= PART:
+        while len(waiting) >= PART_RECORDS:
             yield _cut(waiting)
     while waiting:
         yield _cut(waiting)
 
 
 def _cut(waiting: list[Row]) -> list[Any]:
-    some = waiting[:PART]
+    some = waiting[:PART_RECORDS]
     names = up_to_page([name for name, _ in some], dict(map(tuple, some)))
     del waiting[: len(names)]
     return list(names)

@@ -13,6 +13,7 @@ from flyteops.model import DataItem, Note
 from flyteops.storage import rules
 from flyteops.storage.query import PAGE_BYTES
 from flyteops.storage.record import (
+    PART_RECORDS,
     Checkpoint,
     Stored,
     StoredAction,
@@ -61,9 +62,6 @@ from flyteops.storage.statements import load_statements
 
 SQL = load_statements("flyteops.storage.sqlite", "dump")
 
-PART = 500
-"""The number of records passed on at a time."""
-
 Sized = tuple[Stored, int]
 """A record and its approximate length."""
 
@@ -100,7 +98,7 @@ def _parts(records: Iterable[Sized]) -> Iterator[Sequence[Stored]]:
     part: list[Stored] = []
     length = 0
     for record, size in records:
-        if part and (len(part) == PART or length + size > PAGE_BYTES):
+        if part and (len(part) == PART_RECORDS or length + size > PAGE_BYTES):
             yield part
             part, length = [], 0
         part.append(record)
