@@ -27,10 +27,10 @@ PAUSE = 0.05
 class ChaosClient:
     """Calls any of the servers. Each response that no client should ever get is recorded."""
 
-    def __init__(self, urls: Sequence[str], history: History, chance: Random) -> None:
+    def __init__(self, urls: Sequence[str], history: History, rng: Random) -> None:
         self.urls = urls
         self.history = history
-        self.chance = chance
+        self.rng = rng
         limits = httpx2.Limits(max_connections=200, max_keepalive_connections=200)
         self._http = httpx2.AsyncClient(timeout=PATIENCE, limits=limits)
 
@@ -44,7 +44,7 @@ class ChaosClient:
         is_calm = self.history.is_calm
         try:
             answer = await self._http.request(
-                method, f"{url or self.chance.choice(self.urls)}{path}", **options
+                method, f"{url or self.rng.choice(self.urls)}{path}", **options
             )
         except UNANSWERED:
             self.history.calls["none"] += 1

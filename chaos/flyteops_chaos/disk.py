@@ -37,19 +37,19 @@ class DiskFile:
                 _apply(operation, self.synced)
         self.pending = [each for each in self.pending if each[0] >= since]
 
-    def left(self, chance: Random | None) -> bytes:
+    def left(self, rng: Random | None) -> bytes:
         """Return the content after a power failure.
 
         It is the synced content and, by chance, some of the later writes, in parts and any order.
         """
         content = bytearray(self.synced)
-        if chance is None:
+        if rng is None:
             return bytes(content)
         for _, operation in self.pending:
-            if chance.random() < 0.5:
+            if rng.random() < 0.5:
                 _apply(operation, content)
-            elif isinstance(operation, FileWrite) and chance.random() < 0.5:
-                _apply_some(operation, content, chance)
+            elif isinstance(operation, FileWrite) and rng.random() < 0.5:
+                _apply_some(operation, content, rng)
         return bytes(content)
 
 
@@ -66,12 +66,12 @@ def _apply(operation: FileWrite | FileTruncation, content: bytearray) -> None:
         content[operation.offset : size] = operation.data
 
 
-def _apply_some(write: FileWrite, content: bytearray, chance: Random) -> None:
+def _apply_some(write: FileWrite, content: bytearray, rng: Random) -> None:
     """Write some sectors of a write that was torn."""
     begin, end = write.offset, write.offset + len(write.data)
     while begin < end:
         stop = min(end, (begin // SECTOR + 1) * SECTOR)
-        if chance.random() < 0.5:
+        if rng.random() < 0.5:
             part = write.data[begin - write.offset : stop - write.offset]
             _apply(FileWrite(write.path, begin, part), content)
         begin = stop
@@ -133,22 +133,22 @@ class Disk:
             else:
                 self._pending[sync.path].append((at, entry))
 
-    def write_what_is_left(self, to: Path, chance: Random | None) -> None:
+    def write_what_is_left(self, to: Path, rng: Random | None) -> None:
         """Write the files as they may be after a power failure.
 
-        Without a `chance`, only synced data is left. Changes of a directory happen in order, but
+        Without an `rng`, only synced data is left. Changes of a directory happen in order, but
         not beyond some point.
         """
         names = dict(self._synced)
         for changes in self._pending.values():
-            for _, entry in changes[: 0 if chance is None else chance.randint(0, len(changes))]:
+            for _, entry in changes[: 0 if rng is None else rng.randint(0, len(changes))]:
                 _enter(entry, names)
         for path in sorted(names):
             target = to / PurePath(path).relative_to(self._root)
             if names[path].is_directory:
                 target.mkdir(parents=False, exist_ok=True)
             elif target.parent.is_dir():  # else the file is in a directory that is lost
-                target.write_bytes(names[path].left(chance))
+                target.write_bytes(names[path].left(rng))
 
 
 def _enter(entry: DirectoryEntry, names: dict[str, DiskFile]) -> None:

@@ -22,11 +22,11 @@ class FaultInjector:
     """Injects faults into the servers, and counts them."""
 
     def __init__(
-        self, servers: Sequence[ServerProcess], history: History, chance: Random, *, is_shared: bool
+        self, servers: Sequence[ServerProcess], history: History, rng: Random, *, is_shared: bool
     ) -> None:
         self._servers = servers
         self._history = history
-        self._chance = chance
+        self._rng = rng
         self.most_off = CLOCKS_APART if is_shared else LONG_AGO
         self._faults: dict[str, tuple[int, Callable[[], Awaitable[None]]]] = {
             "kill": (6, self._kill),
@@ -42,10 +42,10 @@ class FaultInjector:
 
         Some servers have not even started by then.
         """
-        if self._chance.random() < UP:
+        if self._rng.random() < UP:
             await asyncio.gather(*(server.wait_until_up() for server in self._servers))
-        await asyncio.sleep(0.3 + 1.2 * self._chance.random())
-        (chosen,) = self._chance.choices(
+        await asyncio.sleep(0.3 + 1.2 * self._rng.random())
+        (chosen,) = self._rng.choices(
             list(self._faults), weights=[weight for weight, _ in self._faults.values()]
         )
         self.done[chosen] += 1
@@ -53,20 +53,20 @@ class FaultInjector:
 
     async def _kill(self) -> None:
         """Kill two servers, but not the last one, or the only one; and restart them."""
-        servers = self._chance.sample(self._servers, min(2, max(1, len(self._servers) - 1)))
+        servers = self._rng.sample(self._servers, min(2, max(1, len(self._servers) - 1)))
         self._history.kills += 1
         await asyncio.gather(*(server.kill() for server in servers))
         await asyncio.gather(*(server.start() for server in servers))
 
     async def _freeze(self) -> None:
-        await self._chance.choice(self._servers).freeze(0.2 + 1.5 * self._chance.random())
+        await self._rng.choice(self._servers).freeze(0.2 + 1.5 * self._rng.random())
 
     async def _fill_disk(self) -> None:
-        await self._chance.choice(self._servers).fill_disk(0.2 + self._chance.random())
+        await self._rng.choice(self._servers).fill_disk(0.2 + self._rng.random())
 
     async def _set_clock(self) -> None:
         self.set_clock(
-            self._chance.choice(self._servers), self._chance.uniform(-self.most_off, self.most_off)
+            self._rng.choice(self._servers), self._rng.uniform(-self.most_off, self.most_off)
         )
 
     def set_clock(self, server: ServerProcess, seconds: float) -> None:

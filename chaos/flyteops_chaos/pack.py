@@ -41,7 +41,7 @@ class PackClients:
         self.misbehaves = misbehaves
         self._client = client
         self._history = history
-        self._chance = client.chance
+        self._rng = client.rng
         self._may_take = asyncio.Event()
         self._may_take.set()
         self._is_idle = asyncio.Event()
@@ -112,7 +112,7 @@ class PackClients:
         """Answer an action; return the next one if it came with the response."""
         if received.command in LEASED and not await self._behave():
             return None
-        takes_more = self._may_take.is_set() and self._chance.random() < TAKES_MORE
+        takes_more = self._may_take.is_set() and self._rng.random() < TAKES_MORE
         return await self.answer(received, path, takes_more=takes_more)
 
     async def _behave(self) -> bool:
@@ -120,12 +120,12 @@ class PackClients:
 
         Return whether there will be a result.
         """
-        if self._chance.random() > self.misbehaves:
+        if self._rng.random() > self.misbehaves:
             return True
-        if self._chance.random() < 0.4:
+        if self._rng.random() < 0.4:
             return False  # a crash
         # A hang, with a late result.
-        await asyncio.sleep(LEASE.total_seconds() * (0.5 + 2 * self._chance.random()))
+        await asyncio.sleep(LEASE.total_seconds() * (0.5 + 2 * self._rng.random()))
         return True
 
     async def answer(
@@ -154,7 +154,7 @@ class PackClients:
             sent.code = answer.json().get("code", "")
             return None
         self._history.calls["ended"] += received.command in ENDS
-        if self._chance.random() < self.misbehaves:
+        if self._rng.random() < self.misbehaves:
             again = await self._client.insist("POST", path, accept=accept, json=body)
             if again.status_code != 202:
                 self._history.unexpected[
@@ -169,14 +169,14 @@ class PackClients:
         while True:
             await self._may_take.wait()
             await self.leave_once()
-            await asyncio.sleep(0.1 * self._chance.random())
+            await asyncio.sleep(0.1 * self._rng.random())
 
     async def leave_once(self, query: str = "") -> None:
         """Send a request for an action and close the connection.
 
         A response that has come by then counts.
         """
-        address = urlsplit(self._client.chance.choice(self._client.urls))
+        address = urlsplit(self._client.rng.choice(self._client.urls))
         loop = asyncio.get_running_loop()
         with socket.socket() as connection:
             connection.setblocking(False)

@@ -35,15 +35,8 @@ from flyteops.model import (
 )
 from flyteops.service import service
 from flyteops.service.flow import FlowRegistry
-from flyteops.storage.base import (
-    Claimed,
-    Decide,
-    ProcessedTimers,
-    Purged,
-    Retention,
-    Store,
-    TimerRules,
-)
+from flyteops.storage.base import Claimed, Decide, ProcessedTimers, Store, TimerRules
+from flyteops.storage.query import Purged, Retention
 from flyteops.storage.sqlite import store as sqlite
 from flyteops.transition import (
     DueSchedule,

@@ -111,7 +111,7 @@ class PowerLoss:
         self._server = ServerProcess(
             folder, "power-loss", store=url, bug=bug, wrapper=block_log.tracer(self._log)
         )
-        self._chance = Random(seed)  # noqa: S311 - repeatable, not secret
+        self._rng = Random(seed)  # noqa: S311 - repeatable, not secret
         self._connections: dict[int, LoggedConnection] = {}
         self._report = report
 
@@ -205,7 +205,7 @@ class PowerLoss:
             and place > answers[0]
         ]
         some = [
-            self._chance.sample(places, min(count, len(places)))
+            self._rng.sample(places, min(count, len(places)))
             for places, count in ((answers, ANSWERS), (others, OTHERS))
         ]
         return {*some[0], *some[1], answers[-1]}
@@ -227,12 +227,12 @@ class PowerLoss:
     async def _fail(self, disk: Disk, acknowledged: Sequence[AcknowledgedRequest]) -> list[str]:
         """Let the power fail, once with all unsynced data lost, and once with some of it there."""
         faults = []
-        for chance, how in (
+        for rng, how in (
             (None, "nothing is left that was not synced"),
-            (self._chance, "some is left that was not synced"),
+            (self._rng, "some is left that was not synced"),
         ):
             with tempfile.TemporaryDirectory(dir=self._folder.parent) as place:
-                disk.write_what_is_left(Path(place), chance)
+                disk.write_what_is_left(Path(place), rng)
                 lost = await self._losses(Path(place), acknowledged[-RECENT:])
             faults += [
                 f"when the power fails after {len(acknowledged)} acknowledgements and {how}, {each}"

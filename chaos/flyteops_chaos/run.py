@@ -61,10 +61,10 @@ class ChaosRun:
         ]
         # Independent of each other, so that the faults do not depend on the number of draws by
         # clients.
-        chance, client_chance = Random(seed), Random(f"{seed} clients")  # noqa: S311 - repeatable, not secret
-        self.injector = FaultInjector(self.servers, self.history, chance, is_shared=self._is_shared)
+        rng, client_rng = Random(seed), Random(f"{seed} clients")  # noqa: S311 - repeatable, not secret
+        self.injector = FaultInjector(self.servers, self.history, rng, is_shared=self._is_shared)
         self._client = ChaosClient(
-            [server.url for server in self.servers], self.history, client_chance
+            [server.url for server in self.servers], self.history, client_rng
         )
         self._sender = Sender(self._client, self.history, repeats=MISBEHAVES)
         self._packs = PackClients(self._client, self.history, misbehaves=MISBEHAVES)

@@ -44,7 +44,7 @@ class Sender:
     def __init__(self, client: ChaosClient, history: History, *, repeats: float) -> None:
         self._client = client
         self._history = history
-        self._chance = client.chance
+        self._rng = client.rng
         self._repeats = repeats
         self._number = 0
 
@@ -81,16 +81,16 @@ class Sender:
         """Send events without end."""
         while True:
             await self._keep_pace()
-            kind = self._chance.choice((WORK, WORK, *KINDS))
+            kind = self._rng.choice((WORK, WORK, *KINDS))
             await self.send(kind)
-            await asyncio.sleep(self._chance.random() * 0.02)
+            await asyncio.sleep(self._rng.random() * 0.02)
 
     async def send(self, kind: str, *, is_repeated: bool = False) -> int:
         """Send one event, sometimes or always twice; return its number once it is acknowledged."""
         self._number += 1
         number = self._number
         sent = self._history.send(number, kind, self._oldest_version() if kind == VERSION else 0)
-        times = 2 if self._chance.random() < self._repeats or is_repeated else 1
+        times = 2 if self._rng.random() < self._repeats or is_repeated else 1
         # Two at once, like a sender with a short time limit, or a proxy.
         await asyncio.gather(*(self._deliver(number, sent) for _ in range(times)))
         return number
@@ -133,7 +133,7 @@ class Sender:
     async def change_flow(self) -> None:
         """Save one version after the other of a flow without end."""
         while True:
-            await asyncio.sleep(CHANGE_EVERY * 2 * self._chance.random())
+            await asyncio.sleep(CHANGE_EVERY * 2 * self._rng.random())
             await self.save_next_version()
 
     async def save_next_version(self) -> None:

@@ -43,7 +43,7 @@ BOUNDARIES = {
     "flyteops.service.flow:FlowRegistry.load": "a damaged flow must not affect the others",
     "flyteops.service.maintenance:run_all": "all parts run; the first error is raised at the end",
     "flyteops.service.scheduler:Scheduler.run": "a background loop goes on after any failure, and reports it",
-    "flyteops.storage.base:Rows.read": "others can write to the database, so rows may hold anything",
+    "flyteops.storage.query:Rows.read": "others can write to the database, so rows may hold anything",
     "flyteops.storage.finish:FinishRequest.decide_early": "the decision is made again, and its error then goes to the caller",
     "flyteops.storage.mongodb.later:DeferredWrites.run": "a background loop goes on after any failure, and reports it",
     "flyteops.storage.mongodb.conversion:Conversion._run": "a background loop goes on after any failure, and reports it",

@@ -15,7 +15,8 @@ from flyteops.errors import NotFoundError
 from flyteops.model import ActionState
 from flyteops.service import Service
 from flyteops.storage import open_store
-from flyteops.storage.base import EventFilter, ExecutionFilter, Store
+from flyteops.storage.base import Store
+from flyteops.storage.query import EventFilter, ExecutionFilter
 from flyteops.testing.sample import NOON, WORKER
 from tests.shared import PLACES
 

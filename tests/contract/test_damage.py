@@ -27,7 +27,7 @@ from flyteops.model import (
 )
 from flyteops.service import Service
 from flyteops.storage import open_store
-from flyteops.storage.base import ActionFilter, EventFilter
+from flyteops.storage.query import ActionFilter, EventFilter
 from flyteops.testing.timer import Ruling
 from flyteops.transition import NeedsOperator
 from tests.mongodb import place as mongodb_place

@@ -12,9 +12,10 @@ from pymongo import AsyncMongoClient
 
 from flyteops.errors import OutcomeUnknownError, StoreError, UnavailableError, UnreadableError
 from flyteops.model import DataItem
-from flyteops.storage.base import EventFilter, Store
+from flyteops.storage.base import Store
 from flyteops.storage.mongodb import MongoStore
 from flyteops.storage.postgres import PostgresStore
+from flyteops.storage.query import EventFilter
 from flyteops.storage.sqlite import SqliteStore
 from flyteops.testing.case import start, take
 from flyteops.testing.sample import NOTHING, Sample, always, creating

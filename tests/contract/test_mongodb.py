@@ -23,10 +23,11 @@ from flyteops.errors import (
 )
 from flyteops.model import ActionSnapshot, ActionState
 from flyteops.storage import open_store
-from flyteops.storage.base import EventFilter, Store
+from flyteops.storage.base import Store
 from flyteops.storage.mongodb import MongoStore, notify
 from flyteops.storage.mongodb.document import action_of
 from flyteops.storage.mongodb.queue import waiting_in
+from flyteops.storage.query import EventFilter
 from flyteops.storage.record import StoredNote
 from flyteops.storage.row import to_microseconds
 from flyteops.testing import StoreContract
@@ -353,7 +354,8 @@ def test_times_are_read_however_an_old_server_kept_them(kept: Any, read: datetim
 
 @contextlib.asynccontextmanager
 async def note_that_changes(raw: Any, kind: str) -> AsyncIterator[None]:
-    """Change a note of this kind again and again."""
+    """Change a note of this kind again and again; it exists from the beginning on."""
+    begun = asyncio.Event()
 
     async def write() -> None:
         for number in itertools.count():
@@ -361,9 +363,11 @@ async def note_that_changes(raw: Any, kind: str) -> AsyncIterator[None]:
             await raw.flyte_note.replace_one(
                 {"_id": f"{kind}\n"}, {"_id": f"{kind}\n", **value}, upsert=True
             )
+            begun.set()
 
     writing = asyncio.ensure_future(write())
     try:
+        await begun.wait()
         yield
     finally:
         writing.cancel()

@@ -15,11 +15,12 @@ import pytest
 from flyteops.background import BackgroundLoops
 from flyteops.errors import ConflictError, InputError, StoreError
 from flyteops.model import DataItem, Evaluation, Note
-from flyteops.storage.base import ActionFilter, Retention, Store
+from flyteops.storage.base import Store
 from flyteops.storage.dump import move
 from flyteops.storage.postgres import PostgresStore
-from flyteops.storage.postgres.notify import CHANNEL, KINDS, Message
+from flyteops.storage.postgres.notify import CHANNEL, SQL, Notification
 from flyteops.storage.postgres.schema import MIGRATIONS, STATES
+from flyteops.storage.query import ActionFilter, Retention
 from flyteops.storage.record import Tally
 from flyteops.storage.sqlite import SqliteStore
 from flyteops.testing import StoreContract
@@ -216,10 +217,10 @@ async def test_a_server_alone_notifies_nobody_until_another_one_listens(
     own_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("flyteops.storage.postgres.notify.ANSWERING", 0.0)
-    heard: asyncio.Queue[Message] = asyncio.Queue()
+    heard: asyncio.Queue[Notification] = asyncio.Queue()
     connection = await asyncpg.connect(own_database)
     await connection.add_listener(
-        CHANNEL, lambda *call: heard.put_nowait(msgspec.json.decode(call[3], type=Message))
+        CHANNEL, lambda *call: heard.put_nowait(msgspec.json.decode(call[3], type=Notification))
     )
     async with PostgresStore(own_database) as store:
         while not store._notifier._is_alone():  # noqa: ASYNC110 - a state of the store
@@ -275,7 +276,7 @@ async def test_the_search_for_waiting_commands_is_understood_by_the_server() -> 
         for action in wanted:
             await start(store, action)
         connection = await asyncpg.connect(url)
-        found = [tuple(row) for row in await connection.fetch(KINDS)]
+        found = [tuple(row) for row in await connection.fetch(SQL.waiting_queues)]
         await connection.close()
     assert found == [("Worker", '{"zone":"eu"}', "Other", 1), ("Worker", "{}", "Deploy", 2)]
 

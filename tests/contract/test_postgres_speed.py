@@ -11,8 +11,8 @@ import pytest
 
 from bench.fill import fill, plan_of_take
 from flyteops.errors import ConflictError
-from flyteops.storage.base import EventFilter
 from flyteops.storage.postgres import PostgresStore
+from flyteops.storage.query import EventFilter
 from flyteops.testing.sample import NOTHING, WORKER, Sample, creating
 from tests.postgres import place
 

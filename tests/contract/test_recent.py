@@ -10,7 +10,8 @@ import pytest
 from flyteops.errors import ConflictError, NotFoundError
 from flyteops.model import ActionSnapshot, ActionState, Evaluation
 from flyteops.storage import open_store
-from flyteops.storage.base import EventFilter, Store
+from flyteops.storage.base import Store
+from flyteops.storage.query import EventFilter
 from flyteops.testing.case import ANYTHING, event_ids, ids, start, take
 from flyteops.testing.sample import NOON, NOTHING, WORKER, Sample, always, creating, minutes
 from tests.shared import PLACES

@@ -28,7 +28,7 @@ from flyteops.service import AuditFilter, MaintenanceSettings, Service, TokenReq
 from flyteops.service.auditlog.entry import ChainVerifier
 from flyteops.service.auditlog.snapshot import take_snapshot
 from flyteops.storage import open_store
-from flyteops.storage.base import ActionFilter, EventFilter
+from flyteops.storage.query import ActionFilter, EventFilter
 from flyteops.transition import ScheduleEntry
 from tests.shared import PLACES
 from tests.support.clock import Clock

@@ -15,9 +15,9 @@ from pymongo import AsyncMongoClient
 from flyteops.errors import NotFoundError, UnreadableError
 from flyteops.model import ActionState, PackRef
 from flyteops.storage import open_store
-from flyteops.storage.base import ActionFilter, ExecutionFilter, Retention
 from flyteops.storage.dump import move
 from flyteops.storage.mongodb import MongoStore
+from flyteops.storage.query import ActionFilter, ExecutionFilter, Retention
 from flyteops.testing.sample import NOTHING, Sample, always
 from flyteops.url import OriginalUrl
 from tests.mongodb import place

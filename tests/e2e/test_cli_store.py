@@ -11,7 +11,7 @@ import threading
 import httpx2
 import pytest
 
-from flyteops.storage.base import EventFilter
+from flyteops.storage.query import EventFilter
 from flyteops.storage.sqlite import SqliteStore
 from flyteops.testing.sample import Sample, creating
 from flyteops.testing.transfer import records_of

@@ -11,8 +11,8 @@ from bson import Binary, ObjectId
 from pymongo import AsyncMongoClient
 
 from flyteops.storage import open_store
-from flyteops.storage.base import ExecutionFilter
 from flyteops.storage.dump import move
+from flyteops.storage.query import ExecutionFilter
 from flyteops.testing.sample import NOTHING, Sample, always
 from tests.mongodb import place
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from flyteops.errors import FlyteError
 from flyteops.model import ActionSnapshot, Evaluation, PackRef
-from flyteops.storage.base import Retention
+from flyteops.storage.query import Retention
 from flyteops.storage.rules import TimerBatch
 from flyteops.storage.sqlite import retention, timer
 from flyteops.storage.sqlite.action_row import SHORT, SMALL

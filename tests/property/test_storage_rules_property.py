@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flyteops.storage import rules
-from flyteops.storage.base import TimerKey, VersionBound
+from flyteops.storage.base import TimerKey
+from flyteops.storage.query import VersionBound
 from flyteops.storage.row import DELAYED, MICROSECOND, STATES, to_instant, to_microseconds
 from flyteops.testing.sample import NOON
 from flyteops.transition import NeedsOperator, RetryAction

@@ -16,7 +16,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 from flyteops.errors import ConflictError, NotFoundError
 from flyteops.model import ActionState, Evaluation, Event, NewAction, PackRef, has_labels
 from flyteops.storage import open_store
-from flyteops.storage.base import EventFilter, ExecutionFilter, Retention
+from flyteops.storage.query import EventFilter, ExecutionFilter, Retention
 from flyteops.testing.sample import Sample, always, creating, minutes
 from tests import mongodb
 from tests.examples import examples

@@ -415,36 +415,36 @@ def minus(value: Any) -> Any:
     return -value
 
 
-def factor(chance: Random, depth: int) -> Generated:
-    if depth and chance.random() < 0.3:
-        source, thunk = expression(chance, depth - 1)
+def factor(rng: Random, depth: int) -> Generated:
+    if depth and rng.random() < 0.3:
+        source, thunk = expression(rng, depth - 1)
         return f"({source})", thunk
     numbers = [(str(number), number) for number in range(8)]
-    source, value = chance.choice(
+    source, value = rng.choice(
         [("true", True), ("false", False), ("2.5", 2.5), ("0.5", 0.5), ("3.0", 3.0), *numbers]
     )
     return source, lambda: value
 
 
-def powers(chance: Random, depth: int) -> Generated:
-    left, first = factor(chance, depth)
-    if chance.random() < 0.8:
+def powers(rng: Random, depth: int) -> Generated:
+    left, first = factor(rng, depth)
+    if rng.random() < 0.8:
         return left, first
-    right, second = powers(chance, depth)
+    right, second = powers(rng, depth)
     return f"{left} ^ {right}", lambda: compute("^", first(), second())
 
 
 def left_joined(
-    chance: Random,
+    rng: Random,
     first: Generated,
     inner: Callable[[Random, int], Generated],
     depth: int,
     operators: str,
 ) -> Generated:
     source, thunk = first
-    while chance.random() < 0.3:
-        operator = chance.choice(operators)
-        right, other = inner(chance, depth)
+    while rng.random() < 0.3:
+        operator = rng.choice(operators)
+        right, other = inner(rng, depth)
         source = f"{source} {operator} {right}"
         thunk = lambda thunk=thunk, operator=operator, other=other: compute(  # noqa: E731
             operator, thunk(), other()
@@ -452,27 +452,27 @@ def left_joined(
     return source, thunk
 
 
-def products(chance: Random, depth: int) -> Generated:
-    return left_joined(chance, powers(chance, depth), powers, depth, "*/%")
+def products(rng: Random, depth: int) -> Generated:
+    return left_joined(rng, powers(rng, depth), powers, depth, "*/%")
 
 
-def sums(chance: Random, depth: int) -> Generated:
-    sign, no = chance.choice(["", "", "-", "+"]), chance.choice(["", "", "!", "not "])
-    source, thunk = products(chance, depth)
+def sums(rng: Random, depth: int) -> Generated:
+    sign, no = rng.choice(["", "", "-", "+"]), rng.choice(["", "", "!", "not "])
+    source, thunk = products(rng, depth)
 
     def first() -> Any:
         value = inverse(thunk()) if no else thunk()
         return minus(value) if sign == "-" else value
 
-    return left_joined(chance, (f"{sign}{no}{source}", first), products, depth, "+-")
+    return left_joined(rng, (f"{sign}{no}{source}", first), products, depth, "+-")
 
 
-def relations(chance: Random, depth: int) -> Generated:
-    source, thunk = sums(chance, depth)
-    if chance.random() < 0.7:
+def relations(rng: Random, depth: int) -> Generated:
+    source, thunk = sums(rng, depth)
+    if rng.random() < 0.7:
         return source, thunk
-    operator = chance.choice(["==", "!=", "<>", "<", "<=", ">", ">="])
-    right, other = relations(chance, depth)
+    operator = rng.choice(["==", "!=", "<>", "<", "<=", ">", ">="])
+    right, other = relations(rng, depth)
 
     def run() -> bool:
         left = thunk()
@@ -481,12 +481,12 @@ def relations(chance: Random, depth: int) -> Generated:
     return f"{source} {operator} {right}", run
 
 
-def expression(chance: Random, depth: int = 3) -> Generated:
-    source, thunk = relations(chance, depth)
-    if chance.random() < 0.7:
+def expression(rng: Random, depth: int = 3) -> Generated:
+    source, thunk = relations(rng, depth)
+    if rng.random() < 0.7:
         return source, thunk
-    operator = chance.choice(["&&", "||", "and", "or"])
-    right, other = expression(chance, depth)
+    operator = rng.choice(["&&", "||", "and", "or"])
+    right, other = expression(rng, depth)
     if operator in ("&&", "and"):
         return f"{source} {operator} {right}", lambda: bool(thunk()) and bool(other())
     return f"{source} {operator} {right}", lambda: bool(thunk()) or bool(other())

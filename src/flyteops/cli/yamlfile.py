@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import yaml
 
-from flyteops.document import Loader, is_nothing
+from flyteops.document.yamlreader import Loader, is_nothing
 
 YAML_LINE = re.compile(
     r"[^\r\n\x85\u2028\u2029]*(?:\r\n|[\r\n\x85\u2028\u2029])|[^\r\n\x85\u2028\u2029]+"

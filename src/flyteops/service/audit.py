@@ -11,14 +11,8 @@ from flyteops.service.auditlog.log import AuditFilter, AuditLog
 from flyteops.service.basis import BasisRegistry
 from flyteops.service.recomputation import Recomputation
 from flyteops.service.vault import Vault
-from flyteops.storage.base import (
-    ActionFilter,
-    ActionStatus,
-    EventFilter,
-    ExecutionFilter,
-    Page,
-    Store,
-)
+from flyteops.storage.base import Store
+from flyteops.storage.query import ActionFilter, ActionStatus, EventFilter, ExecutionFilter, Page
 
 
 class Audit:

@@ -4,7 +4,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from flyteops.storage.base import KEPT_KEYS, Retention
+from flyteops.storage.base import KEPT_KEYS
+from flyteops.storage.query import Retention
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,8 @@ from flyteops.service.auditlog.log import AuditLog
 from flyteops.service.auditlog.snapshot import pack_state
 from flyteops.service.maintenance import MaintenanceSettings
 from flyteops.service.presence import PresenceTracker
-from flyteops.storage.base import Rows, Store
+from flyteops.storage.base import Store
+from flyteops.storage.query import Rows
 
 SHOWING_UP = timedelta(minutes=1)
 """The time that packs have to be seen after the start of the server.

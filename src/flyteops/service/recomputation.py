@@ -12,7 +12,7 @@ from flyteops.errors import NotFoundError, UnreadableError
 from flyteops.model import Basis, Decision, EventRecord
 from flyteops.service.basis import BasisContent, BasisRegistry
 from flyteops.service.flow import FlowRegistry
-from flyteops.storage.base import Page
+from flyteops.storage.query import Page
 
 PAGE_DECISIONS = 20_000
 """The number of decisions after which a page of events ends; the caller asks for the next one."""

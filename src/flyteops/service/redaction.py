@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from flyteops.model import Action, Attempt, Decision, Event, EventRecord, Execution
 from flyteops.service.auditlog.entry import AuditEntry, ResourceState
 from flyteops.service.vault import Vault
-from flyteops.storage.base import Page
+from flyteops.storage.query import Page
 
 
 def mask_executions(vault: Vault, page: Page[Execution]) -> Page[Execution]:

@@ -10,7 +10,8 @@ from flyteops.service.auditlog.log import AuditLog
 from flyteops.service.auditlog.trimmer import AuditLogTrimmer
 from flyteops.service.basis import BasisRegistry
 from flyteops.service.maintenance import MaintenanceSettings, run_all
-from flyteops.storage.base import Retention, Store, VersionBound
+from flyteops.storage.base import Store
+from flyteops.storage.query import Retention, VersionBound
 
 LOGGER = logging.getLogger("flyte.service")
 

@@ -13,12 +13,11 @@ from flyteops import __version__
 from flyteops.errors import InputError, StoreError
 from flyteops.storage.base import Store
 from flyteops.storage.dump import Report, load_all
-from flyteops.storage.record import Stored, Tally, encode_record, kind_of
+from flyteops.storage.record import PART_RECORDS, Stored, Tally, encode_record, kind_of
 
 FORMAT = 1
 """The format version; increased when older versions cannot read the new format."""
 
-PART = 500
 PART_BYTES = 4 * 1024 * 1024
 
 LEVEL = 4
@@ -79,7 +78,7 @@ def verify_backup(file: BinaryIO, report: Report) -> Tally:
     """
     tally = Tally()
     for count, _ in enumerate(_read(file, tally), 1):
-        if count % PART == 0:
+        if count % PART_RECORDS == 0:
             report("verifying", tally)
     return tally
 
@@ -90,7 +89,7 @@ async def _parts(file: BinaryIO) -> AsyncGenerator[Sequence[Stored], None]:
     for record, size in _read(file, Tally()):
         part.append(record)
         length += size
-        if len(part) == PART or length > PART_BYTES:
+        if len(part) == PART_RECORDS or length > PART_BYTES:
             yield part
             part, length = [], 0
     if part:

@@ -23,6 +23,9 @@ from flyteops.model import (
 )
 from flyteops.transition import ScheduleEntry
 
+PART_RECORDS = 500
+"""The maximum number of records that are exported or loaded at a time."""
+
 
 class Portable(msgspec.Struct, frozen=True, omit_defaults=True):
     """A record of a store."""

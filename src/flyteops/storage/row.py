@@ -28,7 +28,7 @@ from flyteops.model import (
     PackRef,
     Transition,
 )
-from flyteops.storage.base import PAGE_BYTES, ActionStatus, EventFilter
+from flyteops.storage.query import PAGE_BYTES, ActionStatus, EventFilter
 from flyteops.storage.record import (
     StoredAction,
     StoredAttempt,
@@ -280,6 +280,11 @@ def failure_column(event: Event) -> bool | None:
     return None if event.failure is msgspec.UNSET else event.failure
 
 
+def created_column(event: Event) -> str | None:
+    """Return the `created_at` column of an event: the time as it was given, with its offset."""
+    return None if event.created_at is None else event.created_at.isoformat()
+
+
 def action_of(
     columns: Iterable[Any],
     head: tuple[str, str, str],
@@ -447,6 +452,11 @@ def version_row(version: FlowVersion) -> tuple[object, ...]:
         encode_json(version.flow),
         to_microseconds(version.saved_at),
     )
+
+
+def item_row(item: DataItem) -> tuple[object, ...]:
+    """Return the row of a datastore item."""
+    return item.key, item.content_type, item.description, item.value
 
 
 def timetable_rows(flow: StoredFlow) -> list[tuple[object, ...]]:

@@ -26,13 +26,11 @@ from flyteops.storage.base import (
     Claimed,
     FailedTimer,
     NotLoadedError,
-    Purged,
-    Retention,
     TimerKey,
     TimerRules,
-    VersionBound,
     lease_token,
 )
+from flyteops.storage.query import Purged, Retention, VersionBound
 from flyteops.storage.row import DELAYED, MICROSECOND, to_instant, to_microseconds
 from flyteops.transition import (
     DueSchedule,

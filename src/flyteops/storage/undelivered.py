@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 from flyteops.background import BackgroundLoop
-from flyteops.errors import ConflictError, NotFoundError
+from flyteops.errors import ConflictError, FlyteError, NotFoundError, UnavailableError
 from flyteops.model import ActionSnapshot, ActionState
 from flyteops.storage.base import Check, Claimed
 
@@ -26,6 +26,9 @@ LATE = 60.0
 
 Applies to claims whose answer was lost.
 """
+
+GIVING_BACK = 1.0
+"""The seconds for which a cancelled claim waits for the return of its actions."""
 
 STOPPING = 2.0
 """The seconds that a stopping server takes to return the remaining claims."""
@@ -116,6 +119,15 @@ class Undelivered:
         """Return these, which were claimed at that time."""
         self._claims.update({each.action_id: each.revision for each in claimed})
         self._wake(at)
+
+    async def give_back(self, claiming: Awaitable[Sequence[Claimed]], at: datetime) -> None:
+        """Return the actions of a claim whose caller is gone, once the claim is answered."""
+        with suppress(FlyteError):  # those that may have been claimed all the same are looked up
+            for each in await claiming:
+                try:
+                    await self._release(each.action_id, each.revision, at)
+                except UnavailableError:
+                    self.add([each], at)
 
     def _wake(self, at: datetime) -> None:
         self._at = max(self._at, at)

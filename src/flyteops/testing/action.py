@@ -17,7 +17,8 @@ from flyteops.model import (
     Sibling,
     Transition,
 )
-from flyteops.storage.base import Claimed, ClaimOrder, EventFilter, Store
+from flyteops.storage.base import Claimed, ClaimOrder, Store
+from flyteops.storage.query import EventFilter
 from flyteops.testing.case import ANYTHING, StoreCase, before, event_ids, ids, raises, start, take
 from flyteops.testing.sample import NOON, NOTHING, WORKER, Sample, always, creating, minutes
 from flyteops.transition import LateResult

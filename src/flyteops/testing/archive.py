@@ -11,7 +11,7 @@ from flyteops.model import (
     FlowVersion,
     PackRef,
 )
-from flyteops.storage.base import EventFilter, ExecutionFilter, Purged
+from flyteops.storage.query import EventFilter, ExecutionFilter, Purged
 from flyteops.testing.case import (
     ANY_EVENT,
     ANYTHING,

@@ -4,7 +4,8 @@
 from datetime import timedelta
 
 from flyteops.model import Basis, Evaluation, Event, EventRecord
-from flyteops.storage.base import EventFilter, PurgedVersions, Retention, Store, VersionBound
+from flyteops.storage.base import Store
+from flyteops.storage.query import EventFilter, PurgedVersions, Retention, VersionBound
 from flyteops.testing.case import StoreCase, event_ids, ids, start
 from flyteops.testing.sample import Sample, decision, minutes
 

@@ -12,7 +12,8 @@ from flyteops.model import (
     NewAction,
     PackRef,
 )
-from flyteops.storage.base import EventFilter, ExecutionFilter, Retention, Store
+from flyteops.storage.base import Store
+from flyteops.storage.query import EventFilter, ExecutionFilter, Retention
 from flyteops.testing.sample import NOON, WORKER, Sample, creating
 
 ANYTHING = ExecutionFilter()

@@ -20,7 +20,7 @@ from flyteops.model import (
     PackDeclaration,
     Step,
 )
-from flyteops.storage.base import PurgedVersions, Retention, VersionBound
+from flyteops.storage.query import PurgedVersions, Retention, VersionBound
 from flyteops.testing.case import StoreCase, raises, start, take
 from flyteops.testing.sample import NOON, Sample, minutes
 

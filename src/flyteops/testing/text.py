@@ -10,7 +10,7 @@ from itertools import product
 from flyteops.errors import InputError, NotFoundError
 from flyteops.model import DataItem, Note, PackDeclaration, PackRef
 from flyteops.name import MAX_LABELS, MAX_LENGTH
-from flyteops.storage.base import ActionFilter, EventFilter, ExecutionFilter
+from flyteops.storage.query import ActionFilter, EventFilter, ExecutionFilter
 from flyteops.testing.case import ANY_EVENT, ANYTHING, StoreCase, start, take
 from flyteops.testing.sample import NOON, NOTHING, WORKER, Sample
 

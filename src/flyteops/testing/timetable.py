@@ -5,7 +5,7 @@ import asyncio
 
 from flyteops.errors import NotFoundError
 from flyteops.model import ActionState
-from flyteops.storage.base import ActionFilter, Retention
+from flyteops.storage.query import ActionFilter, Retention
 from flyteops.testing.case import ANY_EVENT, StoreCase, before, raises, start, take
 from flyteops.testing.sample import NOON, NOTHING, WORKER, Sample, always, creating, minutes
 from flyteops.testing.timer import LIMIT, Ruling, accept, claim

@@ -14,8 +14,9 @@ from typing import Any
 
 from flyteops.errors import ConflictError, StoreError
 from flyteops.model import FATAL, ActionSnapshot, ActionState, Basis, DataItem, Evaluation, Note
-from flyteops.storage.base import PAGE_BYTES, ActionFilter, EventFilter, Store
+from flyteops.storage.base import Store
 from flyteops.storage.dump import load_all, move
+from flyteops.storage.query import PAGE_BYTES, ActionFilter, EventFilter
 from flyteops.storage.record import Checkpoint, Stored, StoredAction, Tally, encode_record, kind_of
 from flyteops.storage.sqlite import SqliteStore
 from flyteops.testing.case import ANY_EVENT, ANYTHING, StoreCase, before, raises, start, take

@@ -32,13 +32,13 @@ def left(tmp_path):
     content.
     """
 
-    def left(*operations, chance=None):
+    def left(*operations, rng=None):
         disk = Disk(ROOT)
         for at, operation in enumerate(operations):
             disk.do(at, operation)
         place = tmp_path / f"{sum(1 for _ in tmp_path.iterdir())}"
         place.mkdir()
-        disk.write_what_is_left(place, chance)
+        disk.write_what_is_left(place, rng)
         return {
             f"{path.relative_to(place)}": path.read_bytes()
             for path in place.rglob("*")
@@ -109,7 +109,7 @@ def test_what_was_not_synced_may_be_there_in_part(left):
         FileSync(PATH, 3),
         FileWrite(PATH, 0, b"b" * 1024),
     )
-    found = {left(*operations, chance=Random(seed))["db"] for seed in range(40)}
+    found = {left(*operations, rng=Random(seed))["db"] for seed in range(40)}
     halves = {(content[:512], content[512:]) for content in found}
     old, new = b"a" * 512, b"b" * 512
     assert halves == {(old, old), (old, new), (new, old), (new, new)}

@@ -16,7 +16,7 @@ from flyteops.errors import NotFoundError, UnavailableError
 from flyteops.flow.schedule import get_time_zone
 from flyteops.model import ActionState, NewEvent, PackDeclaration
 from flyteops.service import AuditFilter, TokenRequest
-from flyteops.storage.base import ActionFilter, EventFilter, ExecutionFilter
+from flyteops.storage.query import ActionFilter, EventFilter, ExecutionFilter
 from flyteops.storage.sqlite import SqliteStore
 from tests.support.clock import Clock
 from tests.support.flow import NOON, a_step

@@ -16,7 +16,7 @@ from flyteops.model import (
 )
 from flyteops.service import Service, recomputation
 from flyteops.service.basis import BASIS, ITEM_VALUE
-from flyteops.storage.base import EventFilter
+from flyteops.storage.query import EventFilter
 from flyteops.storage.sqlite import SqliteStore
 from tests.support.clock import Clock
 

@@ -24,7 +24,7 @@ from flyteops.service import AuditFilter, MaintenanceSettings, Service
 from flyteops.service.auditlog.entry import BASE, KIND, AuditBase, open_base
 from flyteops.service.auditlog.snapshot import take_snapshot
 from flyteops.storage.backup import restore_backup, write_backup
-from flyteops.storage.base import ExecutionFilter
+from flyteops.storage.query import ExecutionFilter
 from flyteops.storage.sqlite import SqliteStore
 from tests.support.clock import Clock
 

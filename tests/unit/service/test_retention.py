@@ -12,7 +12,7 @@ from flyteops.model import DataItem, NewEvent, PackDeclaration
 from flyteops.service import MaintenanceSettings, Service
 from flyteops.service.basis import BASIS, ITEM_VALUE
 from flyteops.service.retention import PURGES_AT_ONCE
-from flyteops.storage.base import Purged, Retention
+from flyteops.storage.query import Purged, Retention
 from flyteops.storage.sqlite import SqliteStore
 from tests.support.clock import Clock
 from tests.support.flow import a_flow, a_step

@@ -18,7 +18,7 @@ from flyteops.model import ActionState, NewEvent, PackDeclaration
 from flyteops.service import SeedSource, Service
 from flyteops.service.longpoll import LongPolls
 from flyteops.service.timer import ClockMonitor
-from flyteops.storage.base import ActionFilter, EventFilter, ExecutionFilter
+from flyteops.storage.query import ActionFilter, EventFilter, ExecutionFilter
 from flyteops.storage.sqlite import SqliteStore
 from tests.support.clock import Clock
 from tests.support.flow import NOON, a_flow, a_step

@@ -11,7 +11,7 @@ from flyteops.model import DataItem, Flow, FlowVersion, NewEvent, PackDeclaratio
 from flyteops.service import MaintenanceSettings, SeedSource, Service
 from flyteops.service.flow import VersionCache
 from flyteops.service.maintenance import run_all
-from flyteops.storage.base import EventFilter, ExecutionFilter
+from flyteops.storage.query import EventFilter, ExecutionFilter
 from flyteops.storage.sqlite import SqliteStore
 from tests.support.clock import Clock
 from tests.support.flow import NOON, a_flow

@@ -10,7 +10,8 @@ import pytest
 from flyteops.errors import NotFoundError, UnavailableError
 from flyteops.model import ActionState, DataItem, NewEvent, PackDeclaration
 from flyteops.service import Service
-from flyteops.storage.base import ActionFilter, ChangeCounters
+from flyteops.storage.base import ChangeCounters
+from flyteops.storage.query import ActionFilter
 from flyteops.storage.sqlite import SqliteStore
 from tests.support.clock import Clock
 from tests.support.flow import a_flow, a_step

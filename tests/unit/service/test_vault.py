@@ -14,7 +14,7 @@ from flyteops.model import FATAL, DataItem, NewEvent, PackDeclaration
 from flyteops.service import Service
 from flyteops.service.auditlog.log import AuditFilter
 from flyteops.service.encryption import Encryptor
-from flyteops.storage.base import EventFilter, ExecutionFilter
+from flyteops.storage.query import EventFilter, ExecutionFilter
 from flyteops.storage.sqlite import SqliteStore
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)

@@ -8,7 +8,8 @@ import pytest
 from flyteops.errors import BusyError, ConflictError, NotFoundError, StoreError, UnavailableError
 from flyteops.model import ActionSnapshot, ActionState, Evaluation
 from flyteops.storage import rules
-from flyteops.storage.base import Claimed, NotLoadedError, Retention, TimerKey, VersionBound
+from flyteops.storage.base import Claimed, NotLoadedError, TimerKey
+from flyteops.storage.query import Retention, VersionBound
 from flyteops.storage.row import to_microseconds
 from flyteops.testing.sample import NOON, Sample, creating, minutes
 from flyteops.transition import (

@@ -92,3 +92,37 @@ def test_every_statement_is_used_and_every_used_one_exists(path: Path) -> None:
 
 def test_there_are_files_of_both_databases() -> None:
     assert {path.parts[-3] for path in FILES} == {"sqlite", "postgres"}
+
+
+STATEMENT = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH)\s+\S")
+# Settings are literals there, as some proxies pass no parameters before a session is known.
+BUILT = {"postgres/connector.py"}
+
+
+def statements_in(module: Path) -> list[str]:
+    """Return the SQL statements that stand in a module as text."""
+    return [
+        node.value
+        for node in ast.walk(ast.parse(module.read_text()))
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and STATEMENT.match(node.value)
+    ]
+
+
+def test_statements_stand_in_files_except_for_those_of_the_schema() -> None:
+    modules = [
+        path for backend in ("sqlite", "postgres") for path in (STORAGE / backend).glob("*.py")
+    ]
+    found = {
+        path.relative_to(STORAGE).as_posix()
+        for path in modules
+        if path.stem != "schema" and statements_in(path)
+    }
+    assert found == BUILT
+
+
+def test_a_statement_in_a_module_is_found(tmp_path: Path) -> None:
+    module = tmp_path / "a.py"
+    module.write_text('X = f"""\nSELECT 1, {1}"""\nY = "With care"\nZ = "DELETE FROM a"\n')
+    assert statements_in(module) == ["DELETE FROM a", "\nSELECT 1, "]

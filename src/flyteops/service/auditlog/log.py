@@ -37,7 +37,8 @@ from flyteops.service.auditlog.entry import (
     open_entry,
     seal_entry,
 )
-from flyteops.storage.base import PAGE_BYTES, Page, Store
+from flyteops.storage.base import Store
+from flyteops.storage.query import PAGE_BYTES, Page
 from flyteops.timeformat import format_timestamp
 
 LOGGER = logging.getLogger("flyte.changes")

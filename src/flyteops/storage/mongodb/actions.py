@@ -116,9 +116,11 @@ class ActionCollection:
         self._last = first + count - 1
         return range(first, first + count)
 
-    def continue_after(self, number: int) -> None:
-        """Make all numbers larger than one that is in the database."""
-        self._last = max(self._last, number)
+    async def continue_numbers(self, database: Database) -> None:
+        """Make all numbers larger than those that are in the database."""
+        for collection in (database.flyte_event, database.flyte_execution):
+            last = await collection.find_one({}, {"seq": 1}, sort=[("seq", -1)])
+            self._last = max(self._last, 0 if last is None else last["seq"])
 
     # --------------------------------------------------------------------------------------- events
 

@@ -111,7 +111,7 @@ class SentWrites(CommandListener):
         pass
 
 
-class Client:
+class DatabaseClient:
     """Runs operations on the database that the URL names. `name` is its name in messages."""
 
     def __init__(self, url: str, name: str, *, limit: int) -> None:

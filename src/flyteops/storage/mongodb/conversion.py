@@ -19,8 +19,7 @@ from pymongo.errors import DuplicateKeyError
 from flyteops.background import BackgroundLoop
 from flyteops.errors import UnavailableError
 from flyteops.model import PackRef, has_labels
-from flyteops.storage.base import ActionFilter, ExecutionFilter
-from flyteops.storage.mongodb.client import Client, ask_server
+from flyteops.storage.mongodb.client import DatabaseClient, ask_server
 from flyteops.storage.mongodb.document import labels_of, microseconds_of, state_of
 from flyteops.storage.mongodb.driver import Cursor, Database, Document
 from flyteops.storage.mongodb.head import AT_ONCE, batches, completed, read_groups
@@ -28,14 +27,15 @@ from flyteops.storage.mongodb.legacy import (
     CREATED,
     FOREIGN,
     OPEN,
+    ExecutionActions,
     Flows,
-    Group,
     adopt,
     began_at,
     enter,
     run_of,
 )
 from flyteops.storage.mongodb.queue import Queues
+from flyteops.storage.query import ActionFilter, ExecutionFilter
 from flyteops.storage.row import to_instant, to_microseconds
 
 LOGGER = logging.getLogger("flyte.store")
@@ -95,7 +95,7 @@ class Conversion:
 
     def __init__(
         self,
-        client: Client,
+        client: DatabaseClient,
         queues: Queues,
         name: str,
         prepare: Callable[[Database], Any] | None = None,
@@ -274,7 +274,7 @@ class Conversion:
                 self._entered / clock.passed(),
             )
 
-    async def _enter(self, database: Database, batch: Sequence[Group]) -> None:
+    async def _enter(self, database: Database, batch: Sequence[ExecutionActions]) -> None:
         if len(self._flows) > MAX_FLOWS:
             self._flows.clear()
         entered, again = await enter(database, self._queues, batch, self._flows, is_partial=True)

@@ -24,9 +24,10 @@ from flyteops.model import (
     Transition,
     pack_id,
 )
-from flyteops.storage.base import ActionStatus, lease_token
+from flyteops.storage.base import lease_token
 from flyteops.storage.mongodb.driver import Document, Value
 from flyteops.storage.mongodb.value import json_of, of_json, of_strings, strings_of
+from flyteops.storage.query import ActionStatus
 from flyteops.storage.row import (
     DELAYED,
     EPOCH,

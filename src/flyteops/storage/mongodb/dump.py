@@ -11,7 +11,6 @@ from pymongo import InsertOne, ReplaceOne, UpdateOne
 from flyteops.errors import StoreError, UnavailableError
 from flyteops.model import NewAction
 from flyteops.storage import rules
-from flyteops.storage.base import PAGE_BYTES
 from flyteops.storage.mongodb.actions import ActionCollection, record_document
 from flyteops.storage.mongodb.bulk import write_all
 from flyteops.storage.mongodb.conversion import Conversion
@@ -34,9 +33,11 @@ from flyteops.storage.mongodb.legacy import CREATED, FOREIGN, supply
 from flyteops.storage.mongodb.note import note_document, note_of
 from flyteops.storage.mongodb.pack import pack_document, pack_of
 from flyteops.storage.mongodb.queue import queue_of, route_of
-from flyteops.storage.mongodb.schema import VERSION
+from flyteops.storage.mongodb.schema import NUMBERS, VERSION, changed
+from flyteops.storage.query import PAGE_BYTES
 from flyteops.storage.record import (
     KINDS,
+    PART_RECORDS,
     Checkpoint,
     Stored,
     StoredAction,
@@ -64,9 +65,6 @@ from flyteops.storage.row import (
     to_microseconds_or_none,
 )
 from flyteops.storage.rules import ATTENDED
-
-PART = 500
-"""The number of records passed on at a time."""
 
 ENCODED_BYTES = PAGE_BYTES * 4 // 3 + 4096
 """The maximum size of a part in the file: bytes are longer by a third there."""
@@ -150,7 +148,7 @@ async def _spool(database: Database, spool: IO[bytes]) -> Checkpoint:
             encoded = encode_record(record)
             if not (isinstance(record, StoredNote) and record.note.kind == ATTENDED):
                 tally.add(kind, encoded)
-            if part and (len(part) == PART or size + len(encoded) > ENCODED_BYTES):
+            if part and (len(part) == PART_RECORDS or size + len(encoded) > ENCODED_BYTES):
                 _write(spool, part)
                 part, size = [], 0
             part.append(encoded)
@@ -229,7 +227,7 @@ async def _supplied(
     part: list[Document] = []
     async for document in documents:
         part.append(document)
-        if len(part) == PART:
+        if len(part) == PART_RECORDS:
             for each in await supply(database, part):
                 yield each
             part = []
@@ -373,6 +371,8 @@ async def load(
 async def end(database: Database) -> None:
     """See `Store.end_load`."""
     await database.flyte_number.delete_one({"_id": "loading"})
+    for name in NUMBERS:
+        await changed(database, name)
 
 
 async def _replace_all(collection: MongoCollection, documents: Sequence[Document]) -> None:

@@ -12,10 +12,11 @@ from pymongo.errors import DuplicateKeyError
 from flyteops.errors import BusyError, UnreadableError
 from flyteops.model import Command, EventPattern, Flow, FlowVersion, Step
 from flyteops.storage import rules
-from flyteops.storage.base import readable
 from flyteops.storage.mongodb.document import extra
 from flyteops.storage.mongodb.driver import Database, Document
+from flyteops.storage.mongodb.schema import changed
 from flyteops.storage.mongodb.value import from_bson, to_bson
+from flyteops.storage.query import Rows, readable
 from flyteops.storage.row import EPOCH, decode_flow, encode_json, to_instant, to_microseconds
 from flyteops.transition import ScheduleEntry
 
@@ -123,7 +124,7 @@ def current_document(version: Document, timetables: Sequence[ScheduleEntry]) -> 
 
 
 async def save_flow(
-    database: Database, version: FlowVersion, timetables: Sequence[ScheduleEntry], *, is_again: bool
+    database: Database, again: bool, *, version: FlowVersion, timetables: Sequence[ScheduleEntry]
 ) -> None:
     """See `Store.save_flow`.
 
@@ -133,15 +134,16 @@ async def save_flow(
     known = await database.flowHistory.find_one(
         {"uuid": version.uuid}, {"name": 1, "flyte.savedAt": 1}
     )
-    if known is not None and not is_again:
+    if known is not None and not again:
         raise rules.taken("flow version", version.uuid)
     try:
         await database.flowHistory.insert_one(history_document(version))
     except DuplicateKeyError:
-        if not is_again:
+        if not again:
             raise
     for _ in range(FASTER):
         if await _make_current(database, body, timetables):
+            await changed(database, "flows")
             return
     raise BusyError
 
@@ -181,10 +183,20 @@ def timetable_document(
     }
 
 
-async def list_flows(database: Database) -> Sequence[Document]:
-    """Return the documents of the current versions, by name."""
-    found: list[Document] = await database.flow.find({}).to_list()
-    return sorted(found, key=lambda each: str(each.get("name")))
+async def list_flows(database: Database) -> Rows[FlowVersion]:
+    """See `Store.list_flows`."""
+    documents = await database.flow.find({}).to_list()
+    return Rows.read(sorted(documents, key=_name_of), _name_of, version_of)
+
+
+def _name_of(document: Mapping[str, Any]) -> str:
+    return str(document.get("name"))
+
+
+async def list_current(database: Database) -> Mapping[str, str]:
+    """See `Store.list_current`."""
+    flows = database.flow.find({}, {"name": 1, "uuid": 1})
+    return {_name_of(each): str(each.get("uuid")) async for each in flows}
 
 
 async def find_version(database: Database, uuid: str) -> FlowVersion | None:
@@ -210,11 +222,12 @@ async def get_version(database: Database, uuid: str) -> FlowVersion:
     raise rules.missing("flow version", uuid)
 
 
-async def delete_flow(database: Database, name: str, *, is_again: bool) -> None:
+async def delete_flow(database: Database, again: bool, *, name: str) -> None:
     """See `Store.delete_flow`."""
     done = await database.flow.delete_many({"name": name})
-    if not done.deleted_count and not is_again:
+    if not done.deleted_count and not again:
         raise rules.missing("flow", name)
+    await changed(database, "flows")
 
 
 async def set_next(

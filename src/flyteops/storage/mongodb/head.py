@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 
 from flyteops.storage.mongodb.driver import Cursor, Database, Document, MongoCollection
-from flyteops.storage.mongodb.legacy import HEAD, OPEN, Group, run_of
+from flyteops.storage.mongodb.legacy import HEAD, OPEN, ExecutionActions, run_of
 
 AT_ONCE = 250
 """The number of executions in a batch."""
@@ -15,7 +15,9 @@ READ_AT_ONCE = 500
 BY_EXECUTION = [("correlationId", 1)]
 
 
-async def read_groups(database: Database, which: Document) -> AsyncGenerator[Group, None]:
+async def read_groups(
+    database: Database, which: Document
+) -> AsyncGenerator[ExecutionActions, None]:
     """Yield the heads of actions by execution, from both collections side by side.
 
     Copies have the identifying fields only.
@@ -29,7 +31,7 @@ async def read_groups(database: Database, which: Document) -> AsyncGenerator[Gro
             run_of(stream.head) for stream in (live, copies) if stream.head is not None
         ]:
             run = min(heads)
-            yield Group(run, await live.take(run), await copies.take(run))
+            yield ExecutionActions(run, await live.take(run), await copies.take(run))
     finally:
         for stream in (live, copies):
             await stream.close()
@@ -80,9 +82,9 @@ class _Stream:
         return taken
 
 
-async def batches(groups: AsyncIterator[Group]) -> AsyncIterator[list[Group]]:
+async def batches(groups: AsyncIterator[ExecutionActions]) -> AsyncIterator[list[ExecutionActions]]:
     """Yield executions in batches."""
-    batch: list[Group] = []
+    batch: list[ExecutionActions] = []
     async for group in groups:
         batch.append(group)
         if len(batch) == AT_ONCE:
@@ -92,32 +94,40 @@ async def batches(groups: AsyncIterator[Group]) -> AsyncIterator[list[Group]]:
         yield batch
 
 
-async def completed(database: Database, batch: Sequence[Group]) -> list[Group]:
+async def completed(
+    database: Database, batch: Sequence[ExecutionActions]
+) -> list[ExecutionActions]:
     """Return a batch: heads of copies without an action, and the whole of unfinished actions."""
     return await _with_open_actions(database, await _with_copies(database, batch))
 
 
-async def _with_copies(database: Database, batch: Sequence[Group]) -> list[Group]:
+async def _with_copies(
+    database: Database, batch: Sequence[ExecutionActions]
+) -> list[ExecutionActions]:
     alone: list[str] = []
     for group in batch:
         known = {each["_id"] for each in group.live}
         alone += [each["_id"] for each in group.copies if each["_id"] not in known]
     found = await _by_id(database.audit, alone, HEAD)
     return (
-        [Group(each.run, each.live, _replaced(each.copies, found)) for each in batch]
+        [ExecutionActions(each.run, each.live, _replaced(each.copies, found)) for each in batch]
         if found
         else list(batch)
     )
 
 
-async def _with_open_actions(database: Database, batch: Sequence[Group]) -> list[Group]:
+async def _with_open_actions(
+    database: Database, batch: Sequence[ExecutionActions]
+) -> list[ExecutionActions]:
     still_open = {
         group.run: group for group in batch if any(map(_is_open, (*group.live, *group.copies)))
     }
     for run, group in still_open.items():
         live = await _by_id(database.action, [each["_id"] for each in group.live])
         copies = await _by_id(database.audit, [each["_id"] for each in group.copies])
-        still_open[run] = Group(run, _replaced(group.live, live), _replaced(group.copies, copies))
+        still_open[run] = ExecutionActions(
+            run, _replaced(group.live, live), _replaced(group.copies, copies)
+        )
     return [still_open.get(group.run, group) for group in batch]
 
 

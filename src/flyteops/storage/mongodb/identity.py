@@ -21,7 +21,7 @@ from pymongo.errors import OperationFailure
 from pymongo.write_concern import WriteConcern
 
 from flyteops.errors import UnavailableError
-from flyteops.storage.mongodb.client import FORBIDDEN, Client
+from flyteops.storage.mongodb.client import FORBIDDEN, DatabaseClient
 from flyteops.storage.mongodb.driver import Database, Document
 from flyteops.storage.mongodb.dump import COLLECTIONS
 
@@ -50,7 +50,7 @@ class Identity:
 
     def __init__(
         self,
-        client: Client,
+        client: DatabaseClient,
         name: str,
         announcing: Callable[[], AbstractContextManager[Sequence[UpdateOne]]],
     ) -> None:

@@ -14,7 +14,7 @@ from pymongo import UpdateOne
 
 from flyteops.background import BackgroundLoop
 from flyteops.storage.mongodb.bulk import write_all
-from flyteops.storage.mongodb.client import OPTIONS, Client
+from flyteops.storage.mongodb.client import OPTIONS, DatabaseClient
 from flyteops.storage.mongodb.document import extra
 from flyteops.storage.mongodb.driver import Database, Document
 from flyteops.storage.mongodb.execution import mirror
@@ -119,7 +119,9 @@ class DeferredWrites:
         """Whether nothing is gathered or being written."""
         return not self._part and not self._part.carried_out and not self._writing.locked()
 
-    async def run(self, client: Client, loop: BackgroundLoop, stopping: asyncio.Event) -> None:
+    async def run(
+        self, client: DatabaseClient, loop: BackgroundLoop, stopping: asyncio.Event
+    ) -> None:
         """Write until told to stop; a failed round is repeated."""
         while not stopping.is_set():
             await _first((self._is_due, stopping))

@@ -65,7 +65,7 @@ Flows = dict[str, Flow | None]
 """Versions of flows by uuid; None for one that is missing or unreadable."""
 
 
-class Group(NamedTuple):
+class ExecutionActions(NamedTuple):
     """The actions of an execution: those in `action`, and those in `audit`."""
 
     run: str
@@ -103,13 +103,13 @@ async def adopt(
     return entered
 
 
-def grouped(live: Iterable[Document], copies: Iterable[Document]) -> list[Group]:
+def grouped(live: Iterable[Document], copies: Iterable[Document]) -> list[ExecutionActions]:
     """Return actions by execution."""
-    groups: dict[str, Group] = {}
+    groups: dict[str, ExecutionActions] = {}
     for place, documents in ((1, live), (2, copies)):
         for document in documents:
             run = run_of(document)
-            groups.setdefault(run, Group(run, [], []))[place].append(document)  # type: ignore[union-attr]
+            groups.setdefault(run, ExecutionActions(run, [], []))[place].append(document)  # type: ignore[union-attr]
     return list(groups.values())
 
 
@@ -121,7 +121,7 @@ def run_of(document: Mapping[str, Any]) -> str:
 async def enter(  # noqa: PLR0913 - two by keyword
     database: Database,
     queues: Queues,
-    groups: Sequence[Group],
+    groups: Sequence[ExecutionActions],
     flows: Flows,
     *,
     marks: bool = False,
@@ -171,7 +171,7 @@ class _Entry(NamedTuple):
     `foreign` are the actions without a `flyte` field in `action` and in `audit`.
     """
 
-    group: Group
+    group: ExecutionActions
     documents: Sequence[Document]
     known: Mapping[str, Any] | None
     missing: Sequence[Document]
@@ -183,7 +183,7 @@ class _Entry(NamedTuple):
         return self.group.run
 
 
-def _execution(group: Group, documents: Sequence[Document]) -> Document:
+def _execution(group: ExecutionActions, documents: Sequence[Document]) -> Document:
     """Return the document of a new execution."""
     first, is_finished = documents[0], is_over(documents)
     return {
@@ -206,7 +206,7 @@ def _execution(group: Group, documents: Sequence[Document]) -> Document:
     }
 
 
-def _entry(group: Group, known: Mapping[str, Any] | None, flows: Flows) -> _Entry | None:
+def _entry(group: ExecutionActions, known: Mapping[str, Any] | None, flows: Flows) -> _Entry | None:
     """Return an execution with Flyte's additional data; None, with a log line, if unreadable."""
     try:
         documents = group.documents()
@@ -233,7 +233,7 @@ def _foreign(documents: Iterable[Document]) -> list[str]:
     return [each["_id"] for each in documents if "seq" not in extra(each)]
 
 
-async def _load_flows(database: Database, groups: Sequence[Group], flows: Flows) -> None:
+async def _load_flows(database: Database, groups: Sequence[ExecutionActions], flows: Flows) -> None:
     """Add the versions of flows that executions began with."""
     for uuid in {
         each.get("flowUUID") or "" for group in groups for each in (*group.live, *group.copies)

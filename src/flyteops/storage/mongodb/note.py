@@ -7,6 +7,7 @@ from pymongo.errors import DuplicateKeyError
 from flyteops.model import Note
 from flyteops.storage import rules
 from flyteops.storage.mongodb.driver import Database, Document
+from flyteops.storage.mongodb.schema import changed
 
 
 def note_document(note: Note) -> Document:
@@ -28,17 +29,22 @@ def _id(kind: str, key: str) -> str:
     return f"{kind}\n{key}"
 
 
-async def save_note(database: Database, note: Note, *, replaces: bool, is_again: bool) -> None:
+async def save_note(database: Database, again: bool, *, note: Note, replaces: bool) -> None:
     """See `Store.save_note`."""
     document = note_document(note)
     if replaces:
         await database.flyte_note.replace_one({"_id": document["_id"]}, document, upsert=True)
-        return
+    else:
+        await _create_note(database, document, is_again=again)
+    await changed(database, "notes")
+
+
+async def _create_note(database: Database, document: Document, *, is_again: bool) -> None:
     try:
         await database.flyte_note.insert_one(document)
     except DuplicateKeyError as error:
         if not is_again or await database.flyte_note.find_one(document) is None:
-            raise rules.taken(note.kind, note.key) from error
+            raise rules.taken(document["kind"], document["key"]) from error
 
 
 async def list_notes(
@@ -54,11 +60,12 @@ async def list_notes(
     return [note_of(document) for document in await cursor.to_list()]
 
 
-async def delete_note(database: Database, kind: str, key: str, *, is_again: bool) -> None:
+async def delete_note(database: Database, again: bool, *, kind: str, key: str) -> None:
     """See `Store.delete_note`."""
     done = await database.flyte_note.delete_one({"_id": _id(kind, key)})
-    if not done.deleted_count and not is_again:
+    if not done.deleted_count and not again:
         raise rules.missing(kind, key)
+    await changed(database, "notes")
 
 
 async def delete_notes(database: Database, kind: str, *, until: str, limit: int) -> int:

@@ -18,7 +18,7 @@ from pymongo.errors import OperationFailure
 from flyteops.background import BackgroundLoop
 from flyteops.model import RoutingKey
 from flyteops.storage.mongodb.bulk import write_all
-from flyteops.storage.mongodb.client import Client
+from flyteops.storage.mongodb.client import DatabaseClient
 from flyteops.storage.mongodb.driver import Database, Document
 from flyteops.storage.mongodb.queue import address_of, queue_of
 from flyteops.storage.mongodb.schema import changed
@@ -55,7 +55,7 @@ class Notifier:
 
     def __init__(
         self,
-        client: Client,
+        client: DatabaseClient,
         tell: Callable[[Sequence[RoutingKey]], None],
         loop: Callable[[str], BackgroundLoop],
     ) -> None:

@@ -9,11 +9,12 @@ from pymongo import UpdateOne
 
 from flyteops.model import Pack, PackDeclaration
 from flyteops.storage import rules
-from flyteops.storage.base import Rows
 from flyteops.storage.mongodb.bulk import write_all
 from flyteops.storage.mongodb.document import extra, microseconds_of
 from flyteops.storage.mongodb.driver import Database, Document
+from flyteops.storage.mongodb.schema import changed
 from flyteops.storage.mongodb.value import from_bson, to_bson
+from flyteops.storage.query import Rows
 from flyteops.storage.row import decode_declaration, encode_json, to_instant, to_microseconds
 
 
@@ -66,6 +67,7 @@ async def save_pack(database: Database, pack: Pack) -> None:
     """See `Store.save_pack`."""
     document = pack_document(pack)
     await database.pack.replace_one({"_id": document["_id"]}, document, upsert=True)
+    await changed(database, "packs")
 
 
 async def find_pack(database: Database, pack_id: str) -> Pack | None:
@@ -83,25 +85,26 @@ async def list_packs(database: Database) -> Rows[Pack]:
 
 
 async def delete_pack(
-    database: Database, pack_id: str, unless_seen_since: datetime | None, *, is_again: bool
-) -> bool:
-    """See `Store.delete_pack`; return whether it was deleted."""
+    database: Database, again: bool, *, pack_id: str, unless_seen_since: datetime | None
+) -> None:
+    """See `Store.delete_pack`."""
     while True:
         document = await database.pack.find_one(
             {"_id": pack_id}, {"lastSeen": 1, "flyte.seenAt": 1}
         )
         if document is None:
-            if is_again:
-                return True
+            if again:
+                break
             raise rules.missing("pack", pack_id)
         which: Document = {"_id": pack_id}
         if unless_seen_since is not None:
             seen_at = microseconds_of(document.get("lastSeen"), extra(document).get("seenAt"))
             if seen_at >= to_microseconds(unless_seen_since):
-                return False
+                return
             which["lastSeen"] = document.get("lastSeen")
         if (await database.pack.delete_one(which)).deleted_count:
-            return True
+            break
+    await changed(database, "packs")
 
 
 async def touch_packs(database: Database, seen: Mapping[str, datetime]) -> None:

@@ -11,11 +11,12 @@ from bson.raw_bson import RawBSONDocument
 from flyteops.errors import UnreadableError
 from flyteops.model import Action, EventRecord, Execution
 from flyteops.storage import rules
-from flyteops.storage.base import ActionFilter, ActionStatus, EventFilter, ExecutionFilter, Page
-from flyteops.storage.mongodb.client import OPTIONS
+from flyteops.storage.base import ChangeCounters
+from flyteops.storage.mongodb.client import OPTIONS, ask_server
 from flyteops.storage.mongodb.document import action_of, event_of, extra, pairs_of, status_of
 from flyteops.storage.mongodb.driver import Cursor, Database, Document
 from flyteops.storage.mongodb.legacy import CREATED, FOREIGN, complete, run_of, supply
+from flyteops.storage.query import ActionFilter, ActionStatus, EventFilter, ExecutionFilter, Page
 from flyteops.storage.row import (
     DELAYED,
     basis_key,
@@ -254,3 +255,20 @@ def _query(which: ActionFilter) -> Document:
         }
         query["$or"] = [{"flyte.state": "UNKNOWN"}, {"flyte.state": "PENDING", **waiting}]
     return query
+
+
+async def has_open_executions(database: Database) -> bool:
+    """Return whether an execution has not finished."""
+    return await database.flyte_execution.find_one({"isFinished": False}, {"_id": 1}) is not None
+
+
+async def read_change_counters(database: Database) -> ChangeCounters:
+    """See `Store.read_change_counters`."""
+    numbers = {each["_id"]: each async for each in database.flyte_number.find({})}
+    status = await ask_server(database)
+    known = {
+        name: numbers[name]["value"]
+        for name in ("flows", "items", "packs", "notes")
+        if name in numbers
+    }
+    return ChangeCounters(**known, now=status.get("localTime"), is_loading="loading" in numbers)

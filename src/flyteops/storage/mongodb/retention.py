@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from flyteops.storage import rules
-from flyteops.storage.base import Purged, PurgedVersions, Retention, VersionBound
 from flyteops.storage.mongodb.document import extra
 from flyteops.storage.mongodb.driver import Database, Document
 from flyteops.storage.mongodb.schema import AUDIT_KEPT_FOR
+from flyteops.storage.query import Purged, PurgedVersions, Retention, VersionBound
 from flyteops.storage.row import MICROSECOND, to_microseconds
 from flyteops.storage.rules import surplus
 

@@ -37,7 +37,7 @@ NUMBERS = ("flows", "items", "packs", "notes", "arrived")
 """The change counters that other servers watch."""
 
 
-class Index(NamedTuple):
+class IndexSpec(NamedTuple):
     """A required index; `expires` is the number of seconds after which documents are removed."""
 
     collection: str
@@ -52,39 +52,39 @@ class Index(NamedTuple):
         return {name: value for name, value in chosen.items() if value not in (False, None)}
 
 
-def indexes(keep_for: timedelta) -> Sequence[Index]:
+def indexes(keep_for: timedelta) -> Sequence[IndexSpec]:
     """Return the indexes: first those of the original, then Flyte's."""
     return (
-        Index("action", [("correlationId", 1)]),
-        Index("action", [("packName", 1), ("state.value", 1), ("name", 1), ("state.time", 1)]),
-        Index("action", [("state.time", 1)], expires=int(keep_for.total_seconds())),
-        Index("audit", [("correlationId", 1)]),
-        Index("audit", [("state.time", 1)], expires=int(AUDIT_KEPT_FOR.total_seconds())),
-        Index("flow", [("name", 1)]),
-        Index("flowHistory", [("uuid", 1)]),
+        IndexSpec("action", [("correlationId", 1)]),
+        IndexSpec("action", [("packName", 1), ("state.value", 1), ("name", 1), ("state.time", 1)]),
+        IndexSpec("action", [("state.time", 1)], expires=int(keep_for.total_seconds())),
+        IndexSpec("audit", [("correlationId", 1)]),
+        IndexSpec("audit", [("state.time", 1)], expires=int(AUDIT_KEPT_FOR.total_seconds())),
+        IndexSpec("flow", [("name", 1)]),
+        IndexSpec("flowHistory", [("uuid", 1)]),
         # Waiting actions, in the order in which they are handed out; due ones; and those that were
         # not taken over yet.
-        Index("action", [("flyte.state", 1), ("flyte.queue", 1), ("flyte.seq", 1)]),
-        Index("action", [("flyte.state", 1), ("flyte.route", 1), ("flyte.seq", 1)]),
-        Index("action", [("flyte.state", 1), ("flyte.due", 1)]),
-        Index("action", [("flyte.seq", 1), ("states.time", 1), ("_id", 1)]),
-        Index("audit", [("flyte.seq", 1), ("states.time", 1)]),
-        Index("flyte_queue", [("packName", 1), ("command", 1)]),
-        Index("flyte_queue", [("packName", 1), ("labels", 1), ("command", 1)]),
-        Index("flyte_note", [("kind", 1), ("key", 1)]),
-        Index("flyte_execution", [("changedAt", -1), ("seq", -1)]),
-        Index("flyte_execution", [("flowName", 1), ("changedAt", -1), ("seq", -1)]),
-        Index("flyte_execution", [("actions.name", 1), ("changedAt", -1), ("seq", -1)]),
-        Index("flyte_execution", [("isFinished", 1), ("changedAt", 1)]),
-        Index("flyte_execution", [("flowUUID", 1)]),
-        Index("flyte_execution", [("open", 1)], is_sparse=True),
-        Index("flyte_event", [("seq", -1)]),
-        Index("flyte_event", [("name", 1), ("seq", -1)]),
-        Index("flyte_event", [("pack.name", 1), ("seq", -1)]),
-        Index("flyte_event", [("flows", 1), ("seq", -1)]),
-        Index("flyte_event", [("executions", 1), ("at", 1)]),
-        Index("flyte_event", [("key", 1)], is_unique=True, is_sparse=True),
-        Index("flyte_event", [("open", 1)], is_sparse=True),
+        IndexSpec("action", [("flyte.state", 1), ("flyte.queue", 1), ("flyte.seq", 1)]),
+        IndexSpec("action", [("flyte.state", 1), ("flyte.route", 1), ("flyte.seq", 1)]),
+        IndexSpec("action", [("flyte.state", 1), ("flyte.due", 1)]),
+        IndexSpec("action", [("flyte.seq", 1), ("states.time", 1), ("_id", 1)]),
+        IndexSpec("audit", [("flyte.seq", 1), ("states.time", 1)]),
+        IndexSpec("flyte_queue", [("packName", 1), ("command", 1)]),
+        IndexSpec("flyte_queue", [("packName", 1), ("labels", 1), ("command", 1)]),
+        IndexSpec("flyte_note", [("kind", 1), ("key", 1)]),
+        IndexSpec("flyte_execution", [("changedAt", -1), ("seq", -1)]),
+        IndexSpec("flyte_execution", [("flowName", 1), ("changedAt", -1), ("seq", -1)]),
+        IndexSpec("flyte_execution", [("actions.name", 1), ("changedAt", -1), ("seq", -1)]),
+        IndexSpec("flyte_execution", [("isFinished", 1), ("changedAt", 1)]),
+        IndexSpec("flyte_execution", [("flowUUID", 1)]),
+        IndexSpec("flyte_execution", [("open", 1)], is_sparse=True),
+        IndexSpec("flyte_event", [("seq", -1)]),
+        IndexSpec("flyte_event", [("name", 1), ("seq", -1)]),
+        IndexSpec("flyte_event", [("pack.name", 1), ("seq", -1)]),
+        IndexSpec("flyte_event", [("flows", 1), ("seq", -1)]),
+        IndexSpec("flyte_event", [("executions", 1), ("at", 1)]),
+        IndexSpec("flyte_event", [("key", 1)], is_unique=True, is_sparse=True),
+        IndexSpec("flyte_event", [("open", 1)], is_sparse=True),
     )
 
 
@@ -131,7 +131,7 @@ async def _known(collection: MongoCollection) -> Mapping[str, Any]:
     return found
 
 
-async def _ensure(database: Database, index: Index, known: Mapping[str, Any]) -> None:
+async def _ensure(database: Database, index: IndexSpec, known: Mapping[str, Any]) -> None:
     collection = database[index.collection]
     wanted = list(index.keys)
     for name, options in known.items():
@@ -141,7 +141,9 @@ async def _ensure(database: Database, index: Index, known: Mapping[str, Any]) ->
     await collection.create_index(wanted, **index.options)
 
 
-async def _adjust(database: Database, index: Index, name: str, options: Mapping[str, Any]) -> None:
+async def _adjust(
+    database: Database, index: IndexSpec, name: str, options: Mapping[str, Any]
+) -> None:
     """Update an existing index to its declared options."""
     found = {
         option: options[option] for option in CHOICES if options.get(option) not in (False, None)

@@ -26,7 +26,6 @@ from flyteops.errors import (
     NotFoundError,
     OutcomeUnknownError,
     StoreError,
-    UnavailableError,
 )
 from flyteops.model import (
     Action,
@@ -42,50 +41,52 @@ from flyteops.model import (
     RoutingKey,
 )
 from flyteops.storage.base import (
-    ActionFilter,
-    ActionStatus,
     ChangeCounters,
     Check,
     Claimed,
     Decide,
+    ProcessedTimers,
+    Store,
+    TimerKey,
+    TimerRules,
+)
+from flyteops.storage.finish import FinishRequest
+from flyteops.storage.mongodb import dump, flow, queries, retention
+from flyteops.storage.mongodb.actions import ActionCollection
+from flyteops.storage.mongodb.client import DatabaseClient
+from flyteops.storage.mongodb.conversion import Conversion
+from flyteops.storage.mongodb.driver import Database
+from flyteops.storage.mongodb.identity import Identity
+from flyteops.storage.mongodb.item import delete_item, list_items, save_item
+from flyteops.storage.mongodb.later import WRITING, store_results, update_copies
+from flyteops.storage.mongodb.legacy import look_again
+from flyteops.storage.mongodb.note import delete_note, delete_notes, list_notes, save_note
+from flyteops.storage.mongodb.notify import Notifier
+from flyteops.storage.mongodb.pack import delete_pack, find_pack, list_packs, save_pack, touch_packs
+from flyteops.storage.mongodb.queue import ClaimRequest, claimed_with
+from flyteops.storage.mongodb.schema import make_indexes, prepare
+from flyteops.storage.mongodb.timer import Timer, concerns_all, renew
+from flyteops.storage.pending import PendingWork
+from flyteops.storage.query import (
+    ActionFilter,
+    ActionStatus,
     EventFilter,
     ExecutionFilter,
     Page,
-    ProcessedTimers,
     Purged,
     PurgedVersions,
     Retention,
     Rows,
-    Store,
-    TimerKey,
-    TimerRules,
     VersionBound,
 )
-from flyteops.storage.finish import FinishRequest
-from flyteops.storage.mongodb import dump, flow, note, pack, queries, retention
-from flyteops.storage.mongodb.actions import ActionCollection
-from flyteops.storage.mongodb.client import Client, ask_server
-from flyteops.storage.mongodb.conversion import Conversion
-from flyteops.storage.mongodb.driver import Database
-from flyteops.storage.mongodb.identity import Identity
-from flyteops.storage.mongodb.item import item_document, item_of
-from flyteops.storage.mongodb.later import WRITING, store_results, update_copies
-from flyteops.storage.mongodb.legacy import look_again
-from flyteops.storage.mongodb.notify import Notifier
-from flyteops.storage.mongodb.queue import ClaimRequest, claimed_with
-from flyteops.storage.mongodb.schema import NUMBERS, changed, make_indexes, prepare
-from flyteops.storage.mongodb.timer import Timer, concerns_all, renew
 from flyteops.storage.record import Checkpoint, Stored
-from flyteops.storage.rules import TimerBatch, check_timetables, closed, missing
-from flyteops.storage.undelivered import ClaimTokens, Undelivered, still_claimed
+from flyteops.storage.rules import TimerBatch, available_actions, check_timetables, closed
+from flyteops.storage.undelivered import GIVING_BACK, ClaimTokens, Undelivered, still_claimed
 from flyteops.transition import LateResult, ScheduleEntry
 
 T = TypeVar("T")
 
 LOGGER = logging.getLogger("flyte.store")
-
-GIVING_BACK = 1.0
-"""The seconds for which a cancelled claim waits for the return of its actions."""
 
 FASTER = 200
 """The number of times a decision is repeated because others changed the execution meanwhile."""
@@ -111,7 +112,7 @@ class MongoStore(Store):
         limit: int = 5000,
     ) -> None:
         self._url, self._shown = url, name
-        self._client = Client(url, name, limit=limit)
+        self._client = DatabaseClient(url, name, limit=limit)
         self._notifier = Notifier(self._client, self._pass_on, self._loop)
         self._identity = Identity(self._client, name, self._notifier.announcing)
         self._client.gate = self._identity.check
@@ -120,7 +121,7 @@ class MongoStore(Store):
         self._timer = Timer(self._actions)
         self._is_open = False
         self._tell: Callable[[Sequence[RoutingKey]], None] = lambda _: None
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._pending = PendingWork()
         self._name = secrets.token_hex(6)
         self._claims = itertools.count(1)
         self._conversion = Conversion(
@@ -152,14 +153,11 @@ class MongoStore(Store):
     async def _prepare(self, database: Database) -> None:
         await self._conversion.look(database)
         await prepare(database, self._keep_for, is_large=not self._conversion.is_done)
-        if not await self._identity.has_marked_queues(database) and await _has_open_executions(
-            database
-        ):
+        has_marked = await self._identity.has_marked_queues(database)
+        if not has_marked and await queries.has_open_executions(database):
             await self._actions.queues.restore(database)
         await self._identity.begin(database)
-        for collection, field in ((database.flyte_event, "seq"), (database.flyte_execution, "seq")):
-            last = await collection.find_one({}, {field: 1}, sort=[(field, -1)])
-            self._actions.continue_after(0 if last is None else last[field])
+        await self._actions.continue_numbers(database)
         await self._actions.complete_pending(database, patience=0)
         if self._conversion.is_done:
             await self._actions.queues.add_routes(database)
@@ -180,8 +178,7 @@ class MongoStore(Store):
         await self._undelivered.stop()
         self._is_open = False
         await self._notifier.stop()
-        while self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._pending.wait()
         await self._stop_writing()
         await self._client.close()
 
@@ -211,7 +208,7 @@ class MongoStore(Store):
 
     async def read_change_counters(self) -> ChangeCounters:
         async def look(database: Database) -> ChangeCounters:
-            around = await _look_around(database)
+            around = await queries.read_change_counters(database)
             await self._identity.look_at_all(database)
             return around
 
@@ -251,7 +248,7 @@ class MongoStore(Store):
         if not self._is_open:
             work.close()
             raise closed()
-        return await asyncio.shield(self._begin(self._confirmed(work, may_be_lost)))
+        return await self._pending.complete(self._confirmed(work, may_be_lost))
 
     async def _confirmed(self, work: Coroutine[Any, Any, T], may_be_lost: Callable[[], bool]) -> T:
         try:
@@ -268,17 +265,6 @@ class MongoStore(Store):
                 f"It is unknown whether the change is kept. {error.message}"
             ) from error
         return done
-
-    def _begin(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._end)
-        return task
-
-    def _end(self, task: "asyncio.Task[Any]") -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # retrieved, as the caller may be gone
 
     async def _until_done(
         self,
@@ -303,28 +289,21 @@ class MongoStore(Store):
 
     # ---------------------------------------------------------------------------------------- packs
 
-    async def save_pack(self, pack_: Pack) -> None:
-        async def save(database: Database) -> None:
-            await pack.save_pack(database, pack_)
-            await changed(database, "packs")
-
-        await self._write(save)
+    async def save_pack(self, pack: Pack) -> None:
+        await self._write(partial(save_pack, pack=pack))
 
     async def find_pack(self, pack_id: str) -> Pack | None:
-        return await self._client.read(partial(pack.find_pack, pack_id=pack_id))
+        return await self._client.read(partial(find_pack, pack_id=pack_id))
 
     async def list_packs(self) -> Rows[Pack]:
-        return await self._client.read(pack.list_packs)
+        return await self._client.read(list_packs)
 
     async def delete_pack(self, pack_id: str, *, unless_seen_since: datetime | None = None) -> None:
-        async def delete(database: Database, again: bool) -> None:
-            if await pack.delete_pack(database, pack_id, unless_seen_since, is_again=again):
-                await changed(database, "packs")
-
+        delete = partial(delete_pack, pack_id=pack_id, unless_seen_since=unless_seen_since)
         await self._repeat(delete)
 
     async def touch_packs(self, seen: Mapping[str, datetime]) -> None:
-        await self._write(partial(pack.touch_packs, seen=seen))
+        await self._write(partial(touch_packs, seen=seen))
 
     # ---------------------------------------------------------------------------------------- flows
 
@@ -332,30 +311,16 @@ class MongoStore(Store):
         self, version: FlowVersion, timetables: Sequence[ScheduleEntry] = ()
     ) -> None:
         check_timetables(version, timetables)
-
-        async def save(database: Database, again: bool) -> None:
-            await flow.save_flow(database, version, timetables, is_again=again)
-            await changed(database, "flows")
-
-        await self._repeat(save)
+        await self._repeat(partial(flow.save_flow, version=version, timetables=timetables))
 
     async def list_flows(self) -> Rows[FlowVersion]:
-        documents = await self._client.read(flow.list_flows)
-        return Rows.read(documents, lambda document: str(document.get("name")), flow.version_of)
+        return await self._client.read(flow.list_flows)
 
     async def list_current(self) -> Mapping[str, str]:
-        async def look(database: Database) -> Mapping[str, str]:
-            flows = database.flow.find({}, {"name": 1, "uuid": 1})
-            return {str(each.get("name")): str(each.get("uuid")) async for each in flows}
-
-        return await self._client.read(look)
+        return await self._client.read(flow.list_current)
 
     async def delete_flow(self, name: str) -> None:
-        async def delete(database: Database, again: bool) -> None:
-            await flow.delete_flow(database, name, is_again=again)
-            await changed(database, "flows")
-
-        await self._repeat(delete)
+        await self._repeat(partial(flow.delete_flow, name=name))
 
     async def get_flow_version(self, uuid: str) -> FlowVersion:
         return await self._get(partial(flow.get_version, uuid=uuid))
@@ -363,40 +328,18 @@ class MongoStore(Store):
     # ------------------------------------------------------------------------------------ datastore
 
     async def save_item(self, item: DataItem) -> bool:
-        async def save(database: Database) -> bool:
-            document = item_document(item)
-            done = await database.datastore.replace_one({"_id": item.key}, document, upsert=True)
-            await changed(database, "items")
-            return done.upserted_id is not None
-
-        return await self._write(save)
+        return await self._write(partial(save_item, item=item))
 
     async def list_items(self) -> Rows[DataItem]:
-        async def look(database: Database) -> Sequence[Any]:
-            documents = await database.datastore.find({}).to_list()
-            return sorted(documents, key=lambda document: str(document["_id"]))
-
-        return Rows.read(
-            await self._client.read(look), lambda document: str(document["_id"]), item_of
-        )
+        return await self._client.read(list_items)
 
     async def delete_item(self, key: str) -> None:
-        async def delete(database: Database, again: bool) -> None:
-            done = await database.datastore.delete_one({"_id": key})
-            if not done.deleted_count and not again:
-                raise missing("datastore item", key)
-            await changed(database, "items")
-
-        await self._repeat(delete)
+        await self._repeat(partial(delete_item, key=key))
 
     # ---------------------------------------------------------------------------------------- notes
 
-    async def save_note(self, note_: Note, *, replaces: bool = True) -> None:
-        async def save(database: Database, again: bool) -> None:
-            await note.save_note(database, note_, replaces=replaces, is_again=again)
-            await changed(database, "notes")
-
-        await self._repeat(save)
+    async def save_note(self, note: Note, *, replaces: bool = True) -> None:
+        await self._repeat(partial(save_note, note=note, replaces=replaces))
 
     async def list_notes(
         self,
@@ -407,18 +350,14 @@ class MongoStore(Store):
         backwards: bool = False,
     ) -> Sequence[Note]:
         return await self._client.read(
-            partial(note.list_notes, kind=kind, after=after, limit=limit, backwards=backwards)
+            partial(list_notes, kind=kind, after=after, limit=limit, backwards=backwards)
         )
 
     async def delete_note(self, kind: str, key: str) -> None:
-        async def delete(database: Database, again: bool) -> None:
-            await note.delete_note(database, kind, key, is_again=again)
-            await changed(database, "notes")
-
-        await self._repeat(delete)
+        await self._repeat(partial(delete_note, kind=kind, key=key))
 
     async def delete_notes(self, kind: str, *, until: str, limit: int) -> int:
-        return await self._write(partial(note.delete_notes, kind=kind, until=until, limit=limit))
+        return await self._write(partial(delete_notes, kind=kind, until=until, limit=limit))
 
     # ------------------------------------------------------------------------- the life of an event
 
@@ -431,9 +370,7 @@ class MongoStore(Store):
         return await self._repeat(write)
 
     def _announce(self, outcome: Evaluation) -> None:
-        self._notifier.announce(
-            action.routing_key for action in outcome.actions if action.not_before is None
-        )
+        self._notifier.announce(available_actions(outcome))
 
     async def claim(
         self,
@@ -453,7 +390,8 @@ class MongoStore(Store):
         except asyncio.CancelledError:
             # A claim without a caller is returned before the caller is gone, if the server answers
             # soon, or else later.
-            await asyncio.wait([self._begin(self._give_back(claiming, at))], timeout=GIVING_BACK)
+            giving_back = self._undelivered.give_back(claiming, at)
+            await asyncio.wait([self._pending.start(giving_back)], timeout=GIVING_BACK)
             raise
 
     async def _claim(self, asked: ClaimRequest) -> list[Claimed]:
@@ -470,14 +408,6 @@ class MongoStore(Store):
             raise
         self._undelivered.look_for(asked.tokens.unanswered, asked.at)
         return claimed
-
-    async def _give_back(self, claiming: "asyncio.Future[list[Claimed]]", at: datetime) -> None:
-        with suppress(FlyteError):  # those that may have been claimed all the same are looked up
-            for each in await claiming:
-                try:
-                    await self._return(each.action_id, each.revision, at)
-                except UnavailableError:
-                    self._undelivered.add([each], at)
 
     async def _find_claimed(self, tokens: Sequence[str]) -> Sequence[tuple[str, int]]:
         return await self._client.read(partial(claimed_with, tokens=tokens))
@@ -640,7 +570,7 @@ class MongoStore(Store):
     async def export(self, *, partly: bool = False) -> AsyncGenerator[Sequence[Stored], None]:
         if self._is_open:
             await self._write_deferred()
-        client = Client(self._url, self._shown, limit=1)  # the store need not be open
+        client = DatabaseClient(self._url, self._shown, limit=1)  # the store need not be open
         await client.open()
         try:
             conversion = Conversion(
@@ -662,24 +592,4 @@ class MongoStore(Store):
         )
 
     async def end_load(self) -> None:
-        async def end(database: Database) -> None:
-            await dump.end(database)
-            for name in NUMBERS:
-                await changed(database, name)
-
-        await self._write(end)
-
-
-async def _has_open_executions(database: Database) -> bool:
-    return await database.flyte_execution.find_one({"isFinished": False}, {"_id": 1}) is not None
-
-
-async def _look_around(database: Database) -> ChangeCounters:
-    numbers = {each["_id"]: each async for each in database.flyte_number.find({})}
-    told = await ask_server(database)
-    known = {
-        name: numbers[name]["value"]
-        for name in ("flows", "items", "packs", "notes")
-        if name in numbers
-    }
-    return ChangeCounters(**known, now=told.get("localTime"), is_loading="loading" in numbers)
+        await self._write(dump.end)

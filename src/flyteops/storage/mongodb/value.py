@@ -7,7 +7,7 @@ with a dollar sign. Such a text is kept in addition, and takes precedence.
 
 import base64
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import NamedTuple
 
 import msgspec
@@ -15,6 +15,7 @@ from bson import Decimal128
 from bson.datetime_ms import DatetimeMS
 
 from flyteops.storage.mongodb.driver import Value
+from flyteops.timeformat import format_timestamp
 
 DEEPEST = 60
 """The maximum nesting in BSON, whose bound is 100 for a document; deeper values become text."""
@@ -25,21 +26,21 @@ WHOLE = 1e21
 """Below this, a float without a fraction is written as a whole number, as in Go."""
 
 
-class Kept(NamedTuple):
+class StoredValue(NamedTuple):
     """A value as BSON, and its exact text; None when the value alone determines it."""
 
     value: Value
     exact: str | None
 
 
-def of_json(text: bytes) -> Kept:
+def of_json(text: bytes) -> StoredValue:
     """Return the stored form of a JSON text."""
     exact = text.decode(errors="surrogateescape")
     try:
         value = to_bson(msgspec.json.decode(text))
     except (msgspec.MsgspecError, RecursionError):
-        return Kept(None, exact)  # JSON that this parser refuses, such as 1e400
-    return Kept(value, None if to_json(value) == text else exact)
+        return StoredValue(None, exact)  # JSON that this parser refuses, such as 1e400
+    return StoredValue(value, None if to_json(value) == text else exact)
 
 
 def json_of(value: Value, exact: str | None) -> bytes:
@@ -47,10 +48,10 @@ def json_of(value: Value, exact: str | None) -> bytes:
     return to_json(value) if exact is None else exact.encode(errors="surrogateescape")
 
 
-def of_strings(strings: Mapping[str, str]) -> Kept:
+def of_strings(strings: Mapping[str, str]) -> StoredValue:
     """Return the stored form of labels or a context."""
     value = to_bson(strings)
-    return Kept(value, None if value == strings else msgspec.json.encode(strings).decode())
+    return StoredValue(value, None if value == strings else msgspec.json.encode(strings).decode())
 
 
 def strings_of(value: Value, exact: str | None) -> dict[str, str]:
@@ -123,7 +124,7 @@ def _number(value: float) -> int | float | None:
 
 def _foreign(value: Value) -> Value:
     if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        return format_timestamp(value)
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     if isinstance(value, Decimal128):

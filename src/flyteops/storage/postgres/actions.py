@@ -24,6 +24,7 @@ from flyteops.storage.postgres.recent import ActionRow, RecentActions
 from flyteops.storage.row import (
     MICROSECOND,
     STATES,
+    created_column,
     decode_labels,
     decode_strings,
     encode_decisions,
@@ -133,7 +134,7 @@ def _event_columns(entries: Sequence[EventInsert]) -> tuple[Sequence[object], ..
         [to_text(event.pack.labels) for event in events],
         [event.payload for event in events],
         [to_microseconds(event.received_at) for event in events],
-        [None if event.created_at is None else event.created_at.isoformat() for event in events],
+        [created_column(event) for event in events],
         [failure_column(event) for event in events],
         [encode_decisions(made.decisions, made.basis) for made in outcomes],
         [len(entry.outcome.actions) for entry in entries],

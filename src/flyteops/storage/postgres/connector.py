@@ -14,6 +14,9 @@ import asyncpg
 
 from flyteops.storage.conninfo import Conninfo, Host, Keepalive
 from flyteops.storage.postgres.driver import Connection, Row
+from flyteops.storage.statements import load_statements
+
+SQL = load_statements("flyteops.storage.postgres", "connector")
 
 STATEMENT_SECONDS = 15.0
 """The seconds that a statement may take before the server counts as not answering."""
@@ -138,22 +141,21 @@ class Connector:
         A setting made by one of two connections must be kept for it, and hidden from the other.
         """
         mark = secrets.token_hex(8)
-        read = "SELECT current_setting('flyte.probe', true)"
         async with self.opened() as one, self.opened() as two:
             await one.execute(f"SELECT set_config('flyte.probe', '{mark}', false)")
             try:
                 async with asyncio.timeout(PROBE_SECONDS), two.transaction():
-                    if await two.fetchval(read) == mark:
+                    if await two.fetchval(SQL.probe) == mark:
                         return True
                     async with one.transaction():
-                        return bool(await one.fetchval(read) != mark)
+                        return bool(await one.fetchval(SQL.probe) != mark)
             except TimeoutError:
                 return True  # the proxy lets one transaction wait for the end of the other
 
 
 async def is_proxied(connection: Connection) -> bool:
     """Return whether the server process differs from the one announced when connecting."""
-    return bool(connection.get_server_pid() != await connection.fetchval("SELECT pg_backend_pid()"))
+    return bool(connection.get_server_pid() != await connection.fetchval(SQL.process_id))
 
 
 def literal(text: str) -> str:

@@ -9,12 +9,11 @@ import re
 
 from flyteops.errors import UnavailableError
 from flyteops.storage.postgres.driver import Connection
+from flyteops.storage.postgres.queries import SQL
 from flyteops.storage.postgres.schema import MIGRATIONS, NUMBERS
 
 TABLES = tuple(re.findall(r"CREATE TABLE (flyte_\w+)", " ".join((NUMBERS, *MIGRATIONS))))
 """All tables of the newest version."""
-
-NUMBER = "SELECT value FROM flyte_number WHERE name = 'store'"
 
 FAULT = (
     "{name} holds another store than the one that this server was started on, or was emptied: it"
@@ -26,15 +25,13 @@ FAULT = (
 
 async def read_identity(connection: Connection) -> int | None:
     """Return the number that distinguishes the store from all others."""
-    found: int | None = await connection.fetchval(NUMBER)
+    found: int | None = await connection.fetchval(SQL.store_number)
     return found
 
 
 async def check_tables(connection: Connection) -> None:
     """Raise `UnavailableError` if tables are missing."""
-    rows = await connection.fetch(
-        "SELECT t FROM unnest($1::text[]) t WHERE to_regclass(t) IS NULL", list(TABLES)
-    )
+    rows = await connection.fetch(SQL.missing_tables, list(TABLES))
     if rows:
         missing = ", ".join(name for (name,) in rows)
         raise UnavailableError(

@@ -25,6 +25,9 @@ from flyteops.storage.postgres.connector import Connector
 from flyteops.storage.postgres.driver import Connection
 from flyteops.storage.postgres.pool import CONNECT_SECONDS, LOST, Pool
 from flyteops.storage.row import decode_labels, read_queue, to_text
+from flyteops.storage.statements import load_statements
+
+SQL = load_statements("flyteops.storage.postgres", "notify")
 
 CHANNEL = "flyte_arrived"
 
@@ -64,35 +67,13 @@ NOT_ARRIVING = (
 )
 
 MOST = 100
-"""The maximum number of waiting actions of one kind to report at a time."""
-
-KINDS = f"""
-WITH RECURSIVE kinds AS (
-    (SELECT pack_name, labels, command FROM flyte_action WHERE state = 'NEW' ORDER BY pack_name,
-        labels, command LIMIT 1)
-    UNION ALL
-    SELECT following.* FROM kinds CROSS JOIN LATERAL (
-      SELECT pack_name, labels, command FROM flyte_action
-      WHERE state = 'NEW' AND (pack_name, labels, command) > (kinds.pack_name, kinds.labels,
-          kinds.command)
-      ORDER BY pack_name, labels, command LIMIT 1
-    ) following
-  )
-SELECT pack_name, labels, command, (
-    SELECT count(*) FROM (
-      SELECT FROM flyte_action a
-      WHERE state = 'NEW' AND a.pack_name = k.pack_name AND a.labels = k.labels AND a.command =
-          k.command LIMIT {MOST}
-    ) waiting
-  )
-FROM kinds k LIMIT 1000
-"""  # noqa: S608 - a constant number
+"""The maximum number of waiting actions of one kind to report, as in `waiting_queues`."""
 
 Kind = tuple[str, str, str]
 """A pack's name, labels as text, and a command."""
 
 
-class Message(msgspec.Struct, frozen=True, array_like=True):
+class Notification(msgspec.Struct, frozen=True, array_like=True):
     """A notification: the sending server, the number of actions of each kind, and its store.
 
     The store is the number of its tables, as those of others may be in the same database.
@@ -159,7 +140,7 @@ class Notifier:
             self._has_arrived.clear()
             try:
                 for text in self._due_messages():
-                    await self._pool.rows("SELECT pg_notify($1, $2)", CHANNEL, text)
+                    await self._pool.rows(SQL.notify, CHANNEL, text)
                 self._loop(NOTIFYING).succeeded()
             # The loop goes on after any error: servers that are not notified poll.
             except Exception as error:  # noqa: BLE001
@@ -226,7 +207,7 @@ class Notifier:
             yield self._message(part)
 
     def _message(self, arrived: list[tuple[str, str, str, int]]) -> str:
-        return msgspec.json.encode(Message(self._name, arrived, self.store)).decode()
+        return msgspec.json.encode(Notification(self._name, arrived, self.store)).decode()
 
     async def _listen(self) -> None:
         while True:
@@ -278,7 +259,7 @@ class Notifier:
 
     async def _notify_itself(self) -> None:
         self._own.clear()
-        await self._pool.rows("SELECT pg_notify($1, $2)", CHANNEL, self._message([]))
+        await self._pool.rows(SQL.notify, CHANNEL, self._message([]))
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await self._own.wait()
@@ -287,7 +268,7 @@ class Notifier:
 
     def _receive(self, _connection: Connection, _pid: int, _channel: str, text: object) -> None:
         try:
-            message = msgspec.json.decode(str(text), type=Message)
+            message = msgspec.json.decode(str(text), type=Notification)
         except msgspec.MsgspecError:
             return  # from another program
         if message.sender == self._name:
@@ -310,7 +291,7 @@ class Notifier:
                 self._loop(SEARCHING).failed(error)
 
     async def _look_once(self) -> None:
-        for pack_name, labels, command, count in await self._pool.rows(KINDS):
+        for pack_name, labels, command, count in await self._pool.rows(SQL.waiting_queues):
             # A claim looks for the labels of its pack and never meets a damaged queue: it is
             # reported here.
             self._tell(

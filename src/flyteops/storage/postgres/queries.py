@@ -4,7 +4,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from flyteops.model import Action, ActionState, Attempt, Event, EventRecord, Execution
 from flyteops.storage import rules
-from flyteops.storage.base import (
+from flyteops.storage.postgres.driver import Connection
+from flyteops.storage.query import (
     ActionFilter,
     ActionStatus,
     EventFilter,
@@ -12,7 +13,6 @@ from flyteops.storage.base import (
     Page,
     readable,
 )
-from flyteops.storage.postgres.driver import Connection
 from flyteops.storage.row import (
     DELAYED,
     action_of,

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from flyteops.storage import rules
-from flyteops.storage.base import Purged, PurgedVersions, Retention, VersionBound
 from flyteops.storage.postgres.driver import Connection
 from flyteops.storage.postgres.pool import PLAN_EACH_TIME
+from flyteops.storage.query import Purged, PurgedVersions, Retention, VersionBound
 from flyteops.storage.row import to_microseconds
 from flyteops.storage.rules import FOREVER, surplus
 from flyteops.storage.statements import load_statements

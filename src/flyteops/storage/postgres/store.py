@@ -16,13 +16,12 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 
 from flyteops.background import BackgroundLoop
-from flyteops.errors import BusyError, FlyteError, NotFoundError, StoreError, UnavailableError
+from flyteops.errors import BusyError, NotFoundError, StoreError, UnavailableError
 from flyteops.model import (
     Action,
     DataItem,
@@ -37,37 +36,41 @@ from flyteops.model import (
     RoutingKey,
 )
 from flyteops.storage.base import (
-    ActionFilter,
-    ActionStatus,
     ChangeCounters,
     Check,
     Claimed,
     Decide,
+    ProcessedTimers,
+    Store,
+    TimerKey,
+    TimerRules,
+)
+from flyteops.storage.conninfo import Conninfo, parse_conninfo
+from flyteops.storage.finish import FinishRequest
+from flyteops.storage.pending import PendingWork
+from flyteops.storage.postgres import actions, catalog, dump, queries, retention, timer
+from flyteops.storage.postgres.batch import Batcher
+from flyteops.storage.postgres.connector import Connector
+from flyteops.storage.postgres.driver import Connection
+from flyteops.storage.postgres.identity import check_identity, check_tables, read_identity
+from flyteops.storage.postgres.notify import Notifier
+from flyteops.storage.postgres.pool import Pool
+from flyteops.storage.postgres.queries import SQL
+from flyteops.storage.postgres.recent import RecentActions
+from flyteops.storage.postgres.schema import migrate
+from flyteops.storage.query import (
+    ActionFilter,
+    ActionStatus,
     EventFilter,
     ExecutionFilter,
     Page,
-    ProcessedTimers,
     Purged,
     PurgedVersions,
     Retention,
     Rows,
-    Store,
-    TimerKey,
-    TimerRules,
     VersionBound,
     readable,
 )
-from flyteops.storage.conninfo import Conninfo, parse_conninfo
-from flyteops.storage.finish import FinishRequest
-from flyteops.storage.postgres import actions, dump, flow, queries, retention, timer
-from flyteops.storage.postgres.batch import Batcher
-from flyteops.storage.postgres.connector import Connector
-from flyteops.storage.postgres.driver import Connection
-from flyteops.storage.postgres.identity import NUMBER, check_identity, check_tables, read_identity
-from flyteops.storage.postgres.notify import Notifier
-from flyteops.storage.postgres.pool import Pool
-from flyteops.storage.postgres.recent import RecentActions
-from flyteops.storage.postgres.schema import changed, migrate
 from flyteops.storage.record import Checkpoint, Stored
 from flyteops.storage.row import (
     current_of,
@@ -76,9 +79,7 @@ from flyteops.storage.row import (
     item_of,
     name_of,
     pack_of,
-    pack_row,
     to_instant,
-    to_microseconds,
 )
 from flyteops.storage.rules import (
     TimerBatch,
@@ -86,9 +87,8 @@ from flyteops.storage.rules import (
     check_timetables,
     closed,
     missing,
-    taken,
 )
-from flyteops.storage.undelivered import ClaimTokens, Undelivered, still_claimed
+from flyteops.storage.undelivered import GIVING_BACK, ClaimTokens, Undelivered, still_claimed
 from flyteops.transition import LateResult, ScheduleEntry
 
 LOGGER = logging.getLogger("flyte.store")
@@ -99,9 +99,6 @@ CHANNEL_BINDING = (
     "The URL of the database says channel_binding=require, which the driver cannot do; use"
     " sslmode=verify-full as well, so that nobody can pose as the database."
 )
-
-GIVING_BACK = 1.0
-"""The seconds for which a cancelled claim waits for the return of its actions."""
 
 FASTER = 50
 """The number of times a result is decided again because others changed its execution meanwhile."""
@@ -141,7 +138,7 @@ class PostgresStore(Store):
         self._identity: int | None = None
         self._is_open = False
         self._tell: Callable[[Sequence[RoutingKey]], None] = lambda _: None
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._pending = PendingWork()
         self._name = secrets.token_hex(6)
         connector = Connector(_conninfo(direct_url or url))
         self._notifier = Notifier(self._pool, connector, self._name, self._pass_on, self._loop)
@@ -178,7 +175,7 @@ class PostgresStore(Store):
 
     async def _check_identity(self) -> None:
         """Raise `UnavailableError` if the tables are not those that the store was opened on."""
-        rows = await self._pool.rows(NUMBER)
+        rows = await self._pool.rows(SQL.store_number)
         check_identity(rows[0][0] if rows else None, self._identity, self._shown)
 
     async def _check_direct_url(self) -> None:
@@ -197,8 +194,7 @@ class PostgresStore(Store):
     async def close(self) -> None:
         self._is_open = False
         await self._notifier.stop()
-        while self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._pending.wait()
         for batcher in (self._records, self._claiming, self._results):
             await batcher.stop()
         await self._undelivered.stop()
@@ -214,17 +210,14 @@ class PostgresStore(Store):
         self._tell = tell
 
     async def read_change_counters(self) -> ChangeCounters:
-        rows = await self._pool.rows(
-            "SELECT name, value, clock_timestamp(), EXISTS (SELECT FROM flyte_loading) FROM"
-            " flyte_number WHERE name IN ('flows', 'items', 'packs', 'notes', 'store')"
-        )
+        rows = await self._pool.rows(SQL.change_counters)
         numbers = {name: value for name, value, *_ in rows}
         check_identity(numbers.pop("store", None), self._identity, self._shown)
         return ChangeCounters(**numbers, now=rows[0][2], is_loading=rows[0][3])
 
     async def ping(self) -> None:
         async def write(connection: Connection, _again: bool) -> None:
-            await connection.execute("UPDATE flyte_number SET value = value WHERE name = 'schema'")
+            await connection.execute(SQL.write_nothing)
             check_identity(await read_identity(connection), self._identity, self._shown)
             await check_tables(connection)
 
@@ -238,18 +231,6 @@ class PostgresStore(Store):
             await self._check_identity()
             raise
 
-    async def _write(self, statement: str, *values: object) -> str:
-        """Run one statement that may be repeated.
-
-        Return the number of changed rows, as the server reports it.
-        """
-
-        async def write(connection: Connection, _again: bool) -> str:
-            status: str = await connection.execute(statement, *values)
-            return status
-
-        return await self._whole(self._pool.repeat(write))
-
     def _require_open(self) -> None:
         """Raise `UnavailableError` when the store is closed."""
         if not self._is_open:
@@ -261,74 +242,31 @@ class PostgresStore(Store):
             work.close()
             raise closed()
         try:
-            return await asyncio.shield(self._begin(work))
+            return await self._pending.complete(work)
         except NotFoundError:
             await self._check_identity()
             raise
 
-    def _begin(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._end)
-        return task
-
-    def _end(self, task: "asyncio.Task[Any]") -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # retrieved, as the caller may be gone
-
     # ---------------------------------------------------------------------------------------- packs
 
     async def save_pack(self, pack: Pack) -> None:
-
-        async def save(connection: Connection) -> None:
-            await connection.execute(
-                "INSERT INTO flyte_pack VALUES ($1, $2, $3, $4) ON CONFLICT (pack_id) DO UPDATE SET"
-                " name = excluded.name, declaration = excluded.declaration, last_seen_at ="
-                " excluded.last_seen_at",
-                *pack_row(pack),
-            )
-            await changed(connection, "packs")
-
-        await self._whole(self._pool.transaction(save))
+        await self._whole(self._pool.transaction(partial(catalog.save_pack, pack=pack)))
 
     async def find_pack(self, pack_id: str) -> Pack | None:
-        rows = await self._pool.rows(
-            "SELECT declaration, last_seen_at FROM flyte_pack WHERE pack_id = $1", pack_id
-        )
+        rows = await self._pool.rows(SQL.pack, pack_id)
         return next(
             (decode_declaration(declaration).seen(to_instant(at)) for declaration, at in rows), None
         )
 
     async def list_packs(self) -> Rows[Pack]:
-        rows = await self._pool.rows(
-            "SELECT pack_id, declaration, last_seen_at FROM flyte_pack ORDER BY name, pack_id"
-        )
-        return Rows.read(rows, name_of, pack_of)
+        return Rows.read(await self._pool.rows(SQL.packs), name_of, pack_of)
 
     async def delete_pack(self, pack_id: str, *, unless_seen_since: datetime | None = None) -> None:
-        async def delete(connection: Connection, again: bool) -> None:
-            seen_at = await connection.fetchval(
-                "SELECT last_seen_at FROM flyte_pack WHERE pack_id = $1 FOR UPDATE", pack_id
-            )
-            if seen_at is None:
-                _miss("pack", pack_id, again)
-            elif unless_seen_since is None or seen_at < to_microseconds(unless_seen_since):
-                await connection.execute("DELETE FROM flyte_pack WHERE pack_id = $1", pack_id)
-                await changed(connection, "packs")
-
+        delete = partial(catalog.delete_pack, pack_id=pack_id, unless_seen_since=unless_seen_since)
         await self._whole(self._pool.transaction_once(delete))
 
     async def touch_packs(self, seen: Mapping[str, datetime]) -> None:
-        # In one order, so that servers that do this at the same time do not deadlock.
-        await self._write(
-            "UPDATE flyte_pack p SET last_seen_at = s.at FROM (SELECT p.pack_id, s.at FROM"
-            " flyte_pack p JOIN unnest($1::text[], $2::bigint[]) AS s (pack_id, at) ON s.pack_id ="
-            " p.pack_id AND p.last_seen_at < s.at ORDER BY 1 FOR UPDATE OF p) s WHERE p.pack_id ="
-            " s.pack_id",
-            list(seen),
-            [to_microseconds(at) for at in seen.values()],
-        )
+        await self._whole(self._pool.repeat(partial(catalog.touch_packs, seen=seen)))
 
     # ---------------------------------------------------------------------------------------- flows
 
@@ -336,41 +274,20 @@ class PostgresStore(Store):
         self, version: FlowVersion, timetables: Sequence[ScheduleEntry] = ()
     ) -> None:
         check_timetables(version, timetables)
-        await self._whole(
-            self._pool.transaction_once(
-                partial(flow.save_flow, version=version, timetables=timetables)
-            )
-        )
+        save = partial(catalog.save_flow, version=version, timetables=timetables)
+        await self._whole(self._pool.transaction_once(save))
 
     async def list_flows(self) -> Rows[FlowVersion]:
-        rows = await self._pool.rows(
-            "SELECT f.name, f.uuid, v.flow, v.saved_at FROM flyte_flow f LEFT JOIN"
-            " flyte_flow_version v ON v.uuid = f.uuid ORDER BY f.name"
-        )
-        return Rows.read(rows, name_of, current_of)
+        return Rows.read(await self._pool.rows(SQL.flows), name_of, current_of)
 
     async def list_current(self) -> Mapping[str, str]:
-        return dict(map(tuple, await self._pool.rows("SELECT name, uuid FROM flyte_flow")))
+        return dict(map(tuple, await self._pool.rows(SQL.current_versions)))
 
     async def delete_flow(self, name: str) -> None:
-        async def delete(connection: Connection, again: bool) -> None:
-            if (
-                await connection.fetchval(
-                    "DELETE FROM flyte_flow WHERE name = $1 RETURNING name", name
-                )
-                is None
-            ):
-                _miss("flow", name, again)
-            await connection.execute("DELETE FROM flyte_timetable WHERE flow_name = $1", name)
-            await changed(connection, "flows")
-
-        await self._whole(self._pool.transaction_once(delete))
+        await self._whole(self._pool.transaction_once(partial(catalog.delete_flow, name=name)))
 
     async def get_flow_version(self, uuid: str) -> FlowVersion:
-        rows = await self._pool.rows(
-            "SELECT flow, saved_at FROM flyte_flow_version WHERE uuid = $1", uuid
-        )
-        for encoded, at in rows:
+        for encoded, at in await self._pool.rows(SQL.flow_version, uuid):
             with readable(f"The flow version {uuid!r}"):
                 return FlowVersion(uuid, decode_flow(encoded), to_instant(at))
         await self._check_identity()
@@ -379,60 +296,18 @@ class PostgresStore(Store):
     # ------------------------------------------------------------------------------------ datastore
 
     async def save_item(self, item: DataItem) -> bool:
-        async def save(connection: Connection) -> bool:
-            is_new: bool = await connection.fetchval(
-                "INSERT INTO flyte_data_item VALUES ($1, $2, $3, $4) ON CONFLICT (key) DO UPDATE"
-                " SET content_type = excluded.content_type, description = excluded.description,"
-                " value = excluded.value"
-                # Zero in a row that was inserted, the lock's owner in one that existed.
-                " RETURNING xmax = 0",
-                item.key,
-                item.content_type,
-                item.description,
-                item.value,
-            )
-            await changed(connection, "items")
-            return is_new
-
-        return await self._whole(self._pool.transaction(save))
+        return await self._whole(self._pool.transaction(partial(catalog.save_item, item=item)))
 
     async def list_items(self) -> Rows[DataItem]:
-        rows = await self._pool.rows(
-            "SELECT key, content_type, value, description FROM flyte_data_item ORDER BY key"
-        )
-        return Rows.read(rows, name_of, item_of)
+        return Rows.read(await self._pool.rows(SQL.items), name_of, item_of)
 
     async def delete_item(self, key: str) -> None:
-        async def delete(connection: Connection, again: bool) -> None:
-            if (
-                await connection.fetchval(
-                    "DELETE FROM flyte_data_item WHERE key = $1 RETURNING key", key
-                )
-                is None
-            ):
-                _miss("datastore item", key, again)
-            await changed(connection, "items")
-
-        await self._whole(self._pool.transaction_once(delete))
+        await self._whole(self._pool.transaction_once(partial(catalog.delete_item, key=key)))
 
     # ---------------------------------------------------------------------------------------- notes
 
     async def save_note(self, note: Note, *, replaces: bool = True) -> None:
-        conflict = "DO UPDATE SET value = excluded.value" if replaces else "DO NOTHING"
-        statement = (
-            f"INSERT INTO flyte_note VALUES ($1, $2, $3) ON CONFLICT (kind, key) {conflict}"  # noqa: S608 - constant SQL, bound values
-            " RETURNING key"
-        )
-
-        async def save(connection: Connection, again: bool) -> None:
-            await changed(connection, "notes")
-            if await connection.fetchval(statement, note.kind, note.key, note.value) is None:
-                kept = await connection.fetchval(
-                    "SELECT value FROM flyte_note WHERE kind = $1 AND key = $2", note.kind, note.key
-                )
-                if not again or kept != note.value:
-                    raise taken(note.kind, note.key)
-
+        save = partial(catalog.save_note, note=note, replaces=replaces)
         await self._whole(self._pool.transaction_once(save))
 
     async def list_notes(
@@ -443,36 +318,21 @@ class PostgresStore(Store):
         limit: int | None = None,
         backwards: bool = False,
     ) -> Sequence[Note]:
-        sign, direction = ("<", "DESC") if backwards else (">", "ASC")
-        # With "$3 IS NULL OR" in it, the search would begin at the first key each time.
-        behind, values = (
-            ("", (kind, limit)) if after is None else (f"AND key {sign} $3", (kind, limit, after))
-        )
-        rows = await self._pool.rows(
-            f"SELECT key, value FROM flyte_note WHERE kind = $1 {behind} ORDER BY key {direction}"  # noqa: S608 - constant SQL, bound values
-            " LIMIT $2",
-            *values,
-        )
+        if after is None:
+            statement = SQL.notes_backwards if backwards else SQL.notes
+            rows = await self._pool.rows(statement, kind, limit)
+        else:
+            statement = SQL.notes_before if backwards else SQL.notes_after
+            rows = await self._pool.rows(statement, kind, limit, after)
         return [Note(kind, *row) for row in rows]
 
     async def delete_note(self, kind: str, key: str) -> None:
-        async def delete(connection: Connection, again: bool) -> None:
-            await changed(connection, "notes")
-            statement = "DELETE FROM flyte_note WHERE kind = $1 AND key = $2 RETURNING key"
-            if await connection.fetchval(statement, kind, key) is None:
-                _miss(kind, key, again)
-
+        delete = partial(catalog.delete_note, kind=kind, key=key)
         await self._whole(self._pool.transaction_once(delete))
 
     async def delete_notes(self, kind: str, *, until: str, limit: int) -> int:
-        status = await self._write(
-            "DELETE FROM flyte_note WHERE kind = $1 AND key IN"
-            " (SELECT key FROM flyte_note WHERE kind = $1 AND key <= $2 ORDER BY key LIMIT $3)",
-            kind,
-            until,
-            limit,
-        )
-        return int(status.rpartition(" ")[2])
+        delete = partial(catalog.delete_notes, kind=kind, until=until, limit=limit)
+        return await self._whole(self._pool.repeat(delete))
 
     # ------------------------------------------------------------------------- the life of an event
 
@@ -531,8 +391,8 @@ class PostgresStore(Store):
         except asyncio.CancelledError:
             # A claim without a caller is returned before the caller is gone, if the server answers
             # soon, or else later.
-            giving_back = self._give_back(self._claimed(asked, claiming), at)
-            await asyncio.wait([self._begin(giving_back)], timeout=GIVING_BACK)
+            giving_back = self._undelivered.give_back(self._claimed(asked, claiming), at)
+            await asyncio.wait([self._pending.start(giving_back)], timeout=GIVING_BACK)
             raise
 
     async def _claimed(
@@ -546,14 +406,6 @@ class PostgresStore(Store):
             raise
         self._undelivered.look_for(asked.tokens.unanswered, asked.at)
         return claimed
-
-    async def _give_back(self, claiming: Awaitable[list[Claimed]], at: datetime) -> None:
-        with suppress(FlyteError):  # those that may have been claimed all the same are looked up
-            for each in await claiming:
-                try:
-                    await self._return(each.action_id, each.revision, at)
-                except UnavailableError:
-                    self._undelivered.add([each], at)
 
     async def _find_claimed(self, tokens: Sequence[str]) -> Sequence[tuple[str, int]]:
         return [(row[0], row[1]) for row in await self._pool.rows(actions.CLAIMED_WITH, tokens)]
@@ -685,15 +537,4 @@ class PostgresStore(Store):
         )
 
     async def end_load(self) -> None:
-        async def end(connection: Connection) -> None:
-            await connection.execute("DELETE FROM flyte_loading")
-            for what in ("flows", "items", "packs"):
-                await changed(connection, what)
-
-        await self._whole(self._pool.transaction(end))
-
-
-def _miss(noun: str, key: str, again: bool) -> None:
-    """Raise `NotFoundError`, unless the record may have been deleted by the first try."""
-    if not again:
-        raise missing(noun, key)
+        await self._whole(self._pool.transaction(dump.end))

@@ -4,7 +4,7 @@ import sqlite3
 
 from flyteops.model import Evaluation, Event, NewAction
 from flyteops.storage import rules
-from flyteops.storage.row import failure_column, listing_keys, to_microseconds
+from flyteops.storage.row import created_column, failure_column, listing_keys, to_microseconds
 from flyteops.storage.sqlite.action_row import ActionRow, EventRow, Placement
 from flyteops.storage.statements import load_statements
 
@@ -95,14 +95,13 @@ class WriteBuffer:
         self, event: Event, row: EventRow, outcome: Evaluation, decisions: bytes | None
     ) -> None:
         """Add an event and the decisions about it, which are also given as JSON."""
-        created_at = None if event.created_at is None else event.created_at.isoformat()
         self._events.append(
             (
                 row.seq,
                 event.event_id,
                 row.source_id,
                 row.received_at,
-                created_at,
+                created_column(event),
                 row.action_seq,
                 row.referrers,
                 event.payload,

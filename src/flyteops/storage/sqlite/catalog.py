@@ -6,8 +6,11 @@ from datetime import datetime
 
 from flyteops.model import DataItem, FlowVersion, Note, Pack
 from flyteops.storage import rules
-from flyteops.storage.row import pack_row, to_microseconds, version_row
+from flyteops.storage.row import item_row, pack_row, to_microseconds, version_row
+from flyteops.storage.statements import load_statements
 from flyteops.transition import ScheduleEntry
+
+SQL = load_statements("flyteops.storage.sqlite", "catalog")
 
 
 class Catalog:
@@ -22,41 +25,27 @@ class Catalog:
         self._connection.execute(f"PRAGMA user_version = {version}")
 
     def save_pack(self, pack: Pack) -> None:
-        self._connection.execute("INSERT OR REPLACE INTO pack VALUES (?,?,?,?)", pack_row(pack))
+        self._connection.execute(SQL.save_pack, pack_row(pack))
 
     def delete_pack(self, pack_id: str, unless_seen_since: datetime | None) -> None:
-        row = self._connection.execute(
-            "SELECT last_seen_at FROM pack WHERE pack_id = ?", (pack_id,)
-        ).fetchone()
+        row = self._connection.execute(SQL.pack_last_seen, (pack_id,)).fetchone()
         (seen_at,) = rules.found(row, "pack", pack_id)
         if unless_seen_since is None or seen_at < to_microseconds(unless_seen_since):
-            self._connection.execute("DELETE FROM pack WHERE pack_id = ?", (pack_id,))
+            self._connection.execute(SQL.delete_pack, (pack_id,))
 
     def touch_packs(self, seen: Mapping[str, datetime]) -> None:
         rows = [
             (at, pack_id, at)
             for pack_id, at in ((key, to_microseconds(value)) for key, value in seen.items())
         ]
-        self._connection.executemany(
-            "UPDATE pack SET last_seen_at = ? WHERE pack_id = ? AND last_seen_at < ?", rows
-        )
+        self._connection.executemany(SQL.touch_packs, rows)
 
     def save_flow(self, version: FlowVersion, timetables: Sequence[ScheduleEntry]) -> None:
         flow = version.flow
-        self._connection.execute(
-            "INSERT INTO flow_version (uuid, name, flow, saved_at) VALUES (?,?,?,?)",
-            version_row(version),
-        )
-        self._connection.execute(
-            "INSERT OR REPLACE INTO flow VALUES (?,?)", (flow.name, version.uuid)
-        )
-        kept = {
-            (step_id, rule): next_at
-            for step_id, rule, next_at in self._connection.execute(
-                "DELETE FROM timetable WHERE flow_name = ? RETURNING step_id, rule, next_at",
-                (flow.name,),
-            ).fetchall()
-        }
+        self._connection.execute(SQL.create_flow_version, version_row(version))
+        self._connection.execute(SQL.set_current_version, (flow.name, version.uuid))
+        rows = self._connection.execute(SQL.replace_timetables, (flow.name,)).fetchall()
+        kept = {(step_id, rule): next_at for step_id, rule, next_at in rows}
         for entry in timetables:
             row = (
                 flow.name,
@@ -65,49 +54,32 @@ class Catalog:
                 entry.rule,
                 rules.next_time(entry, kept),
             )
-            self._connection.execute("INSERT INTO timetable VALUES (?,?,?,?,?)", row)
+            self._connection.execute(SQL.create_timetable, row)
 
     def delete_flow(self, name: str) -> None:
-        if not self._connection.execute("DELETE FROM flow WHERE name = ?", (name,)).rowcount:
+        if not self._connection.execute(SQL.delete_flow, (name,)).rowcount:
             raise rules.missing("flow", name)
-        self._connection.execute("DELETE FROM timetable WHERE flow_name = ?", (name,))
+        self._connection.execute(SQL.delete_timetables, (name,))
 
     def save_item(self, item: DataItem) -> bool:
-        is_new = (
-            self._connection.execute(
-                "SELECT 1 FROM data_item WHERE key = ?", (item.key,)
-            ).fetchone()
-            is None
-        )
-        self._connection.execute(
-            "INSERT INTO data_item VALUES (?,?,?,?) ON CONFLICT (key) DO UPDATE SET content_type ="
-            " excluded.content_type, description = excluded.description, value = excluded.value",
-            (item.key, item.content_type, item.description, item.value),
-        )
+        is_new = self._connection.execute(SQL.has_item, (item.key,)).fetchone() is None
+        self._connection.execute(SQL.save_item, item_row(item))
         return is_new
 
     def delete_item(self, key: str) -> None:
-        if not self._connection.execute("DELETE FROM data_item WHERE key = ?", (key,)).rowcount:
+        if not self._connection.execute(SQL.delete_item, (key,)).rowcount:
             raise rules.missing("datastore item", key)
 
     def save_note(self, note: Note, *, replaces: bool) -> None:
-        conflict = "DO UPDATE SET value = excluded.value" if replaces else "DO NOTHING"
-        row = (note.kind, note.key, note.value)
-        statement = f"INSERT INTO note VALUES (?,?,?) ON CONFLICT (kind, key) {conflict}"  # noqa: S608 - constant SQL
-        done = self._connection.execute(statement, row)
+        statement = SQL.save_note if replaces else SQL.create_note
+        done = self._connection.execute(statement, (note.kind, note.key, note.value))
         if not done.rowcount:
             raise rules.taken(note.kind, note.key)
 
     def delete_note(self, kind: str, key: str) -> None:
-        if not self._connection.execute(
-            "DELETE FROM note WHERE kind = ? AND key = ?", (kind, key)
-        ).rowcount:
+        if not self._connection.execute(SQL.delete_note, (kind, key)).rowcount:
             raise rules.missing(kind, key)
 
     def delete_notes(self, kind: str, until: str, limit: int) -> int:
         """See `Store.delete_notes`."""
-        return self._connection.execute(
-            "DELETE FROM note WHERE kind = ?1 AND key IN"
-            " (SELECT key FROM note WHERE kind = ?1 AND key <= ?2 ORDER BY key LIMIT ?3)",
-            (kind, until, limit),
-        ).rowcount
+        return self._connection.execute(SQL.delete_notes, (kind, until, limit)).rowcount

@@ -11,8 +11,9 @@ import msgspec
 from flyteops.errors import StoreError
 from flyteops.model import DataItem, Note
 from flyteops.storage import rules
-from flyteops.storage.base import PAGE_BYTES
+from flyteops.storage.query import PAGE_BYTES
 from flyteops.storage.record import (
+    PART_RECORDS,
     Checkpoint,
     Stored,
     StoredAction,
@@ -28,12 +29,14 @@ from flyteops.storage.record import (
 )
 from flyteops.storage.row import (
     attempt_row,
+    created_column,
     decode_decisions,
     encode_decisions,
     encode_json,
     event_of,
     execution_row,
     failure_column,
+    item_row,
     key_row,
     listing_keys,
     of_length,
@@ -55,34 +58,9 @@ from flyteops.storage.sqlite.actions import ActionTable
 from flyteops.storage.sqlite.queries import Queries
 from flyteops.storage.sqlite.schema import refusal
 from flyteops.storage.sqlite.snapshot import reading
+from flyteops.storage.statements import load_statements
 
-PART = 500
-"""The number of records passed on at a time."""
-
-EVENTS = """
-SELECT v.event_id, s.name, s.pack_id, s.pack_name, s.labels, v.payload, v.received_at, v.created_at,
-    v.failure, v.decisions
-FROM event v JOIN source s ON s.source_id = v.source_id ORDER BY v.seq
-"""
-
-ACTIONS = """
-SELECT a.seq, a.action_id, e.correlation_id, e.flow_name, e.flow_uuid, a.step_id, a.step_index,
-    q.command, q.pack_name, q.labels,
-  a.input, a.context, a.timeout, t.event_id, a.states, r.event_id, a.due_at, a.wait, a.attempt
-FROM action a JOIN execution e ON e.seq = a.execution_seq JOIN queue q ON q.queue_id = a.queue_id
-JOIN event t ON t.seq = a.trigger_seq LEFT JOIN event r ON r.seq = a.result_seq ORDER BY a.seq
-"""
-
-TIMETABLES = (
-    "SELECT step_index, step_id, rule, next_at FROM timetable WHERE flow_name = ? ORDER BY"
-    " step_index"
-)
-
-ATTEMPTS = """
-SELECT lease, number, pack_id, taken_at, lost_at, v.event_id FROM attempt m LEFT JOIN event v ON
-    v.seq = late_seq
-WHERE m.action_seq = ? ORDER BY number
-"""
+SQL = load_statements("flyteops.storage.sqlite", "dump")
 
 Sized = tuple[Stored, int]
 """A record and its approximate length."""
@@ -112,7 +90,7 @@ def export(
 
 def find_checkpoint(connection: sqlite3.Connection) -> Checkpoint | None:
     """Return the checkpoint of the current load, None if there is none."""
-    row = connection.execute("SELECT records, checksum FROM loading").fetchone()
+    row = connection.execute(SQL.checkpoint).fetchone()
     return None if row is None else Checkpoint(*row)
 
 
@@ -120,7 +98,7 @@ def _parts(records: Iterable[Sized]) -> Iterator[Sequence[Stored]]:
     part: list[Stored] = []
     length = 0
     for record, size in records:
-        if part and (len(part) == PART or length + size > PAGE_BYTES):
+        if part and (len(part) == PART_RECORDS or length + size > PAGE_BYTES):
             yield part
             part, length = [], 0
         part.append(record)
@@ -132,45 +110,37 @@ def _parts(records: Iterable[Sized]) -> Iterator[Sequence[Stored]]:
 def _records(connection: sqlite3.Connection) -> Iterator[Sized]:
     for pack in Queries(connection).list_packs():
         yield StoredPack(pack), 0
-    # By time, for human readers; by id where that is equal, so that every store gives the same
-    # order.
-    for row in connection.execute(
-        "SELECT uuid, flow, saved_at FROM flow_version ORDER BY saved_at, uuid"
-    ):
+    for row in connection.execute(SQL.versions):
         yield stored_version_of(row), len(row[1])
-    for name, uuid in connection.execute("SELECT name, uuid FROM flow ORDER BY name"):
+    for name, uuid in connection.execute(SQL.flows):
         yield (
             StoredFlow(
                 name,
                 uuid,
-                tuple(timetable_of(row) for row in connection.execute(TIMETABLES, (name,))),
+                tuple(timetable_of(row) for row in connection.execute(SQL.timetables, (name,))),
             ),
             0,
         )
-    for row in connection.execute(
-        "SELECT key, content_type, value, description FROM data_item ORDER BY key"
-    ):
+    for row in connection.execute(SQL.items):
         yield StoredItem(DataItem(*row)), len(row[2])
-    for row in connection.execute("SELECT kind, key, value FROM note ORDER BY kind, key"):
+    for row in connection.execute(SQL.notes):
         yield StoredNote(Note(*row)), len(row[2])
-    for *event, decisions in connection.execute(EVENTS):
+    for *event, decisions in connection.execute(SQL.events):
         evaluated = decode_decisions(decisions)
         yield StoredEvent(event_of(event), *evaluated), len(event[5]) + len(decisions or b"")
-    for seq, *row in connection.execute(ACTIONS):
+    for seq, *row in connection.execute(SQL.actions):
         yield (
             stored_action_of(row, () if row[11] is None else _attempts(connection, seq)),
             len(row[9]) + len(row[10]),
         )
-    for key, event_id, at in connection.execute(
-        "SELECT key, event_id, kept_at FROM event_key ORDER BY key"
-    ):
+    for key, event_id, at in connection.execute(SQL.keys):
         yield StoredKey(key, event_id, to_instant(at)), 0
 
 
 def _attempts(connection: sqlite3.Connection, action_seq: int) -> list[StoredAttempt]:
     return [
         stored_attempt_of(columns, lease)
-        for lease, *columns in connection.execute(ATTEMPTS, (action_seq,))
+        for lease, *columns in connection.execute(SQL.attempts, (action_seq,))
     ]
 
 
@@ -183,20 +153,10 @@ def begin(table: ActionTable) -> Checkpoint:
     found = find_checkpoint(table.connection)
     if found is not None:
         return found
-    for name in (
-        "pack",
-        "flow_version",
-        "flow",
-        "data_item",
-        "note",
-        "event",
-        "action",
-        "event_key",
-    ):
-        if table.execute(f"SELECT 1 FROM {name} LIMIT 1").fetchone() is not None:  # noqa: S608 - constant names
-            raise rules.not_empty("name one that is, or does not exist yet")
+    if table.execute(SQL.has_records).fetchone()[0]:
+        raise rules.not_empty("name one that is, or does not exist yet")
     checkpoint = Checkpoint()
-    table.execute("INSERT INTO loading VALUES (?, ?)", (checkpoint.records, checkpoint.checksum))
+    table.execute(SQL.begin, (checkpoint.records, checkpoint.checksum))
     return checkpoint
 
 
@@ -208,50 +168,41 @@ def load(table: ActionTable, records: Sequence[Stored], checkpoint: Checkpoint) 
         return
     for kind, some in groupby(records, kind_of):
         LOADERS[kind](table.connection, list(some))
-    table.execute(
-        "UPDATE loading SET records = ?, checksum = ?", (checkpoint.records, checkpoint.checksum)
-    )
+    table.execute(SQL.advance, (checkpoint.records, checkpoint.checksum))
     table.reload()  # its knowledge of queues and sequence numbers
 
 
 def end(table: ActionTable) -> None:
     """See `Store.end_load`."""
     table.flush()
-    table.execute("DELETE FROM loading")
+    table.execute(SQL.end)
 
 
 def _load_packs(connection: sqlite3.Connection, records: Sequence[StoredPack]) -> None:
-    connection.executemany(
-        "INSERT INTO pack VALUES (?,?,?,?)", [pack_row(record.pack) for record in records]
-    )
+    connection.executemany(SQL.load_pack, [pack_row(record.pack) for record in records])
 
 
 def _load_versions(connection: sqlite3.Connection, records: Sequence[StoredVersion]) -> None:
     connection.executemany(
-        "INSERT INTO flow_version (uuid, name, flow, saved_at) VALUES (?,?,?,?)",
+        SQL.load_version,
         [version_row(record.version) for record in records],
     )
 
 
 def _load_flows(connection: sqlite3.Connection, records: Sequence[StoredFlow]) -> None:
-    connection.executemany(
-        "INSERT INTO flow VALUES (?,?)", [(record.name, record.uuid) for record in records]
-    )
+    connection.executemany(SQL.load_flow, [(record.name, record.uuid) for record in records])
     rows = [row for record in records for row in timetable_rows(record)]
-    connection.executemany("INSERT INTO timetable VALUES (?,?,?,?,?)", rows)
+    connection.executemany(SQL.load_timetable, rows)
 
 
 def _load_items(connection: sqlite3.Connection, records: Sequence[StoredItem]) -> None:
-    rows = [
-        (item.key, item.content_type, item.description, item.value)
-        for item in (record.item for record in records)
-    ]
-    connection.executemany("INSERT INTO data_item VALUES (?,?,?,?)", rows)
+    rows = [item_row(record.item) for record in records]
+    connection.executemany(SQL.load_item, rows)
 
 
 def _load_notes(connection: sqlite3.Connection, records: Sequence[StoredNote]) -> None:
     connection.executemany(
-        "INSERT INTO note VALUES (?,?,?)",
+        SQL.load_note,
         [msgspec.structs.astuple(record.note) for record in records],
     )
 
@@ -263,17 +214,15 @@ def _load_events(connection: sqlite3.Connection, records: Sequence[StoredEvent])
         for event in (record.event for record in records)
     ]
     many(
-        "INSERT OR IGNORE INTO source (name, pack_id, pack_name, labels) VALUES (?,?,?,?)",
+        SQL.load_source,
         set(sources),
     )
     many(
-        "INSERT INTO event (event_id, received_at, created_at, referrers, payload, failure,"
-        " decisions, source_id) SELECT ?,?,?,0,?,?,?, source_id FROM source WHERE name = ? AND"
-        " pack_id = ? AND pack_name = ? AND labels = ?",
+        SQL.load_event,
         [(*_event_row(record), *source) for record, source in zip(records, sources, strict=True)],
     )
     many(
-        "INSERT INTO flow_event SELECT ?, seq FROM event WHERE event_id = ?",
+        SQL.load_flow_event,
         [
             (name, record.event.event_id)
             for record in records
@@ -284,11 +233,10 @@ def _load_events(connection: sqlite3.Connection, records: Sequence[StoredEvent])
 
 def _event_row(record: StoredEvent) -> tuple[object, ...]:
     event = record.event
-    created_at = None if event.created_at is None else event.created_at.isoformat()
     return (
         event.event_id,
         to_microseconds(event.received_at),
-        created_at,
+        created_column(event),
         event.payload,
         failure_column(event),
         encode_decisions(record.decisions, record.basis),
@@ -301,34 +249,25 @@ def _load_actions(connection: sqlite3.Connection, records: Sequence[StoredAction
         (action.pack_name, action.name, to_text(action.pack_labels))
         for action in (record.action for record in records)
     ]
-    many("INSERT OR IGNORE INTO queue (pack_name, command, labels) VALUES (?,?,?)", set(queues))
+    many(SQL.load_queue, set(queues))
     many(
-        "INSERT INTO execution (correlation_id, flow_name, flow_uuid, changed_at) VALUES (?,?,?,?)"
-        " ON CONFLICT (correlation_id) DO UPDATE SET changed_at = max(changed_at,"
-        " excluded.changed_at)",
+        SQL.load_execution,
         [execution_row(record) for record in records],
     )
     many(
-        "INSERT INTO action (action_id, step_index, step_id, state, states, context, input,"
-        " attempt, timeout, due_at, wait, execution_seq, trigger_seq, result_seq, queue_id) SELECT"
-        " ?,?,?,?,?,?,?,?,?,?,?, (SELECT seq FROM execution WHERE correlation_id = ?), (SELECT seq"
-        " FROM event WHERE event_id = ?), (SELECT seq FROM event WHERE event_id = ?), queue_id FROM"
-        " queue WHERE pack_name = ? AND command = ? AND labels = ?",
+        SQL.load_action,
         [(*_action_row(record), *queue) for record, queue in zip(records, queues, strict=True)],
     )
     many(
-        "INSERT INTO attempt (action_seq, lease, number, pack_id, taken_at, lost_at, late_seq)"
-        " VALUES ((SELECT seq FROM action WHERE action_id = ?), ?,?,?,?,?, (SELECT seq FROM event"
-        " WHERE event_id = ?))",
+        SQL.load_attempt,
         [attempt_row(record, each) for record in records for each in record.attempts],
     )
     many(
-        "UPDATE event SET referrers = referrers + 1 WHERE event_id = ?",
+        SQL.add_referrer,
         [(record.trigger_id,) for record in records],
     )
     many(
-        "UPDATE event SET referrers = referrers + 1, action_seq = (SELECT seq FROM action WHERE"
-        " action_id = ?) WHERE event_id = ?",
+        SQL.add_referring_action,
         [
             (record.action.action_id, event_id)
             for record in records
@@ -358,9 +297,7 @@ def _action_row(record: StoredAction) -> tuple[object, ...]:
 
 
 def _load_keys(connection: sqlite3.Connection, records: Sequence[StoredKey]) -> None:
-    connection.executemany(
-        "INSERT INTO event_key VALUES (?,?,?)", [key_row(record) for record in records]
-    )
+    connection.executemany(SQL.load_key, [key_row(record) for record in records])
 
 
 LOADERS: Mapping[str, Callable[[sqlite3.Connection, Sequence[Any]], None]] = {

@@ -3,10 +3,9 @@
 import sqlite3
 from collections.abc import Mapping, Sequence
 
-OBJECTS = (
-    "SELECT type || ' ' || name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_%' ESCAPE"
-    " '\\'"
-)
+from flyteops.storage.statements import load_statements
+
+SQL = load_statements("flyteops.storage.sqlite", "file")
 
 
 class ForeignWrites:
@@ -38,4 +37,4 @@ class ForeignWrites:
         return version
 
     def _read_objects(self) -> Mapping[str, str]:
-        return dict(self._connection.execute(OBJECTS))
+        return dict(self._connection.execute(SQL.objects))

@@ -16,6 +16,9 @@ from typing import NamedTuple
 
 from flyteops.errors import UnavailableError
 from flyteops.storage.sqlite.lock import Lock
+from flyteops.storage.statements import load_statements
+
+SQL = load_statements("flyteops.storage.sqlite", "file")
 
 LOGGER = logging.getLogger("flyte.store")
 
@@ -53,7 +56,7 @@ class Fault(NamedTuple):
     has_own_file: bool = True
 
 
-class Guard:
+class FileGuard:
     """Compares the files of a database with those opened, by identity and by a token in the file.
 
     The token is renewed around each checkpoint, to detect a file that was copied over this one and
@@ -93,10 +96,8 @@ class Guard:
     def watch(self, connection: sqlite3.Connection) -> None:
         """Remember the files' state; on the writing connection, between two transactions."""
         self._page_size = connection.execute("PRAGMA page_size").fetchone()[0]
-        (self._root,) = connection.execute(
-            "SELECT rootpage FROM sqlite_schema WHERE name = 'generation'"
-        ).fetchone()
-        row = connection.execute("SELECT token FROM generation").fetchone()
+        (self._root,) = connection.execute(SQL.token_page).fetchone()
+        row = connection.execute(SQL.token).fetchone()
         self._tokens = frozenset((self._token_in_file(), None if row is None else row[0]))
         self.renew(connection)
         connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
@@ -116,7 +117,7 @@ class Guard:
         connection.execute("PRAGMA synchronous = NORMAL")
         try:
             connection.execute(
-                "INSERT OR REPLACE INTO generation VALUES (1, ?, ?)",
+                SQL.renew_token,
                 (self._token, former or bytes(TOKEN_LENGTH)),
             )
         finally:

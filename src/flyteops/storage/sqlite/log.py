@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from flyteops.storage.sqlite.guard import Guard
+from flyteops.storage.sqlite.guard import FileGuard
 from flyteops.storage.sqlite.lock import reader_of
 from flyteops.storage.sqlite.schema import BUSY_TIMEOUT
 
@@ -81,7 +81,7 @@ class Summary(NamedTuple):
     salt: bytes
 
 
-class Index:
+class WalIndex:
     """The shared index of the log, read as SQLite's documented file format.
 
     The descriptors stay open until all connections are closed: closing one would drop SQLite's
@@ -126,19 +126,19 @@ class Index:
         return ", ".join(sorted(found)) or "a program that cannot be named"
 
 
-class Log:
+class WriteAheadLog:
     """The log of a database, by the connection that writes it.
 
     All but `problem` and `warning` is for the writer's thread.
     """
 
     def __init__(
-        self, connection: sqlite3.Connection, guard: Guard, max_bytes: int = MAX_BYTES
+        self, connection: sqlite3.Connection, guard: FileGuard, max_bytes: int = MAX_BYTES
     ) -> None:
         self._connection = connection
         self._guard = guard
         self._max_bytes = max_bytes
-        self._index = Index(guard.index)
+        self._index = WalIndex(guard.index)
         self._file = os.open(guard.log, os.O_RDONLY | os.O_CLOEXEC)
         self._frame = FRAME_HEADER + int(connection.execute("PRAGMA page_size").fetchone()[0])
         self._is_held = False

@@ -25,7 +25,7 @@ from flyteops.model import (
     has_labels,
 )
 from flyteops.storage import rules
-from flyteops.storage.base import (
+from flyteops.storage.query import (
     ActionFilter,
     ActionStatus,
     EventFilter,

@@ -70,7 +70,7 @@ class Queue:
         return self.heads[0].action.seq if self.is_waiting else None
 
 
-class Group:
+class QueueGroup:
     """The queues with the same pack name and labels, which a pack may take from or not.
 
     `_order` is a heap with an entry for each queue that is waiting: its bound and its id. Entries
@@ -141,14 +141,14 @@ class PackQueues:
     """The queues for packs of one name, by their labels."""
 
     def __init__(self) -> None:
-        self._groups: dict[Key, Group] = {}
-        self._matches: dict[Key, list[Group]] = {}
+        self._groups: dict[Key, QueueGroup] = {}
+        self._matches: dict[Key, list[QueueGroup]] = {}
 
-    def group(self, labels: Key) -> Group:
+    def group(self, labels: Key) -> QueueGroup:
         """Return the queues with these labels."""
         found = self._groups.get(labels)
         if found is None:
-            found = self._groups[labels] = Group()
+            found = self._groups[labels] = QueueGroup()
             # The result of another thread's concurrent search in the former groups ends up in a
             # dictionary that is no longer used.
             self._matches = {}
@@ -164,7 +164,7 @@ class PackQueues:
             self._matches = {}
         return bool(self._groups)
 
-    def serving(self, labels: Mapping[str, str]) -> list[Group]:
+    def serving(self, labels: Mapping[str, str]) -> list[QueueGroup]:
         """Return the groups that a pack with these labels may take from. From any thread."""
         matches = self._matches
         key = labels_key(labels)
@@ -176,7 +176,7 @@ class PackQueues:
             matches[key] = found
         return found
 
-    def _look(self, key: Key, labels: Mapping[str, str]) -> list[Group]:
+    def _look(self, key: Key, labels: Mapping[str, str]) -> list[QueueGroup]:
         if 2 ** len(key) <= len(self._groups):
             asked = (tuple(subset.items()) for subset in subsets(labels))
             return [group for each in asked if (group := self._groups.get(each)) is not None]
@@ -334,12 +334,12 @@ class QueueCache:
                 if not self._by_pack[queue.pack_name].remove(queue):
                     del self._by_pack[queue.pack_name]
 
-    def _serving(self, pack: PackRef) -> list[Group]:
+    def _serving(self, pack: PackRef) -> list[QueueGroup]:
         # The event loop comes here as well.
         queues = self._by_pack.get(pack.name)
         return [] if queues is None else queues.serving(pack.labels)
 
-    def _group(self, queue: Queue) -> Group:
+    def _group(self, queue: Queue) -> QueueGroup:
         return self._by_pack.setdefault(queue.pack_name, PackQueues()).group(
             labels_key(queue.labels)
         )

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from flyteops.storage import rules
-from flyteops.storage.base import Purged, PurgedVersions, Retention, VersionBound
+from flyteops.storage.query import Purged, PurgedVersions, Retention, VersionBound
 from flyteops.storage.row import decode_decisions, listing_keys, to_microseconds
 from flyteops.storage.rules import FOREVER, surplus
 from flyteops.storage.sqlite.actions import ActionTable

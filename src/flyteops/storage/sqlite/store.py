@@ -6,7 +6,6 @@ Writes use one thread (`writer`), reads a few others.
 import asyncio
 import logging
 import os
-import queue
 import sqlite3
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
@@ -17,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from flyteops.errors import FlyteError, InputError, StoreError, UnavailableError
+from flyteops.errors import FlyteError, StoreError, UnavailableError
 from flyteops.model import (
     Action,
     DataItem,
@@ -32,44 +31,43 @@ from flyteops.model import (
     RoutingKey,
 )
 from flyteops.storage.base import (
-    ActionFilter,
-    ActionStatus,
     ChangeCounters,
     Check,
     Claimed,
     ClaimOrder,
     Decide,
+    ProcessedTimers,
+    Store,
+    TimerKey,
+    TimerRules,
+)
+from flyteops.storage.query import (
+    ActionFilter,
+    ActionStatus,
     EventFilter,
     ExecutionFilter,
     Page,
-    ProcessedTimers,
     Purged,
     PurgedVersions,
     Retention,
     Rows,
-    Store,
-    TimerKey,
-    TimerRules,
     VersionBound,
 )
 from flyteops.storage.record import Checkpoint, Stored
-from flyteops.storage.rules import TimerBatch, check_timetables, require_capacity, require_open
+from flyteops.storage.rules import TimerBatch, check_timetables, require_open
 from flyteops.storage.sqlite import dump, retention, timer
 from flyteops.storage.sqlite.actions import ActionTable
 from flyteops.storage.sqlite.catalog import Catalog
 from flyteops.storage.sqlite.diskspace import PROBE, check_free_space
-from flyteops.storage.sqlite.guard import LOOK_EVERY, Guard
+from flyteops.storage.sqlite.guard import LOOK_EVERY, FileGuard
 from flyteops.storage.sqlite.lock import Lock
 from flyteops.storage.sqlite.log import MAX_BYTES
 from flyteops.storage.sqlite.queries import Queries
 from flyteops.storage.sqlite.queues import PREFETCH
+from flyteops.storage.sqlite.readers import Readers
 from flyteops.storage.sqlite.schema import (
-    UNSTORABLE,
-    connect,
-    is_damage,
     prepare,
     refusal,
-    unavailable,
 )
 from flyteops.storage.sqlite.writer import Writer, concerns_all
 from flyteops.storage.undelivered import PAUSE, RETURNING, still_claimed
@@ -112,7 +110,7 @@ class SqliteStore(Store):
         self._max_log_bytes = max_log_bytes
         self._scratch = scratch
         self._lock = Lock(self.path)
-        self._guard = Guard(self.path, self._lock)
+        self._guard = FileGuard(self.path, self._lock)
         self._writer: Writer | None = None
         self._attended_at: float | None = None
         self._tell: Callable[[Sequence[RoutingKey]], None] = lambda _: None
@@ -163,7 +161,7 @@ class SqliteStore(Store):
         try:
             connection = prepare(self._lock.file)
             self._lock.make_private()
-            self._guard = self._readers.guard = Guard(self.path, self._lock)
+            self._guard = self._readers.guard = FileGuard(self.path, self._lock)
             self._guard.watch(connection)
             self._readers.open(self._lock.file)
             return ActionTable(connection, prefetch=self._prefetch)
@@ -515,86 +513,3 @@ def sync_directory(path: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-class Readers:
-    """A few threads, each with a connection that cannot write. Every read sees one snapshot.
-
-    The connections are opened at the start: later, another file may have this name.
-    """
-
-    def __init__(self, path: Path, guard: Guard, count: int) -> None:
-        self.guard = guard
-        self._path = path
-        self._count = count
-        self._limit = 250 * count
-        self._under_way = 0
-        self._connections: list[sqlite3.Connection] = []
-        self._free: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
-        self._pool: ThreadPoolExecutor | None = None
-
-    def open(self, file: Path) -> None:
-        """Be ready to read; the threads start with the first reads."""
-        for _ in range(self._count):
-            connection = connect(file, query_only=True)
-            self._connections.append(connection)
-            connection.execute("PRAGMA user_version").fetchone()  # opens the log and its index, too
-            self._free.put(connection)
-        self._pool = ThreadPoolExecutor(self._count, thread_name_prefix="flyte-sqlite-reader")
-
-    def close(self) -> None:
-        """Wait for current reads, then close the connections."""
-        if self._pool is not None:
-            self._pool.shutdown()
-        for connection in self._connections:
-            connection.close()
-        self._connections.clear()
-        self._free = queue.LifoQueue()
-
-    async def read(self, run: Callable[[Queries], T]) -> T:
-        """Run a function in a reading thread."""
-        require_capacity(self._under_way, self._limit)
-        self._under_way += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, self._read, run)
-        finally:
-            self._under_way -= 1
-
-    def _read(self, run: Callable[[Queries], T]) -> T:
-        self.guard.check(max_age=LOOK_EVERY)
-        connection = self._free.get()
-        try:
-            return _run(connection, run)
-        except sqlite3.Error as error:
-            if is_damage(error):
-                self.guard.note_damage(error)
-            raise unavailable(error, self._path) from error
-        except UNSTORABLE as error:
-            raise InputError(f"The store cannot look for that: {error}.") from error
-        finally:
-            self._free.put(connection)
-
-
-def _run(connection: sqlite3.Connection, run: Callable[[Queries], T]) -> T:
-    """Run a function on one snapshot.
-
-    Bytes that are not UTF-8 are replaced, so that one text does not hide all others.
-    """
-    try:
-        return _run_once(connection, run)
-    except sqlite3.OperationalError as error:
-        if "decode to UTF-8" not in str(error):
-            raise
-    connection.text_factory = partial(str, encoding="utf-8", errors="replace")
-    try:
-        return _run_once(connection, run)
-    finally:
-        connection.text_factory = str
-
-
-def _run_once(connection: sqlite3.Connection, run: Callable[[Queries], T]) -> T:
-    connection.execute("BEGIN")
-    try:
-        return run(Queries(connection))
-    finally:
-        connection.execute("ROLLBACK")

@@ -22,8 +22,8 @@ from flyteops.errors import FlyteError, InputError, OutcomeUnknownError, Unavail
 from flyteops.storage import rules
 from flyteops.storage.sqlite.actions import ActionTable
 from flyteops.storage.sqlite.foreign import ForeignWrites
-from flyteops.storage.sqlite.guard import Fault, Guard
-from flyteops.storage.sqlite.log import MAX_BYTES, Log
+from flyteops.storage.sqlite.guard import Fault, FileGuard
+from flyteops.storage.sqlite.log import MAX_BYTES, WriteAheadLog
 from flyteops.storage.sqlite.schema import UNSTORABLE, is_damage, unavailable
 
 LOGGER = logging.getLogger("flyte.store")
@@ -114,7 +114,7 @@ class Writer:
         self,
         table: ActionTable,
         path: Path,
-        guard: Guard,
+        guard: FileGuard,
         *,
         limit: int,
         max_log_bytes: int = MAX_BYTES,
@@ -122,7 +122,7 @@ class Writer:
     ) -> None:
         self._loops = loops
         self.table = table
-        self.log = Log(table.connection, guard, max_log_bytes)
+        self.log = WriteAheadLog(table.connection, guard, max_log_bytes)
         self.has_failed = False
         self._connection = table.connection
         self._foreign = ForeignWrites(table.connection)

@@ -21,7 +21,7 @@ from flyteops.flow.file import lint, read_flow, template_faults
 from flyteops.model import DataItem, Execution, Flow, Step
 from flyteops.service import Service, Token
 from flyteops.service.token import EVERY_ITEM
-from flyteops.storage.base import ActionFilter, EventFilter, ExecutionFilter, Page
+from flyteops.storage.query import ActionFilter, EventFilter, ExecutionFilter, Page
 from flyteops.timeformat import format_timestamp
 from flyteops.web.api.body import (
     data_item,

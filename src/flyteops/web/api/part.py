@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
-from flyteops.storage.base import PAGE_BYTES
+from flyteops.storage.query import PAGE_BYTES
 from flyteops.web.api.query import Query
 from flyteops.web.api.request import Request
 from flyteops.web.api.response import encode

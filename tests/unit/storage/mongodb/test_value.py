@@ -1,6 +1,7 @@
 """JSON texts as MongoDB keeps them: as values that others can read, and letter by letter."""
 
 import json
+from datetime import UTC, datetime
 
 import bson
 import pytest
@@ -79,3 +80,8 @@ def test_labels_come_back_whatever_they_are_named(strings):
     kept = of_strings(strings)
     document = bson.decode(bson.encode({"value": kept.value, "exact": kept.exact}))
     assert strings_of(document["value"], document["exact"]) == strings
+
+
+def test_a_date_of_another_program_is_written_as_every_other_timestamp():
+    at = datetime(2026, 3, 1, 12, 30, 0, 500_000, tzinfo=UTC)
+    assert to_json({"at": at}) == b'{"at":"2026-03-01T12:30:00.5Z"}'

@@ -18,7 +18,7 @@ import pytest
 
 from flyteops.errors import StoreError, UnavailableError
 from flyteops.storage import store_faults
-from flyteops.storage.base import EventFilter
+from flyteops.storage.query import EventFilter
 from flyteops.storage.sqlite import SqliteStore, guard, log
 from flyteops.storage.sqlite.store import OTHER
 from flyteops.testing.sample import NOON, NOTHING, WORKER, Sample

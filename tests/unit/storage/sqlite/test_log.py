@@ -14,7 +14,7 @@ from uuid import uuid4
 import pytest
 
 from flyteops.errors import StoreError, UnavailableError
-from flyteops.storage.base import EventFilter
+from flyteops.storage.query import EventFilter
 from flyteops.storage.sqlite import SqliteStore, log, snapshot
 from flyteops.testing.sample import NOTHING, Sample
 from flyteops.testing.transfer import records_of

@@ -25,7 +25,7 @@ from flyteops.errors import (
 )
 from flyteops.model import ActionState, DataItem, Evaluation
 from flyteops.storage import open_store, shown
-from flyteops.storage.base import EventFilter, ExecutionFilter
+from flyteops.storage.query import EventFilter, ExecutionFilter
 from flyteops.storage.row import STATES
 from flyteops.storage.sqlite import SqliteStore, schema
 from flyteops.storage.sqlite.catalog import Catalog
@@ -295,7 +295,7 @@ async def test_a_full_database_makes_it_unavailable_until_there_is_room(store: S
 FILE_LIMIT = """
     import asyncio, resource, signal, sys
     from flyteops.errors import UnavailableError
-    from flyteops.storage.base import EventFilter
+    from flyteops.storage.query import (EventFilter)
     from flyteops.storage.sqlite import SqliteStore
     from flyteops.testing.sample import NOTHING, Sample
 

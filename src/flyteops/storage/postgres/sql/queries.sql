@@ -56,3 +56,49 @@ SELECT e.seq FROM flyte_execution e
 SELECT a.action_id, a.command, a.pack_name, a.labels, e.correlation_id, e.flow_name, a.step_id, a.states, a.attempt,
   a.due_at
 FROM flyte_action a JOIN flyte_execution e ON e.seq = a.execution_seq
+
+-- name: pack
+SELECT declaration, last_seen_at FROM flyte_pack WHERE pack_id = $1
+
+-- name: packs
+SELECT pack_id, declaration, last_seen_at FROM flyte_pack ORDER BY name, pack_id
+
+-- name: flows
+SELECT f.name, f.uuid, v.flow, v.saved_at
+FROM flyte_flow f LEFT JOIN flyte_flow_version v ON v.uuid = f.uuid ORDER BY f.name
+
+-- name: current_versions
+SELECT name, uuid FROM flyte_flow
+
+-- name: flow_version
+SELECT flow, saved_at FROM flyte_flow_version WHERE uuid = $1
+
+-- name: items
+SELECT key, content_type, value, description FROM flyte_data_item ORDER BY key
+
+-- With "$3 IS NULL OR" in one statement, the search would begin at the first key each time.
+-- name: notes
+SELECT key, value FROM flyte_note WHERE kind = $1 ORDER BY key LIMIT $2
+
+-- name: notes_backwards
+SELECT key, value FROM flyte_note WHERE kind = $1 ORDER BY key DESC LIMIT $2
+
+-- name: notes_after
+SELECT key, value FROM flyte_note WHERE kind = $1 AND key > $3 ORDER BY key LIMIT $2
+
+-- name: notes_before
+SELECT key, value FROM flyte_note WHERE kind = $1 AND key < $3 ORDER BY key DESC LIMIT $2
+
+-- name: change_counters
+SELECT name, value, clock_timestamp(), EXISTS (SELECT FROM flyte_loading) FROM flyte_number
+WHERE name IN ('flows', 'items', 'packs', 'notes', 'store')
+
+-- name: store_number
+SELECT value FROM flyte_number WHERE name = 'store'
+
+-- name: missing_tables
+SELECT t FROM unnest($1::text[]) t WHERE to_regclass(t) IS NULL
+
+-- A write without an effect, so that a server that cannot write is noticed.
+-- name: write_nothing
+UPDATE flyte_number SET value = value WHERE name = 'schema'

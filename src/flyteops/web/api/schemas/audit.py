@@ -19,7 +19,7 @@ from flyteops.model import (
     Step,
     Transition,
 )
-from flyteops.storage.base import ActionStatus
+from flyteops.storage.query import ActionStatus
 from flyteops.timeformat import format_timestamp
 from flyteops.web.api.link import Links
 from flyteops.web.api.schemas.wire import ResponseBody, Timestamp
