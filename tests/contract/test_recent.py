@@ -69,6 +69,28 @@ async def test_a_result_after_one_at_another_server_sees_that_one(stores: Stores
     assert (await store.get_action(action.action_id)).result == result
 
 
+async def test_a_result_of_a_step_that_another_server_has_begun_is_decided_upon_both(
+    stores: Stores,
+) -> None:
+    store, other = stores
+    sample = Sample()
+    first = sample.action()
+    second = sample.action(correlation_id=first.correlation_id, step_id="second", step_index=1)
+    await start(store, first)
+    await take(other)
+    begins = always(creating(second))
+    await other.finish(first.action_id, sample.event("Done", minutes(1)), begins)
+    assert await take(store) == second.action_id
+    seen: list[ActionSnapshot] = []
+
+    def decide(progress: ActionSnapshot) -> Evaluation:
+        seen.append(progress)
+        return NOTHING
+
+    await store.finish(second.action_id, sample.event("Done", minutes(2)), decide)
+    assert [each.step_id for each in seen[-1].siblings] == ["first", "second"]
+
+
 async def test_what_one_server_has_acknowledged_is_shown_by_the_others_at_once(
     stores: Stores,
 ) -> None:

@@ -42,7 +42,7 @@ WORDS = {
     # With a time limit, an action that leaked comes again after ever longer pauses between its
     # attempts.
     "leaks-hand-backs": (
-        "what a pack did not get was not handed out again",
+        "an action that no pack received was not handed out again",
         "did not come to an end",
     ),
     "logs-tracebacks": "logged a traceback",

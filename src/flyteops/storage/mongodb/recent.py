@@ -36,8 +36,15 @@ class RecentActions:
             self._runs.popitem(last=False)
 
     def taken(self, action: Mapping[str, Any]) -> None:
-        """Remember an action that was handed out, of a remembered execution."""
-        if action.get("correlationId") not in self._runs or extra(action)["bytes"] > LARGEST:
+        """Remember an action that was handed out, of a remembered execution.
+
+        A later action of it exists because another server has decided the result of the first.
+        """
+        run = self._runs.get(action.get("correlationId", ""))
+        if run is None or extra(action)["bytes"] > LARGEST:
+            return
+        if [member["id"] for member in run["actions"]] != [action["_id"]]:
+            del self._runs[run["_id"]]
             return
         self._actions[action["_id"]] = {
             field: value for field, value in action.items() if field not in UNUSED
