@@ -20,6 +20,6 @@ def proxy_advice(url: str) -> str:
 
 
 def has_no_proxy() -> bool:
-    """Return whether plain requests go to their server directly, whatever its name."""
+    """Return whether plain requests go directly to any server."""
     proxies = getproxies()
     return not proxies.get("http") and not proxies.get("all")

@@ -272,7 +272,7 @@ def _address(text: str) -> str:
         encoded = domain.encode("idna").decode()
     except ValueError:
         return ""
-    # Characters such as the fullwidth @ become what cannot be part of a domain.
+    # IDNA maps some characters, such as the fullwidth @, to ones that no domain can have.
     return f"{local}@{encoded}" if _HOST.fullmatch(encoded) else ""
 
 

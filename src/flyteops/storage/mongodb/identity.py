@@ -115,7 +115,7 @@ class Identity:
                 self._lose()
 
     async def _announce(self, database: Database) -> bool:
-        """Send what is to be announced in the queues; return whether the mark was found by that."""
+        """Announce new arrivals in the queues; return whether that has found the mark."""
         with self._announcing() as changes:
             if not changes:
                 return False

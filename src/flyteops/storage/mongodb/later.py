@@ -20,7 +20,7 @@ from flyteops.storage.mongodb.driver import Database, Document
 from flyteops.storage.mongodb.execution import mirror
 
 INTERVAL = 0.5
-"""Seconds between two rounds; less than those after which others complete what is marked."""
+"""Seconds between two rounds; less than the time after which others complete marked work."""
 
 MOST = 500
 """The number of gathered writes that begins a round at once."""

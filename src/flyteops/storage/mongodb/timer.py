@@ -306,7 +306,7 @@ async def _due(database: Database, now: int, batch: TimerBatch) -> Sequence[DueR
 
 
 def _timetables(flow: Document) -> Sequence[Document]:
-    """Return the rows about scheduled steps; whatever else stands there cannot be due."""
+    """Return the rows about scheduled steps; other entries cannot be due."""
     rows = flow["flyte"]["timetables"]
     return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 

@@ -178,7 +178,7 @@ class Notifier:
             self._kept_back.append((now, arrived))
 
     def _hear_of(self, sender: str) -> None:
-        """Note that another server exists; send a new one what was kept back."""
+        """Note that another server exists; send a new one the withheld notifications."""
         now = _now()
         is_new = self._others.get(sender, -GONE_AFTER) < now - GONE_AFTER
         self._others[sender] = now
