@@ -44,12 +44,10 @@ def _invalid(path: str) -> InputError:
 
 def parse_nanosecond(text: str | None) -> int:
     """Return the nanoseconds of a valid time beyond its microseconds, 0 to 999."""
-    digits = (
-        (RFC_3339.fullmatch(text) or [""])[1]
-        if text and len(text) > len("2026-03-01T12:30:00.000000Z")
-        else None
-    )
-    return int((digits or "")[7:10].ljust(3, "0"))
+    if not text or len(text) <= len("2026-03-01T12:30:00.000000Z"):
+        return 0
+    digits = (RFC_3339.fullmatch(text) or [""])[1] or ""
+    return int(digits[7:10].ljust(3, "0"))
 
 
 UNITS = {

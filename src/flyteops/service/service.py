@@ -4,8 +4,8 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -196,21 +196,15 @@ class Service:
                 await self._registries.bases.store(missing)
                 continue
             break
-        with self._followed(outcome):
+        try:
             event_id = await self._store.record(
                 event, outcome, key=None if key is None else short_key(f"{key}\n{pack_id}")
             )
-        return event_id, event_id == event.event_id
-
-    @contextmanager
-    def _followed(self, outcome: Evaluation) -> Iterator[None]:
-        """Follow the outcome stored inside, also if that is unknown: it may be stored."""
-        try:
-            yield
-        except OutcomeUnknownError:
+        except OutcomeUnknownError:  # it may be stored
             self._follow(outcome)
             raise
         self._follow(outcome)
+        return event_id, event_id == event.event_id
 
     def _follow(self, outcome: Evaluation, claimed: Sequence[Claimed] = ()) -> None:
         """Notify waiting callers of new actions but those claimed, and the timer of due times."""

@@ -105,6 +105,8 @@ class ClockMonitor:
         self.clock = clock
         self.monotonic = monotonic
         self._last: tuple[datetime, float] | None = None
+        # In floats, as it is on the path of every request.
+        self._difference = 0.0
         self._noticed: tuple[datetime, float] | None = None
         self._store: tuple[datetime, float] | None = None
 
@@ -114,12 +116,10 @@ class ClockMonitor:
 
     def now(self) -> datetime:
         """Return the timestamp for all that begins now."""
-        now, last = self.clock(), self._last
-        if last is None:
+        now = self.clock()
+        if self._last is None:
             return now
-        at, steady = last
-        # In floats, as this is on the path of every request.
-        drift = now.timestamp() - at.timestamp() - self.monotonic() + steady
+        drift = now.timestamp() - self.monotonic() - self._difference
         if -CLOSE < drift < CLOSE:
             return now
         due = self._expected()
@@ -142,7 +142,7 @@ class ClockMonitor:
         now, due, steady = self.clock(), self._expected(), self.monotonic()
         jump = timedelta(0) if due is None else now - due
         if due is not None and abs(jump) <= TOLERANCE:
-            self._last, self._noticed = (now, steady), None
+            self._confirm((now, steady))
             return now, None
         self._noticed = now, steady
         return now, jump
@@ -150,7 +150,12 @@ class ClockMonitor:
     def settle(self) -> None:
         """Record that the timers in the store were moved by the change that the last look found."""
         if self._noticed is not None:
-            self._last, self._noticed = self._noticed, None
+            self._confirm(self._noticed)
+
+    def _confirm(self, reading: tuple[datetime, float]) -> None:
+        """Note a reading of both clocks with which all timers in the store agree."""
+        self._last, self._noticed = reading, None
+        self._difference = reading[0].timestamp() - reading[1]
 
     def reject(self) -> None:
         """Record that the timers in the store are not moved, as the clock is wrong.

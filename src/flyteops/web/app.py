@@ -9,7 +9,7 @@ from flyteops.service import Service
 from flyteops.web import asgi
 from flyteops.web.api.guard import CrossOrigin, OriginGuard
 from flyteops.web.api.openapi import Node, describe
-from flyteops.web.api.operation import Handler, Operation, Resource
+from flyteops.web.api.operation import Operation, Resource
 from flyteops.web.api.page import hooks_page, swagger_page
 from flyteops.web.api.problem import ProblemType, problem, response_to
 from flyteops.web.api.request import DisconnectedError, Options, Request
@@ -112,7 +112,11 @@ class Application:
             )
             if self._authenticator is not None:
                 await self._authorize(request, self._authenticator)
-            response = await self._route(request)(request)
+            resource, params = self._find(request.path)
+            if params:
+                request.set_params(params)
+            handler = nothing_here if resource is None else resource.handler_of(request)
+            response = await handler(request)
             request.release()
             if request.head.wants_yaml:
                 response = await response.in_format(request.head)
@@ -145,16 +149,6 @@ class Application:
             request.method, request.path, request.headers, request.peer
         )
         request.bearer, request.items = admission
-
-    def _route(self, request: Request) -> Handler:
-        """Return the handler of a request.
-
-        That of one that is still being received waits for the rest.
-        """
-        resource, params = self._find(request.path)
-        if params:
-            request.set_params(params)
-        return nothing_here if resource is None else resource.handler_of(request)
 
 
 async def is_admitted(

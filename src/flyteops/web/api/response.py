@@ -65,6 +65,9 @@ class Response(msgspec.Struct, frozen=True):
         Raise `ValueError` for a header of several lines.
         """
         value = self.value
+        if value is None and not self.headers and not self.content_type:
+            lines = more if self.status == 204 else more + b"content-length: 0\r\n"
+            return EncodedResponse(self.status, lines, b"", self._closes(head))
         if value is None or isinstance(value, bytes):
             content_type, body = self.content_type, value or b""
         else:
@@ -77,9 +80,11 @@ class Response(msgspec.Struct, frozen=True):
                 lines,
                 _checked(content_type),
             )
+        return EncodedResponse(self.status, lines, body, self._closes(head))
+
+    def _closes(self, head: Head) -> bool:
         # The client now holds back the body: it will never arrive.
-        closes = self.status >= 400 and b"expect" in head.fields
-        return EncodedResponse(self.status, lines, body, closes)
+        return self.status >= 400 and b"expect" in head.fields
 
 
 def _checked(value: bytes, name: bytes = b"content-type") -> bytes:
