@@ -19,7 +19,7 @@ MAX_ITEMS = 10_000
 """The maximum number of items of `forEach`, and of executions in a queue of `concurrency`."""
 
 
-class Pattern(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+class TriggerPattern(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """A pattern that an event must match; without a `name`, any event of the pack.
 
     With `result_of` or `state`, only results of that step, or with that state, match. `key` is the
@@ -98,7 +98,7 @@ class StepDefinition(msgspec.Struct, frozen=True, rename="camel", omit_defaults=
 
     id: str
     depends_on: tuple[str, ...] | Dependency | None = None
-    event: Pattern | tuple[Pattern, ...] | None = None
+    event: TriggerPattern | tuple[TriggerPattern, ...] | None = None
     schedule: Schedule | None = None
     correlate: Correlation | None = None
     criteria: str | bool | None = None
@@ -110,11 +110,11 @@ class StepDefinition(msgspec.Struct, frozen=True, rename="camel", omit_defaults=
     command: CommandDefinition | None = None
 
     @property
-    def patterns(self) -> tuple[Pattern, ...]:
+    def patterns(self) -> tuple[TriggerPattern, ...]:
         """The patterns of which one must match; empty without `event`."""
         if self.event is None:
             return ()
-        return (self.event,) if isinstance(self.event, Pattern) else self.event
+        return (self.event,) if isinstance(self.event, TriggerPattern) else self.event
 
     @property
     def dependency(self) -> Dependency | None:
