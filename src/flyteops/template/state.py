@@ -5,7 +5,7 @@ from datetime import datetime
 from random import Random
 from typing import Any, Protocol
 
-from flyteops.errors import TemplateLimitError, TemplateRenderError
+from flyteops.errors import TemplateLimitError, TemplateRenderError, TemplateTimeError
 from flyteops.template.budget import UNBOUNDED, Budget
 from flyteops.template.limit import Limits
 from flyteops.template.regexp import Match, Pattern, Spans, compile_pattern
@@ -155,7 +155,7 @@ class RenderState:
         if self._deadline is None:
             self._deadline = now + self.limits.seconds
         elif now > self._deadline:
-            raise TemplateLimitError(
+            raise TemplateTimeError(
                 f"rendering takes longer than {self.limits.seconds} s (limit seconds); do less in"
                 " one template"
             )
