@@ -121,7 +121,7 @@ def number_text(number: float) -> str:
     return str(_shortest(checked_number(number)))
 
 
-def _shortest(number: float) -> int | float:
+def _shortest(number: int | float) -> int | float:
     """Return a whole float as an integer, so that it prints without a fraction."""
     if isinstance(number, float) and number.is_integer() and abs(number) < _WHOLE_FLOAT:
         return int(number)
