@@ -69,8 +69,10 @@ def rounded(value: Value, decimals: Value = 0, *, env: Environment) -> int | flo
         return None
     number = need_number("round", value)
     env.spend(1)
+    if digits <= 0 and number == int(number):
+        return _round_integer(int(number), 10**-digits)
     if isinstance(number, int):
-        return number if digits >= 0 else _round_integer(number, 10**-digits)
+        return number
     unit = Decimal(1).scaleb(-digits)
     result = Decimal(repr(number)).quantize(unit, context=_EXACT)
     return float(result) if digits > 0 else int(result)
