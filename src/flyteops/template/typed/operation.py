@@ -203,5 +203,5 @@ def _about_member(kind: str, key: Value) -> str:
     if kind in (LIST, TEXT):
         return f"the index of a {kind} must be an integer, not {described(key)}"
     if kind == MAP:
-        return f"the keys of a map are texts, not {kind_of(key)}; convert it with |string"
+        return f"the keys of a map are texts, not {described(key)}; convert it with |string"
     return f"a {kind} has no parts"
