@@ -112,7 +112,9 @@ def test_loops_have_a_maximum_number_of_steps(source):
     reach("steps", source, {"l": list(range(500))})
 
 
-@pytest.mark.parametrize("use", ["{{ l }}", "{{ l ~ '' }}", "{{ l }}.", "{{ l == m }}", "{{ m in [l] }}"])
+@pytest.mark.parametrize(
+    "use", ["{{ l }}", "{{ l ~ '' }}", "{{ l }}.", "{{ l == m }}", "{{ m in [l] }}"]
+)
 def test_lists_that_share_their_parts_do_not_explode(use):
     doubling = "{% set l = [l, l] %}{% set m = [m, m] %}" * 60
     source = "{% set l = [1] %}{% set m = [1] %}" + doubling + use
@@ -163,10 +165,10 @@ def test_after_the_deadline_of_a_budget_only_cheap_templates_are_rendered():
 def test_a_budget_is_shared_by_the_renderings_that_have_it():
     compiled = compile_typed("{% for x in range(1000) %}{{ x }}{% endfor %}")
     runtime = Runtime(budget=Budget("these templates", steps=10_000))
-    compiled.render({}, runtime)
+    for _ in range(2):
+        compiled.render({}, runtime)
     with pytest.raises(TemplateLimitError, match="these templates take more than 10000 steps"):
-        for _ in range(5):
-            compiled.render({}, runtime)
+        compiled.render({}, runtime)
 
 
 @pytest.mark.parametrize("source", ["{{ s }}", "{{ [s] }}", "{{ s }}."])
