@@ -260,6 +260,8 @@ RESULTS = [
     ("regex_replace", "a1", (r"\d", r"[\0]\\"), "a[1]\\"),
     ("regex_replace", "a1", (r"\d", "$0"), "a$0"),
     ("regex_replace", "abc", ("x", "y"), "abc"),
+    ("regex_replace", "né😀", ("", "-"), "-n-é-😀-"),
+    ("regex_findall", "né", ("x*",), ["", "", ""]),
     # encodings
     ("tojson", None, (), "null"),
     ("tojson", {"b": [1, 2.5, "é"], "a": None}, (), '{"a":null,"b":[1,2.5,"é"]}'),
