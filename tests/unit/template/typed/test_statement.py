@@ -23,6 +23,7 @@ from tests.typed import failure, render
         ("a\n{%- if true -%}\n b \n{%- endif -%}\n c", "abc"),
         ("{{ 1 -}} {# c #} {{- 2 }}", "12"),
         ("{# a\nb {{ #}x", "x"),
+        ("{{ 1 -}} a {# c #} b", "1a  b"),
         ("{% comment %}{{ ' {% nope {% endcomment %}x", "x"),
         ("a {%- comment -%} b {%- endcomment -%} c", "ac"),
         ("{% verbatim %}{{ x }}{% if %}{% endverbatim %}", "{{ x }}{% if %}"),

@@ -81,11 +81,12 @@ def test_a_long_chain_of_operators_needs_no_deep_stack(operator):
         ("{{ s }}{{ s }}{{ s }}{{ s }}", "output_length"),
         ("{{ [s, s, s, s] }}", "output_length"),
         ("{{ long }}", "output_length"),
+        ("{{ many ~ '' }}", "output_length"),
         ("{% for a in range(100) %}{{ s }}{% endfor %}", "output_length"),
     ],
 )
 def test_texts_and_lists_have_a_maximum_length(source, limit):
-    reach(limit, source, {"s": "x" * 1_500, "long": "x" * 5_001})
+    reach(limit, source, {"s": "x" * 1_500, "long": "x" * 5_001, "many": ["x" * 1_500] * 9})
 
 
 def test_values_up_to_the_limits_are_made():
@@ -105,11 +106,11 @@ NESTED = "{% for a in range(100) %}{% for b in range(100) %}{% for c in range(10
         "{% for a in range(500) %}{% set r = range(400) %}{% endfor %}",
         "{% for a in range(100) %}{% set x = 499 in l %}{% endfor %}",
         "{% for a in range(100) %}{% set x = l == l %}{% endfor %}",
-        "{% for a in range(500) %}{% set x = l ~ '' %}{% endfor %}",
+        "{% for a in range(500) %}{% set x = short ~ '' %}{% endfor %}",
     ],
 )
 def test_loops_have_a_maximum_number_of_steps(source):
-    reach("steps", source, {"l": list(range(500))})
+    reach("steps", source, {"l": list(range(500)), "short": [1] * 200})
 
 
 @pytest.mark.parametrize(
