@@ -83,7 +83,7 @@ def truthful(source: str) -> object:
     return eval(source, {"__builtins__": {}}, dict(VALUES))
 
 
-@settings(max_examples=examples(3_000), deadline=None, suppress_health_check=HEALTH)
+@settings(max_examples=examples(600), deadline=None, suppress_health_check=HEALTH)
 @given(WHOLE)
 @example("1 + 2 * 3 - -4 // 3 % 2")
 @example("not 1 in l and 'x' in l or 1 < 2 <= 2 != 3")
@@ -102,7 +102,7 @@ def test_an_expression_has_the_value_that_python_gives_it(source: str) -> None:
     assert type(result) is type(wanted)
 
 
-@settings(max_examples=examples(1_000), deadline=None, suppress_health_check=HEALTH)
+@settings(max_examples=examples(300), deadline=None, suppress_health_check=HEALTH)
 @given(
     nested(
         st.one_of(st.integers(0, 12).map(str), st.sampled_from(["f", "a", "0.25"])),
@@ -139,7 +139,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=examples(400), deadline=None, suppress_health_check=HEALTH)
+@settings(max_examples=examples(200), deadline=None, suppress_health_check=HEALTH)
 @given(JSON)
 def test_a_value_is_handed_on_and_printed_without_loss(value: object) -> None:
     assert to_json(compile_typed("{{ x }}").render({"x": value}, runtime())) == value
@@ -302,7 +302,7 @@ def check(source: str) -> None:
         assert outcome(template) == outcome(template)
 
 
-@settings(max_examples=examples(400), deadline=None, suppress_health_check=HEALTH)
+@settings(max_examples=examples(200), deadline=None, suppress_health_check=HEALTH)
 @given(st.text(max_size=60))
 def test_any_text_compiles_or_is_refused_with_a_place(source: str) -> None:
     check(source)
@@ -310,7 +310,7 @@ def test_any_text_compiles_or_is_refused_with_a_place(source: str) -> None:
     check("{%" + source + "%}")
 
 
-@settings(max_examples=examples(1_000), deadline=None, suppress_health_check=HEALTH)
+@settings(max_examples=examples(300), deadline=None, suppress_health_check=HEALTH)
 @given(st.lists(st.sampled_from(FRAGMENTS), max_size=25).map("".join))
 def test_any_pile_of_fragments_compiles_or_is_refused_with_a_place(source: str) -> None:
     check(source)
@@ -366,7 +366,7 @@ STATEMENTS = st.recursive(
 )
 
 
-@settings(max_examples=examples(800), deadline=None, suppress_health_check=HEALTH)
+@settings(max_examples=examples(300), deadline=None, suppress_health_check=HEALTH)
 @given(STATEMENTS)
 def test_a_template_that_compiles_gives_a_value_or_an_error_with_a_place(source: str) -> None:
     check(source)
