@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from flyteops.convert import kind_of
-from flyteops.flow.edition2.form import Duration, Fault, Form, Name, is_template
+from flyteops.flow.edition2.form import DurationForm, Fault, Form, NameForm, is_template
 from flyteops.flow.edition2.outline import FlowOutline, StepOutline
 from flyteops.flow.edition2.shape import Report
 from flyteops.flow.nearest import nearest_word, suggestion
@@ -56,9 +56,9 @@ class BuiltinCommand(NamedTuple):
 
 _ANY = Argument()
 _TEXT = Argument((str,), "text")
-_NAME = Argument((str,), "text", Name())
+_NAME = Argument((str,), "text", NameForm())
 _FLAG = Argument((bool,), "true or false")
-_DURATION = Argument((str,), Duration().noun, Duration())
+_DURATION = Argument((str,), DurationForm().noun, DurationForm())
 _TEXTS = Argument((str, list), "text or a list of texts")
 _NUMBER = Argument((int, float), "a number")
 

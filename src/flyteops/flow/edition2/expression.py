@@ -1,21 +1,43 @@
 """The templates of a flow: syntax, the names that they use, secrets, and constant conditions."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import NamedTuple
 
-from flyteops import template
+from flyteops.document import Path
 from flyteops.errors import TemplateError
-from flyteops.flow.edition2.compiling import compile_typed
 from flyteops.flow.edition2.graph import no_step
 from flyteops.flow.edition2.outline import FlowOutline
 from flyteops.flow.edition2.place import NAMES, TemplatePlace, template_places
 from flyteops.flow.edition2.shape import Report
 from flyteops.flow.nearest import suggestion
+from flyteops.template.typed import TypedTemplate, compile_typed
 
 STEP_FIELDS = ("Payload", "Event", "State", "Input", "StartedAt", "FinishedAt")
 EXECUTION_FIELDS = ("Id", "Flow", "StartedAt", "Link", "FailedSteps")
 
+STEADY_FUNCTIONS = frozenset(["range"])
+"""The functions whose value depends on their arguments alone."""
+
+ABOUT_SECRETS = "secret() is for the inputs of packs' commands only"
+
 ReadPath = tuple[str | int, ...]
 """The static part of a path that a template reads."""
+
+
+class Reading(NamedTuple):
+    """A path that a template reads, and the place of the template."""
+
+    path: Path
+    names: ReadPath
+
+
+def readings(flow: FlowOutline) -> Iterator[Reading]:
+    """Yield the paths that the templates of a flow read; those with faults are left out."""
+    for place in template_places(flow):
+        with suppress(TemplateError):
+            for names in dict.fromkeys(compile_typed(place.source).paths):
+                yield Reading(place.path, names)
 
 
 def check_templates(flow: FlowOutline, report: Report) -> None:
@@ -32,7 +54,7 @@ def _faults(flow: FlowOutline, place: TemplatePlace) -> Iterator[str]:
         yield f"in the template, {error}"
         return
     if compiled.secrets and not place.may_use_secrets:
-        yield template.ABOUT_SECRETS
+        yield ABOUT_SECRETS
     for path in dict.fromkeys(compiled.paths):
         message = _about_path(flow, place, path)
         if message is not None:
@@ -46,8 +68,10 @@ def _faults(flow: FlowOutline, place: TemplatePlace) -> Iterator[str]:
         )
 
 
-def _is_constant(compiled) -> bool:
-    return not compiled.paths and not compiled.secrets and compiled.datastore_keys == frozenset()
+def _is_constant(compiled: TypedTemplate) -> bool:
+    """Return whether a template gives the same value at all times."""
+    reads = compiled.paths or compiled.secrets or compiled.datastore_keys != frozenset()
+    return not reads and compiled.functions <= STEADY_FUNCTIONS
 
 
 def _about_path(flow: FlowOutline, place: TemplatePlace, path: ReadPath) -> str | None:

@@ -49,7 +49,7 @@ class Form(Protocol):
     def schema(self) -> dict[str, JsonValue]: ...
 
 
-class Duration(NamedTuple):
+class DurationForm(NamedTuple):
     """A duration such as ``30s``, or a template."""
 
     least: timedelta = timedelta(0)
@@ -86,7 +86,7 @@ def _is_time(text: str) -> bool:
         return False
 
 
-class Count(NamedTuple):
+class CountForm(NamedTuple):
     """A whole number in a range."""
 
     least: int
@@ -104,7 +104,7 @@ class Count(NamedTuple):
         return {"minimum": self.least, "maximum": self.most}
 
 
-class Identifier(NamedTuple):
+class IdentifierForm(NamedTuple):
     """The id of a step."""
 
     noun: str | None = None
@@ -123,7 +123,7 @@ class Identifier(NamedTuple):
         return {"pattern": f"^{ID.pattern}$"}
 
 
-class Name(NamedTuple):
+class NameForm(NamedTuple):
     """A name, which is not rendered."""
 
     noun: str | None = None
@@ -140,7 +140,7 @@ class Name(NamedTuple):
         return {"pattern": r"\S", "not": {"pattern": MARK_PATTERN}}
 
 
-class Condition(NamedTuple):
+class ConditionForm(NamedTuple):
     """A template that gives true or false; or the value itself where it `may_be_constant`."""
 
     may_be_constant: bool = True
@@ -162,7 +162,7 @@ class Condition(NamedTuple):
         return {"anyOf": [text, {"type": "boolean"}]} if self.may_be_constant else text
 
 
-class Items(NamedTuple):
+class ItemsForm(NamedTuple):
     """A list, or a template that gives one."""
 
     most: int
@@ -187,7 +187,7 @@ class Items(NamedTuple):
         }
 
 
-class AtLeastOne(NamedTuple):
+class AtLeastOneForm(NamedTuple):
     """A list that is not empty; `noun` is not for messages about the type."""
 
     element: str
@@ -201,7 +201,7 @@ class AtLeastOne(NamedTuple):
         return {"minItems": 1}
 
 
-class Cron(NamedTuple):
+class CronForm(NamedTuple):
     """A cron expression."""
 
     noun: str | None = None
@@ -216,7 +216,7 @@ class Cron(NamedTuple):
         return {}
 
 
-class TimeZone(NamedTuple):
+class TimeZoneForm(NamedTuple):
     """The name of a time zone."""
 
     noun: str | None = None
@@ -231,7 +231,7 @@ class TimeZone(NamedTuple):
         return {}
 
 
-class Choice(NamedTuple):
+class ChoiceForm(NamedTuple):
     """One of several words."""
 
     words: tuple[str, ...]
@@ -245,7 +245,7 @@ class Choice(NamedTuple):
         return {"enum": list(self.words)}
 
 
-class Labels(NamedTuple):
+class LabelsForm(NamedTuple):
     """Texts by key, which are not rendered."""
 
     noun: str | None = None
@@ -258,7 +258,7 @@ class Labels(NamedTuple):
         return {}
 
 
-class LabelTemplates(NamedTuple):
+class LabelTemplatesForm(NamedTuple):
     """Templates by label."""
 
     noun: str | None = None
@@ -272,7 +272,7 @@ class LabelTemplates(NamedTuple):
         return {}
 
 
-class Schema(NamedTuple):
+class SchemaForm(NamedTuple):
     """A JSON Schema."""
 
     noun: str | None = None

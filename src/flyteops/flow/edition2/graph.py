@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from flyteops.flow.edition2.answer import Answers
 from flyteops.flow.edition2.outline import FlowOutline, PatternOutline, Reference, StepOutline
+from flyteops.flow.edition2.result import PossibleResults
 from flyteops.flow.edition2.shape import Report
 from flyteops.flow.nearest import suggestion
 
@@ -17,11 +17,11 @@ def check_order(flow: FlowOutline, report: Report) -> None:
     _check_ids(flow, report)
     faulty = set(_check_references(flow, report))
     faulty |= set(_check_circles(flow, report))
-    answers = Answers(flow)
+    results = PossibleResults(flow)
     for step in flow.steps:
-        if step.is_continuation and step.index not in faulty:
-            faulty |= {step.index for _ in _check_patterns(flow, step, answers, report)}
-    _check_reach(flow, faulty, answers, report)
+        if step.is_continuation and step.index not in faulty and not step.node.has("schedule"):
+            faulty |= {step.index for _ in _check_patterns(flow, step, results, report)}
+    _check_reach(flow, faulty, results, report)
 
 
 def _check_ids(flow: FlowOutline, report: Report) -> None:
@@ -106,7 +106,7 @@ def _targets(flow: FlowOutline, step: StepOutline) -> list[tuple[Reference, Step
 
 
 def _check_patterns(
-    flow: FlowOutline, step: StepOutline, answers: Answers, report: Report
+    flow: FlowOutline, step: StepOutline, results: PossibleResults, report: Report
 ) -> Iterator[None]:
     """Report the patterns that no result matches; yield once for each."""
     dependencies = flow.dependencies(step)
@@ -115,14 +115,14 @@ def _check_patterns(
     for pattern in step.patterns:
         named = pattern.result_of
         sources = [each for each in dependencies if named is None or each.id == named]
-        if sources and not any(answers.match(each, pattern.node) for each in sources):
+        if sources and not any(results.match(each, pattern.node) for each in sources):
             yield
-            report.add(*answers.mismatch(pattern, sources))
+            report.add(*results.mismatch(pattern, sources))
     if step.mode != "all" or not step.patterns:
         return
     for reference in step.references:
         source = flow.by_id.get(reference.step_id)
-        if source is not None and not _is_answered(step.patterns, source, answers):
+        if source is not None and not _is_answered(step.patterns, source, results):
             yield
             report.add(
                 reference.path,
@@ -132,15 +132,17 @@ def _check_patterns(
 
 
 def _is_answered(
-    patterns: tuple[PatternOutline, ...], source: StepOutline, answers: Answers
+    patterns: tuple[PatternOutline, ...], source: StepOutline, results: PossibleResults
 ) -> bool:
     return any(
-        pattern.result_of in (None, source.id) and answers.match(source, pattern.node)
+        pattern.result_of in (None, source.id) and results.match(source, pattern.node)
         for pattern in patterns
     )
 
 
-def _check_reach(flow: FlowOutline, faulty: set[int], answers: Answers, report: Report) -> None:
+def _check_reach(
+    flow: FlowOutline, faulty: set[int], results: PossibleResults, report: Report
+) -> None:
     """Report the steps that never run because the steps before cannot make them.
 
     Steps after one with a reported fault are assumed to run.
@@ -154,7 +156,7 @@ def _check_reach(flow: FlowOutline, faulty: set[int], answers: Answers, report: 
     blocked: Counter[int] = Counter()
     for step in waiting:
         sources = flow.dependencies(step)
-        blocked[step.index] = sum(_never_suits(each, step, answers) for each in sources)
+        blocked[step.index] = sum(_never_suits(each, step, results) for each in sources)
     ends = [step for step in waiting if _is_dead(flow, step, blocked)]
     while ends:
         step = ends.pop()
@@ -162,7 +164,7 @@ def _check_reach(flow: FlowOutline, faulty: set[int], answers: Answers, report: 
             continue
         dead.add(step.index)
         for other in dependents.get(step.index, ()):
-            blocked[other.index] += not _never_suits(step, other, answers)
+            blocked[other.index] += not _never_suits(step, other, results)
             if _is_dead(flow, other, blocked):
                 ends.append(other)
     for step in flow.steps:
@@ -179,7 +181,7 @@ def _is_dead(flow: FlowOutline, step: StepOutline, blocked: Counter[int]) -> boo
     return count > 0 and blocked[step.index] >= (1 if step.mode == "all" else count)
 
 
-def _never_suits(source: StepOutline, step: StepOutline, answers: Answers) -> bool:
+def _never_suits(source: StepOutline, step: StepOutline, results: PossibleResults) -> bool:
     """Return whether the results of a step are never the success that another one waits for."""
     needs_success = step.mode != "settled" and not (step.is_continuation and step.patterns)
-    return needs_success and not answers.can_succeed(source)
+    return needs_success and not results.can_succeed(source)

@@ -10,28 +10,28 @@ from flyteops.flow.nearest import suggestion
 from flyteops.model import SERVER
 
 
-class Answer(NamedTuple):
+class PossibleResult(NamedTuple):
     """An event that is a result; None stands for any."""
 
     pack_name: str | None
     name: str | None
 
 
-ANY = Answer(None, None)
+ANY = PossibleResult(None, None)
 ANYTHING = frozenset([ANY])
 
 MAX_SOURCES = 100
 """The maximum number of steps that are searched for the result of a gate."""
 
 
-class Answers:
+class PossibleResults:
     """The possible results of the steps of a flow."""
 
     def __init__(self, flow: FlowOutline) -> None:
         self._flow = flow
-        self._known: dict[int, frozenset[Answer]] = {}
+        self._known: dict[int, frozenset[PossibleResult]] = {}
 
-    def of(self, step: StepOutline) -> frozenset[Answer]:
+    def of(self, step: StepOutline) -> frozenset[PossibleResult]:
         """Return the possible results of a step."""
         if step.index not in self._known:
             self._known[step.index] = self._find(step)
@@ -44,30 +44,30 @@ class Answers:
 
     def match(self, step: StepOutline, pattern: Node) -> bool:
         """Return whether a pattern matches a possible result of a step."""
-        return any(_matches(answer, pattern) for answer in self.of(step))
+        return any(_matches(result, pattern) for result in self.of(step))
 
     def mismatch(self, pattern: PatternOutline, sources: list[StepOutline]) -> tuple[Path, str]:
         """Return the place and the reason of a pattern that matches no result of these steps."""
-        answers = frozenset().union(*(self.of(each) for each in sources))
+        results = frozenset().union(*(self.of(each) for each in sources))
         names = " or ".join(repr(each.id) for each in sources)
         pack, event = pattern.node.text("packName"), pattern.node.text("name")
-        packs = sorted({each.pack_name for each in answers if each.pack_name is not None})
+        packs = sorted({each.pack_name for each in results if each.pack_name is not None})
         if pack is not None and pack not in packs:
             return (
                 (*pattern.path, "packName"),
                 f"no result of {names} comes from the pack {pack!r}{suggestion(pack, packs)}",
             )
         events = sorted(
-            {each.name for each in answers if each.name and pack in (None, each.pack_name)}
+            {each.name for each in results if each.name and pack in (None, each.pack_name)}
         )
         return (
             (*pattern.path, "name"),
             f"no result of {names} has the name {event!r}{suggestion(event or '', events)}",
         )
 
-    def _find(self, step: StepOutline) -> frozenset[Answer]:
+    def _find(self, step: StepOutline) -> frozenset[PossibleResult]:
         """Return the results of a step; those of a gate are those of the steps before it."""
-        found: set[Answer] = set()
+        found: set[PossibleResult] = set()
         waiting, seen = [step], {step.index}
         while waiting:
             each = waiting.pop()
@@ -84,21 +84,21 @@ class Answers:
                 return ANYTHING
         return frozenset(found) if any(each.name != "Error" for each in found) else ANYTHING
 
-    def _own(self, step: StepOutline) -> frozenset[Answer]:
+    def _own(self, step: StepOutline) -> frozenset[PossibleResult]:
         if step.node.has("forEach") or step.node.has("repeat"):
-            return frozenset([Answer(SERVER, "Completed")])
+            return frozenset([PossibleResult(SERVER, "Completed")])
         if step.node.has("command"):
             return _results_of_command(step)
         return self._results_of_gate(step)
 
-    def _results_of_gate(self, step: StepOutline) -> frozenset[Answer]:
+    def _results_of_gate(self, step: StepOutline) -> frozenset[PossibleResult]:
         if step.node.has("schedule"):
-            return frozenset([Answer(SERVER, "Scheduled")])
+            return frozenset([PossibleResult(SERVER, "Scheduled")])
         if step.is_trigger and any(self._flow.node.has(key) for key in ("batch", "threshold")):
-            return frozenset([Answer(SERVER, "Batch")])
+            return frozenset([PossibleResult(SERVER, "Batch")])
         patterns = [each.node for each in step.patterns]
         return (
-            frozenset(Answer(each.text("packName"), each.text("name")) for each in patterns)
+            frozenset(PossibleResult(each.text("packName"), each.text("name")) for each in patterns)
             or ANYTHING
         )
 
@@ -110,30 +110,30 @@ def _hands_on(step: StepOutline) -> bool:
     )
 
 
-def _results_of_command(step: StepOutline) -> frozenset[Answer]:
+def _results_of_command(step: StepOutline) -> frozenset[PossibleResult]:
     command, pack = step.command, None if step.command is None else step.command.text("packName")
     if command is None or pack is None:
         return ANYTHING
     if pack != SERVER:
-        return frozenset([Answer(pack, None)])
+        return frozenset([PossibleResult(pack, None)])
     name = command.text("name") or ""
     if name not in COMMANDS:
-        return frozenset([Answer(SERVER, None)])
-    return frozenset(Answer(SERVER, each) for each in (*COMMANDS[name].results, "FATAL"))
+        return frozenset([PossibleResult(SERVER, None)])
+    return frozenset(PossibleResult(SERVER, each) for each in (*COMMANDS[name].results, "FATAL"))
 
 
-def _failures(step: StepOutline) -> frozenset[Answer]:
+def _failures(step: StepOutline) -> frozenset[PossibleResult]:
     """Return the results that the server gives in place of a step."""
     names = ["Error"]
     if step.node.has("timeout") or step.is_wait:
         names.append("TimedOut")
     if step.command is not None and step.command.has("expires"):
         names.append("Expired")
-    return frozenset(Answer(SERVER, name) for name in names)
+    return frozenset(PossibleResult(SERVER, name) for name in names)
 
 
-def _matches(answer: Answer, pattern: Node) -> bool:
-    pairs = ((answer.pack_name, "packName"), (answer.name, "name"))
+def _matches(result: PossibleResult, pattern: Node) -> bool:
+    pairs = ((result.pack_name, "packName"), (result.name, "name"))
     return all(
         given is None or not pattern.has(key) or pattern.get(key) in (None, given)
         for given, key in pairs
