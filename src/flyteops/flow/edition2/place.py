@@ -39,10 +39,10 @@ class TemplatePlace(NamedTuple):
 
 
 VARS = Scope(frozenset(), "vars are constants")
-LIMIT = Scope(frozenset(["Event", "Vars"]), "here, templates see Event and Vars only")
+LIMIT = Scope(frozenset(["Event", "Vars"]), "the limits of a flow see Event and Vars only")
 KEY = Scope(frozenset(["Event"]), "the key of an event sees Event only")
 START = Scope(
-    frozenset(["Event", "Vars"]), "whether a trigger begins an execution sees Event and Vars only"
+    frozenset(["Event", "Vars"]), "the criteria and labels of a trigger see Event and Vars only"
 )
 TRIGGER = Scope(
     frozenset(["Event", "Vars", "Trigger", "Context", "Execution"]),
