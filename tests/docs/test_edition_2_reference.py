@@ -38,7 +38,7 @@ def keys_of(kind: type[msgspec.Struct], prefix: str = "") -> Iterator[str]:
 
 def test_each_key_has_a_row_and_each_row_is_of_a_key():
     limits = {"dedupe", "debounce", "batch", "threshold", "rateLimit", "concurrency"}
-    groups = limits | {"schedule", "command"}
+    groups = limits | {"event", "schedule", "command"}
     known = set(keys_of(FlowDefinition)) | set(keys_of(StepDefinition)) | groups
     known -= {each for each in known if each.startswith("schedule.")}
     shown = keys_in(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from flyteops.document import MAX_PROBLEMS, parse_json, parse_yaml
+from flyteops.document import MAX_PROBLEMS, Document, parse_json, parse_yaml
 from flyteops.errors import InputError
 from flyteops.flow.edition2 import read_definition
 
@@ -875,4 +875,21 @@ def test_a_gate_hands_on_the_results_before_it():
 )
 def test_the_server_answers_in_place_of_a_step(name, more):
     text = flow(RUN + more, f"id: b, dependsOn: [a], event: {{packName: Flyte, name: {name}}}")
+    read_definition(parse_yaml(text.encode()))
+
+
+def test_half_of_a_surrogate_pair_is_refused_in_names():
+    step = {"id": "a", "event": {"packName": "\ud800"}}
+    with pytest.raises(InputError) as caught:
+        read_definition(Document({"edition": 2, "name": "f", "steps": [step]}))
+    assert [str(problem) for problem in caught.value.problems] == [
+        "steps[0].event.packName: must not contain half of a surrogate pair"
+    ]
+
+
+@pytest.mark.parametrize(
+    "schema", ["true", "{}", "{$ref: '#/$defs/a', $defs: {a: {type: [string, 'null']}}}"]
+)
+def test_inputs_may_be_any_json_schema(schema):
+    text = flow("id: a, event: {packName: Flyte, name: Called}", more=f"inputs: {schema}\n")
     read_definition(parse_yaml(text.encode()))
