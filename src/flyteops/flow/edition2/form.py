@@ -284,7 +284,9 @@ class SchemaForm(NamedTuple):
         return {"$ref": "https://json-schema.org/draft/2020-12/schema"}
 
 
-def not_one_of(value: str, words: tuple[str, ...]) -> str:
-    """Return the message about a word that is none of the valid ones."""
+def not_one_of(value: str | int, words: tuple[str, ...]) -> str:
+    """Return the message about a value that is none of the valid ones."""
     listed = " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+    if isinstance(value, int):
+        return f"must be {listed}, not {value}"
     return f"must be {listed}, not {value[:SHOWN]!r}{suggestion(value, words)}"

@@ -878,6 +878,28 @@ def test_the_server_answers_in_place_of_a_step(name, more):
     read_definition(parse_yaml(text.encode()))
 
 
+@pytest.mark.parametrize(
+    ("edition", "message"),
+    [
+        ("edition: 3\n", "edition (line 1, column 10): must be 2, not 3"),
+        ("edition: '2'\n", "edition (line 1, column 10): must be 2, not text"),
+        ("", "(line 1, column 1): 'edition' is missing; write edition: 2"),
+    ],
+)
+def test_flows_of_other_editions_are_refused(edition, message):
+    text = flow(RUN).replace("edition: 2\n", edition)
+    assert problems_in(text) == [message]
+
+
+def test_steps_after_one_with_a_fault_are_not_reported_too():
+    steps = ["id: b, dependsOn: [x]", "id: c, dependsOn: [b]", "id: d, dependsOn: [e, c]"]
+    steps += ["id: e, dependsOn: [d]", "id: g, dependsOn: {all: [d, e]}"]
+    assert [problem.partition(" ")[0] for problem in problems_in(flow(RUN, *steps))] == [
+        "steps[1].dependsOn[0]",
+        "steps[4].dependsOn[0]",
+    ]
+
+
 def test_half_of_a_surrogate_pair_is_refused_in_names():
     step = {"id": "a", "event": {"packName": "\ud800"}}
     with pytest.raises(InputError) as caught:
