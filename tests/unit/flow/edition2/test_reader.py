@@ -900,6 +900,29 @@ def test_steps_after_one_with_a_fault_are_not_reported_too():
     ]
 
 
+@pytest.mark.parametrize(
+    ("steps", "places"),
+    [
+        (["id: b, dependsOn: [a, x], event: {packName: Z}"], ["steps[1].dependsOn[1]"]),
+        (["id: b, dependsOn: [a], event: {resultOf: x}"], ["steps[1].event.resultOf"]),
+        (
+            [
+                "id: b, dependsOn: [a], event: [{resultOf: c}, {packName: Z}]",
+                "id: c, dependsOn: [a]",
+            ],
+            ["steps[1].event[0].resultOf"],
+        ),
+        (
+            ["id: b, dependsOn: [a, c], event: {packName: Z}", "id: c, dependsOn: [b]"],
+            ["steps[2].dependsOn[0]"],
+        ),
+    ],
+)
+def test_a_fault_in_the_references_of_a_step_is_its_only_problem(steps, places):
+    found = problems_in(flow(RUN, *steps))
+    assert [problem.partition(" ")[0] for problem in found] == places
+
+
 def test_half_of_a_surrogate_pair_is_refused_in_names():
     step = {"id": "a", "event": {"packName": "\ud800"}}
     with pytest.raises(InputError) as caught:
