@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import msgspec
@@ -16,10 +16,24 @@ from flyteops.cli.command import FlyteCommand, json_option
 from flyteops.cli.data import guess_type, read_bytes
 from flyteops.cli.event import read_payload
 from flyteops.cli.output import clean, print_json
+from flyteops.document import path_text
 from flyteops.engine.context import DatastoreSnapshot
 from flyteops.errors import InputError, Problem, TemplateError
 from flyteops.model import DataItem, JsonValue, pack_id
 from flyteops.template import Runtime
+from flyteops.template.typed import compile_typed, to_json
+
+
+class EventParts(NamedTuple):
+    """The parts of an event that templates see."""
+
+    name: str
+    payload: JsonValue
+    pack_id: str
+    pack_name: str
+    pack_labels: dict[str, str]
+    created_at: datetime
+    received_at: datetime
 
 
 @click.command(cls=FlyteCommand)
@@ -50,6 +64,18 @@ from flyteops.template import Runtime
     multiple=True,
     help="A datastore item; JSON if the file is named .json.",
 )
+@click.option(
+    "--edition",
+    type=click.IntRange(1, 2),
+    default=1,
+    show_default=True,
+    help="The edition of the flow language.",
+)
+@click.option(
+    "--scope",
+    metavar="JSON|FILE",
+    help="Edition 2: other names that the template sees, such as Steps, as an object.",
+)
 @click.option("--values", is_flag=True, help="Also show the values that the template read.")
 @json_option
 def render(  # noqa: PLR0913, PLR0917 - one for each option
@@ -59,21 +85,25 @@ def render(  # noqa: PLR0913, PLR0917 - one for each option
     payload: str | None,
     context: tuple[str, ...],
     data: tuple[str, ...],
+    edition: int,
+    scope: str | None,
     values: bool,
     as_json: bool,
 ) -> None:
-    """Render TEMPLATE as a flow would, and print the text that it gives.
+    """Render TEMPLATE as a flow would, and print the text or, in edition 2, the value it gives.
 
     \b
     flyte render '{{ Event.Payload.message|upper }}' --payload '{"message": "hello"}'
     flyte render '{{ datastore("teams").a.room }}' --data teams=teams.json
+    flyte render --edition 2 '{{ Event.Payload.sizes|sum }}' --payload '{"sizes": [1, 2]}'
     """  # noqa: D301 - click takes the backspace for "do not wrap"
     if (text is None) == (file is None):
         raise click.UsageError(
             "give either a TEMPLATE or a file with -f", click.get_current_context()
         )
+    if edition == 1 and scope is not None:
+        raise click.UsageError("--scope needs --edition 2", click.get_current_context())
     source = text if text is not None else _decoded(read_bytes(file or Path("-")))
-    scope = {"Event": read_event(event, payload), "Context": _pairs("--context", context)}
     runtime = Runtime(
         datastore=DatastoreSnapshot(
             {key: _item(key, Path(name)) for key, name in _pairs("--data", data).items()}
@@ -82,18 +112,64 @@ def render(  # noqa: PLR0913, PLR0917 - one for each option
         now=datetime.now(UTC),
         clock=time.monotonic,
     )
+    given = read_event(event, payload)
+    names: dict[str, object] = {"Context": _pairs("--context", context)}
     try:
-        compiled = template.compile(source)
-        result = compiled.render(scope, runtime)
+        if edition == 1:
+            names["Event"] = template.event_value(**given._asdict())
+            result, seen = _rendered(source, names, runtime)
+        else:
+            names |= {"Event": _typed_event(given), **({} if scope is None else _object(scope))}
+            result, seen = _typed(source, names, runtime)
     except TemplateError as error:
         raise located(error, source) from error
-    seen = compiled.values(scope, runtime) if values else {}
     if as_json:
         print_json({"result": result, **({"values": seen} if values else {})})
         return
-    click.echo(result)
-    for name, value in seen.items():
+    click.echo(result if isinstance(result, str) else msgspec.json.encode(result).decode())
+    for name, value in seen.items() if values else ():
         click.echo(clean(f"{name} = {value}"), err=True)
+
+
+Rendered = tuple[JsonValue, Mapping[str, str]]
+"""The result of a template, and the values that it read, as JSON."""
+
+
+def _rendered(source: str, scope: Mapping[str, object], runtime: Runtime) -> Rendered:
+    compiled = template.compile(source)
+    return compiled.render(scope, runtime), compiled.values(scope, runtime)
+
+
+def _typed(source: str, scope: Mapping[str, object], runtime: Runtime) -> Rendered:
+    compiled = compile_typed(source)
+    result = to_json(compiled.render(scope, runtime))
+    return result, {
+        path_text(path): msgspec.json.encode(to_json(_read(scope, path))).decode()
+        for path in compiled.paths
+    }
+
+
+def _read(scope: Mapping[str, object], path: tuple[str | int, ...]) -> object:
+    """Return the value at a path; None if it is missing."""
+    value: Any = scope
+    for step in path:
+        try:
+            value = value[step]
+        except (LookupError, TypeError):
+            return None
+    return value
+
+
+def _typed_event(event: EventParts) -> Mapping[str, object]:
+    """Return an event as the templates of edition 2 see it."""
+    pack = {"Id": event.pack_id, "Name": event.pack_name, "Labels": event.pack_labels}
+    return {
+        "Name": event.name,
+        "Payload": event.payload,
+        "Pack": pack,
+        "CreatedAt": event.created_at,
+        "ReceivedAt": event.received_at,
+    }
 
 
 def located(error: TemplateError, source: str) -> InputError:
@@ -118,8 +194,8 @@ class CaretError(InputError):
         self.drawing = (line, " " * ((problem.column or 1) - 1) + "^")
 
 
-def read_event(event: str | None, payload: str | None) -> object:
-    """Return the event of the context, made from the given parts; missing ones are empty."""
+def read_event(event: str | None, payload: str | None) -> EventParts:
+    """Return the given parts of an event; missing ones are empty."""
     given = {} if event is None else _object(event)
     pack = given.get("pack") or {}
     if not isinstance(pack, dict):
@@ -127,7 +203,7 @@ def read_event(event: str | None, payload: str | None) -> object:
     name, labels = str(pack.get("name", "")), pack.get("labels") or {}
     received = datetime.now(UTC)
     try:
-        return template.event_value(
+        return EventParts(
             name=str(given.get("event", given.get("name", ""))),
             payload=given.get("payload") if payload is None else read_payload(payload),
             pack_id=pack_id(name, labels),

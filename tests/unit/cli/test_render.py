@@ -131,3 +131,29 @@ def test_an_event_that_is_none_is_told_so(event, render):
     assert code == 1
     assert err.startswith("flyte: ")
     assert "Traceback" not in err
+
+
+def test_edition_2_gives_values_with_their_types(render):
+    sizes = ["--edition", "2", "--payload", '{"sizes": [3, 1, 2.5], "name": "web"}']
+    assert render("{{ Event.Payload.sizes|sort }}", *sizes)[1] == "[1,2.5,3]\n"
+    assert render("{{ Event.Payload.name }}", *sizes)[1] == "web\n"
+    assert json.loads(render("{{ Event.Payload.sizes|sum }}", *sizes, "--json")[1]) == {
+        "result": 6.5
+    }
+
+
+def test_edition_2_sees_other_names_and_shows_what_was_read(render):
+    scope = '{"Steps": {"a": {"Payload": {"x-y": 2}}}}'
+    code, out, err = render(
+        '{{ Steps.a.Payload["x-y"] }} {{ Steps.b.State }}',
+        *("--edition", "2", "--scope", scope, "--values"),
+    )
+    assert (code, out) == (0, "2 \n")
+    assert err == "Steps.a.Payload.x-y = 2\nSteps.b.State = null\n"
+
+
+def test_a_fault_in_a_template_of_edition_2_is_shown_with_its_place(render):
+    code, _, err = render("{{ 'a' + 1 }}", "--edition", "2")
+    assert code == 1
+    assert err.startswith("flyte: line 1, column ")
+    assert render("{{ 1 }}", "--scope", "{}")[0] == 2
