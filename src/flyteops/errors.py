@@ -22,6 +22,7 @@
         └── TemplateRenderError     at render time
             ├── TemplateAbort       an error that not even a macro catches
             └── TemplateLimitError  a bound on size, time or depth was reached
+                └── TemplateTimeError   the bound on time, which depends on the machine
 
 This module is independent of HTTP: `web` maps classes to status codes. The first line of a class's
 docstring is its default message, `code` is stable and may be relied on by programs.
@@ -212,3 +213,7 @@ class TemplateLimitError(TemplateRenderError):
     """The template reached a limit."""
 
     code = "template-limit"
+
+
+class TemplateTimeError(TemplateLimitError):
+    """The template reached the limit on time."""

@@ -97,6 +97,7 @@ def test_no_test_asserts_how_long_something_took():
 BACKENDS = {"sqlite", "postgres", "mongodb"}
 # The same idea twice.
 TWICE = {
+    "Environment": "the settings of a pack's process, and what one rendering may use",
     "Event": "an event as it is stored, and as a pack reads it",
     "Pack": "a pack as it is registered, and as its author declares it",
     "Reaction": "a reaction to a message, in the playground and in Matrix",

@@ -112,7 +112,7 @@ class EvaluationContext:
     form)` returns the placeholder of a secret, while the templates of an input are rendered
     (`is_input`). With a `basis_number`, decisions that can be computed again are left out of the
     evaluation, see `Basis`; `items_read` are the keys of the datastore items that skipped steps
-    have read so far.
+    have read so far, and `late_steps` the positions of the steps whose templates took too long.
     """
 
     is_input = False
@@ -138,6 +138,7 @@ class EvaluationContext:
         self.allowance = allowance
         self.basis_number = basis_number
         self.items_read: set[str] = set()
+        self.late_steps: set[int] = set()
         self._step_reads: set[str] = set()
         self._room: float = allowance.event_length
         self.now = now
@@ -152,6 +153,7 @@ class EvaluationContext:
         self._room, self._ends_at = self.allowance.event_length, None
         self._runtime = None  # it has the budget of the evaluation before, if this one is repeated
         self.items_read.clear()
+        self.late_steps.clear()
 
     @property
     def runtime(self) -> Runtime:

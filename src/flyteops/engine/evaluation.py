@@ -19,7 +19,7 @@ from flyteops.engine.compiled import CompiledFlow, CompiledStep, FlowIndex, _joi
 from flyteops.engine.context import EvaluationContext
 from flyteops.engine.join import StepStatus, find_unmet_dependency, why_missed
 from flyteops.engine.subscribers import Entry, Subscribers
-from flyteops.errors import TemplateError
+from flyteops.errors import TemplateError, TemplateTimeError
 from flyteops.flow.policy import StepPolicy, first_due_at, schedule_rule
 from flyteops.model import (
     FATAL,
@@ -354,6 +354,8 @@ class _Evaluator:
                 flow, prepared, "skipped", skipped.reason, skipped.detail, values=skipped.values
             )
         except _FailedError as failed:
+            if isinstance(failed.error, TemplateTimeError):
+                self._ctx.late_steps.add(prepared.position)
             return _failure(flow, prepared, failed)
         except TemplateError as error:
             return _failure(flow, prepared, _FailedError("", error))

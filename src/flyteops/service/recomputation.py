@@ -137,12 +137,12 @@ class Recomputation:
             return [each for each in known if each is not None]
         computed = evaluate_triggers(event, flow, ctx)
         return [
-            _of_then(now) if stored is None else stored
+            _of_then(now, is_late=now.step_index in ctx.late_steps) if stored is None else stored
             for stored, now in zip(known, computed, strict=True)
         ]
 
 
-def _of_then(decision: Decision) -> Decision:
+def _of_then(decision: Decision, *, is_late: bool) -> Decision:
     """Return a decision computed again, which says so if it is not that of the time of the event.
 
     Then, the step did not run.
@@ -159,6 +159,6 @@ def _of_then(decision: Decision) -> Decision:
             "error",
             "the step did not run, and would run now: this version of Flyte decides otherwise",
         )
-    if "limit seconds" in decision.detail or "too long together" in decision.detail:
+    if is_late:
         return replace(decision, detail=f"{decision.detail} (while the decision was repeated)")
     return decision

@@ -2,7 +2,7 @@
 
 import math
 
-from flyteops.errors import TemplateLimitError
+from flyteops.errors import TemplateLimitError, TemplateTimeError
 
 
 class Budget:
@@ -56,9 +56,9 @@ class Budget:
             " items"
         )
 
-    def too_late(self) -> TemplateLimitError:
+    def too_late(self) -> TemplateTimeError:
         """Return the error for a missed deadline."""
-        return TemplateLimitError(f"{self.what} take too long together; do less in them")
+        return TemplateTimeError(f"{self.what} take too long together; do less in them")
 
 
 UNBOUNDED = Budget("the templates")

@@ -1,9 +1,11 @@
 """Decisions that are computed again: the same as when the event came, whatever changed since."""
 
 import asyncio
+import itertools
 
 import msgspec
 import pytest
+from cryptography.fernet import Fernet
 
 from flyteops.model import (
     Command,
@@ -16,6 +18,7 @@ from flyteops.model import (
 )
 from flyteops.service import Service, recomputation
 from flyteops.service.basis import BASIS, ITEM_VALUE
+from flyteops.service.encryption import Encryptor
 from flyteops.storage.query import EventFilter
 from flyteops.storage.sqlite import SqliteStore
 from tests.support.clock import Clock
@@ -237,3 +240,34 @@ async def test_a_long_page_of_decisions_is_cut(service, monkeypatch):
         await say(service)
     page = await service.audit.list_events(EventFilter())
     assert (len(page), page.is_cut) == (2, True)
+
+
+async def test_a_time_limit_reached_while_a_decision_is_repeated_is_reported_as_such(store, clock):
+    seconds = iter(())
+    service = await started(store, clock, monotonic=lambda: next(seconds, 0.0))
+    heavy = "{% for a in Event.Payload.items %}{% for b in Event.Payload.items %}{% endfor %}"
+    for number in range(5):
+        criteria = heavy + "{% endfor %}0" if number == 3 else match("^nothing")
+        await service.flows.save(a_flow(f"f{number}", criteria))
+    event_id = await say(service, {**TEXT, "items": list(range(400))})
+    assert await decisions(service, event_id) == [(f"f{number}", *SKIPPED) for number in range(5)]
+    seconds = itertools.count(step=0.4)
+    shown = (await service.audit.get_event(event_id)).decisions
+    assert [each.outcome for each in shown] == [*["skipped"] * 3, "failed", "skipped"]
+    assert shown[3].detail.endswith(
+        "take too long together; do less in them (while the decision was repeated)"
+    )
+
+
+async def test_a_secret_is_masked_in_decisions_that_are_computed_again(store, clock):
+    service = await started(store, clock, encryptor=Encryptor([Fernet.generate_key().decode()]))
+    await service.data.save(DataItem("db", "text/plain", b"deploy app-1", is_secret=True))
+    for number in range(5):
+        await service.flows.save(a_flow(f"f{number}", match(f"^nothing {number}$")))
+    event_id = await say(service)
+    record = await service.audit.get_event(event_id)
+    assert {each.reason for each in record.decisions} == {"criteria"}
+    assert b"deploy app-1" not in msgspec.json.encode(record)
+    (listed,) = await service.audit.list_events(EventFilter(flow_name="f2"))
+    assert b"deploy app-1" not in msgspec.json.encode(listed)
+    assert listed.decisions == (record.decisions[2],)
