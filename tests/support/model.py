@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
-import yaml
 
 from flyteops.definition import FlowDefinition
+from flyteops.document import parse_yaml
 from flyteops.simulator import Action, Execution, Simulator
 from flyteops.timeformat import parse_duration
 
@@ -16,7 +16,8 @@ NOON = datetime(2026, 12, 1, 12, 0, tzinfo=UTC)
 def read(text: str) -> list[FlowDefinition]:
     """Return the flows of a file; `edition` and `name` may be left out."""
     found = []
-    for number, value in enumerate(yaml.safe_load_all(text)):
+    for number, part in enumerate(text.split("\n---\n")):
+        value = parse_yaml(part.encode()).value
         given = value if isinstance(value, dict) else {"steps": value}
         ordinary = {"edition": 2, "name": "flow" if not number else f"flow{number}"}
         found.append(msgspec.convert({**ordinary, **given}, FlowDefinition))

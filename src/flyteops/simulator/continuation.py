@@ -71,9 +71,8 @@ def _release_callers(world: World, execution: Execution) -> None:
         action = world.action(action_id)
         if action.input.get("wait", True) is False:
             execution.callers.remove(action_id)
-            world.add_task(
-                "flowStarted", action.execution_id, action_id, child=execution.execution_id
-            )
+            child = {"child": execution.execution_id}
+            world.add_task("flowStarted", action.execution_id, action_id, arguments=child)
 
 
 def _queued(world: World, start: Start) -> Execution | None:

@@ -41,9 +41,8 @@ def fire(world: World, timer: Timer) -> None:
     world.timers.remove(timer)
     execution_id = timer.execution_id
     if execution_id is not None and any(t.execution_id == execution_id for t in world.tasks):
-        world.add_task(
-            "timer", execution_id, timer.subject, timer=timer.kind, attempt=timer.attempt
-        )
+        arguments = {"timer": timer.kind, "attempt": timer.attempt}
+        world.add_task("timer", execution_id, timer.subject, arguments=arguments)
     else:
         _fire(world, timer.kind, execution_id, timer.subject, timer.attempt, timer.due_at)
     end_commit(world)
@@ -78,11 +77,12 @@ def _resume(world: World, task: Task) -> None:
 
 def _step_failed(world: World, task: Task) -> None:
     """Send `StepFailed`, as deep as its execution; it begins a chain without another one."""
-    depth = task.arguments.get("depth")
+    depth = 0 if task.event is None else task.event.depth
     if task.execution_id is not None:
         depth = world.execution(task.execution_id).depth
-    payload = {key: value for key, value in task.arguments.items() if key != "depth"}
-    event = world.record(SERVER, "StepFailed", payload, depth=depth or 0, after_failure=True)
+    event = world.record(
+        SERVER, "StepFailed", task.arguments, depth=depth, after_failure=True
+    )
     publish(world, event)
 
 

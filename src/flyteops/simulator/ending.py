@@ -32,7 +32,8 @@ def end(world: World, execution: Execution, state: ExecutionState) -> None:
     world.queue = [s for s in world.queue if s.execution_id != execution.execution_id]
     for action_id in execution.callers:
         caller = world.action(action_id)
-        world.add_task("flowFinished", caller.execution_id, action_id, child=execution.execution_id)
+        child: dict[str, JsonValue] = {"child": execution.execution_id}
+        world.add_task("flowFinished", caller.execution_id, action_id, arguments=child)
     if execution.flow.concurrency is not None:
         world.add_task("next", None, execution.flow.name)
 
@@ -72,18 +73,17 @@ def report_failure(
     """
     if execution.trigger.after_failure or execution.callers:
         return
-    world.add_task(
-        "stepFailed",
-        execution.execution_id,
-        flow=execution.flow.name,
-        step=step,
-        execution=execution.execution_id,
-        reason=reason,
-        event=None if event is None else event.name,
-        payload=None if event is None else event.payload,
-        message=message or _message_of(event),
-        link=execution.link,
-    )
+    payload: dict[str, JsonValue] = {
+        "flow": execution.flow.name,
+        "step": step,
+        "execution": execution.execution_id,
+        "reason": reason,
+        "event": None if event is None else event.name,
+        "payload": None if event is None else event.payload,
+        "message": message or _message_of(event),
+        "link": execution.link,
+    }
+    world.add_task("stepFailed", execution.execution_id, arguments=payload)
 
 
 def reason_of(event: Event) -> str:

@@ -126,7 +126,7 @@ def refuse(world: World, start: Start, reason: str, detail: str) -> None:
     note(world, start, reason, detail)
     for caller in start.callers:
         parent = world.action(caller).execution_id
-        world.add_task("flowRefused", parent, caller, reason=reason)
+        world.add_task("flowRefused", parent, caller, arguments={"reason": reason})
     start.callers = []
 
 
@@ -135,19 +135,17 @@ def _park(world: World, start: Start) -> None:
     world.parked.append(start)
     if start.event.after_failure:
         return
-    world.add_task(
-        "stepFailed",
-        None,
-        flow=start.flow.name,
-        step=start.steps[0],
-        execution=None,
-        reason="chain",
-        event=start.event.name,
-        payload=start.event.payload,
-        message=f"the chain is longer than {world.max_chain}",
-        link="/executions/parked",
-        depth=start.event.depth,
-    )
+    payload = {
+        "flow": start.flow.name,
+        "step": start.steps[0],
+        "execution": None,
+        "reason": "chain",
+        "event": start.event.name,
+        "payload": start.event.payload,
+        "message": f"the chain is longer than {world.max_chain}",
+        "link": "/executions/parked",
+    }
+    world.add_task("stepFailed", None, event=start.event, arguments=payload)
 
 
 def admit(world: World, start: Start) -> None:

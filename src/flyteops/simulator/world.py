@@ -165,7 +165,7 @@ class World:
         *,
         start: Start | None = None,
         event: Event | None = None,
-        **arguments: JsonValue,
+        arguments: dict[str, JsonValue] | None = None,
     ) -> None:
         self.tasks.append(
             Task(
@@ -175,7 +175,7 @@ class World:
                 subject=subject,
                 start=start,
                 event=event,
-                arguments=arguments,
+                arguments=arguments or {},
             )
         )
 
