@@ -245,13 +245,26 @@ def _check_labels(world: World, execution: Execution, step: StepDefinition, run:
 
 
 def _note_unreachable(world: World, execution: Execution, run: StepRun, fits: Fits) -> None:
-    """Decide once about each step that can no longer run."""
+    """Decide once about each step that can no longer run.
+
+    One that this result has just skipped by its state or criteria needs no second decision.
+    """
     for step in execution.flow.steps:
         passed = step.id in execution.steps or step.id in execution.tried or step.is_trigger
         if passed or step.id in execution.unreachable or can_run(execution, step, fits):
             continue
         execution.unreachable.add(step.id)
-        _skip(world, execution, step, run, "unreachable", "it can no longer run")
+        if not _was_skipped(world, execution, step, _result(run)):
+            _skip(world, execution, step, run, "unreachable", "it can no longer run")
+
+
+def _was_skipped(world: World, execution: Execution, step: StepDefinition, event: Event) -> bool:
+    return any(
+        decision.reason in {"state", "criteria"}
+        for decision in world.decisions
+        if (decision.event_id, decision.execution_id, decision.step)
+        == (event.event_id, execution.execution_id, step.id)
+    )
 
 
 def _judge_failures(world: World, execution: Execution, fits: Fits) -> None:

@@ -133,18 +133,18 @@ def _rerun_from(
     step = next((each for each in start.flow.steps if each.id == step_id), None)
     if step is None:
         raise InputError(f"The current version of the flow has no step {step_id!r}.")
+    done = finished(old, step)
+    event = old.steps[step_id].event if step_id in old.steps else None
+    if event is None and done:
+        event = done[-1].result
+    if event is None:
+        raise ConflictError(f"None of the steps that {step_id!r} depends on has a result.")
     execution = new_execution(world, start)
     execution.state, execution.started_at = "RUNNING", world.now
     again = _behind(start.flow, step_id)
     for each in start.flow.steps:
         if each.id in old.steps and each.id not in again and not old.steps[each.id].is_open:
             execution.steps[each.id] = replace(old.steps[each.id], step=each, continued=True)
-    done = finished(execution, step)
-    event = old.steps[step_id].event if step_id in old.steps else None
-    if event is None and done:
-        event = done[-1].result
-    if event is None:
-        raise ConflictError(f"None of the steps that {step_id!r} depends on has a result.")
     if replacement is not None:
         execution.inputs[step_id] = replacement
     run_step(world, execution, step, event, merged_context(execution, step))
