@@ -52,7 +52,9 @@ def test_a_new_version_has_its_own_schedule():
 
 
 def test_a_flow_can_be_run_by_hand_also_when_it_is_paused():
-    play = Play("[{id: a, event: {packName: Flyte, name: Called}, context: {n: '{{ Event.Payload }}'}}]")
+    play = Play(
+        "[{id: a, event: {packName: Flyte, name: Called}, context: {n: '{{ Event.Payload }}'}}]"
+    )
     play.pause("flow")
     event = play.run("flow", 3)
     assert play.execution.trigger.event_id == event
@@ -199,7 +201,9 @@ def test_a_rerun_from_a_step_may_have_another_input():
     play.do()
     play.fail()
     play.rerun(play.execution.execution_id, from_step="b", replacement={"x": 1})
-    assert [a.input for a in play.open_actions if a.execution_id == play.execution.execution_id] == [{"x": 1}]
+    assert [
+        a.input for a in play.open_actions if a.execution_id == play.execution.execution_id
+    ] == [{"x": 1}]
 
 
 def test_a_rerun_from_a_step_that_did_not_run_uses_the_last_result_before_it():
