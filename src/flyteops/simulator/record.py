@@ -197,7 +197,7 @@ class Decision:
 
 @dataclass(kw_only=True)
 class Question:
-    """A question of the command `Ask`; it is open until it is answered, times out or is cancelled.
+    """A question of the command `Ask`, open until an answer, a timeout or a cancellation.
 
     `who` are the people who may answer; None means whoever may operate the flow.
     """
