@@ -296,16 +296,19 @@ def _ask(world: World, action: Action) -> None:
     optional = ("options", "who", "requestedBy", "bySelf", "where", "within")
     given = _fields(action, ("question",), optional)
     options = given.get("options") or list(OPTIONS)
-    if not isinstance(options, list) or not all(isinstance(each, str) for each in options):
+    if not _are_texts(options):
         raise InputError(f"options must be a list of texts, not {options!r:.80}.")
     length = _duration(given.get("within") or WITHIN, "within")
     who = given.get("who")
+    people = [who] if isinstance(who, str) else who
+    if people is not None and not _are_texts(people):
+        raise InputError(f"who must be a text or a list of texts, not {who!r:.80}.")
     question = Question(
         question_id=world.new_id("question"),
         action_id=action.action_id,
         text=_text(given, "question"),
         options=options,
-        who=[who] if isinstance(who, str) else who,
+        who=people,
         requested_by=given.get("requestedBy"),
         by_self=given.get("bySelf") is True,
         where=given.get("where"),
@@ -321,6 +324,10 @@ def _ask(world: World, action: Action) -> None:
             length=length,
         )
     )
+
+
+def _are_texts(value: JsonValue) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
 def question_timed_out(world: World, question: Question) -> None:

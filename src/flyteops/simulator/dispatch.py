@@ -5,7 +5,7 @@ from datetime import datetime
 from types import MappingProxyType
 
 from flyteops.definition import FlowDefinition
-from flyteops.flow.policy import first_due_at
+from flyteops.flow.policy import next_run_of
 from flyteops.model import SERVER
 from flyteops.simulator import builtin, limiting, result
 from flyteops.simulator.continuation import end_delay, resume
@@ -157,10 +157,11 @@ def _schedule(world: World, timer: Timer) -> None:
         return
     step = next(each for each in flow.steps if each.id == step_id)
     if step.schedule is not None:
-        send_scheduled(world, flow, step_id, timer.due_at)
-        next_at = first_due_at(step.schedule, timer.due_at)
-        if next_at is not None:
-            world.add_timer(Timer(kind="schedule", due_at=next_at, subject=timer.subject))
+        run = next_run_of(step.schedule, timer.due_at, world.now)
+        if run.fires_for is not None:
+            send_scheduled(world, flow, step_id, run.fires_for)
+        if run.next_at is not None:
+            world.add_timer(Timer(kind="schedule", due_at=run.next_at, subject=timer.subject))
 
 
 def send_scheduled(

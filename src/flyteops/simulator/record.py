@@ -199,7 +199,7 @@ class Decision:
 class Question:
     """A question of the command `Ask`, open until an answer, a timeout or a cancellation.
 
-    `who` are the people who may answer; None means whoever may operate the flow.
+    `who` are the people who may answer; None means all who may operate the flow.
     """
 
     question_id: str

@@ -79,12 +79,24 @@ def complete(world: World, action: Action, given: Event, lease: str | None) -> E
     if attempt.lost or not action.is_open:
         attempt.result = new_result(world, action, given)
         action.late_results.append(attempt.result)
+        _decide_late(world, action, attempt.result)
         if attempt.lost:
             raise LateError
         return attempt.result
     event = new_result(world, action, given)
     settle(world, action, event, kind="failed")
     return event
+
+
+def _decide_late(world: World, action: Action, event: Event) -> None:
+    execution = world.execution(action.execution_id)
+    if execution.state == "CANCELLED":
+        verdict: Verdict = ("skipped", "cancelled", "the execution was cancelled")
+    elif execution.is_over:
+        verdict = ("skipped", "ended", f"the execution is {execution.state}")
+    else:
+        verdict = ("skipped", "timedOut", "the result came too late")
+    world.decide(event, execution.flow, action.step_id, verdict, execution)
 
 
 def _attempt(world: World, action: Action, lease: str | None) -> Attempt:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Literal
 
 from flyteops.definition import FlowDefinition
 from flyteops.errors import ConflictError, InputError
@@ -147,6 +148,13 @@ class Simulator:
             pack=action.pack, name=name, payload=payload, labels=action.labels, failure=failure
         )
         event = result.complete(self._world, action, given, lease)
+        self._end_verb()
+        return event.event_id
+
+    def report(self, name: Literal["PackSilent", "PackBack"], payload: JsonValue = None) -> str:
+        """Send an event of the server about a pack, and return its id."""
+        event = self._world.record(Event(pack=SERVER, name=name, payload=payload))
+        publish(self._world, event)
         self._end_verb()
         return event.event_id
 

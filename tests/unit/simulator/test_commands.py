@@ -1,5 +1,7 @@
 """The commands of the pack `Flyte`."""
 
+from datetime import timedelta
+
 import pytest
 
 from flyteops.errors import ConflictError, ForbiddenError, InputError
@@ -117,6 +119,7 @@ def test_integers_are_exact():
         ("Ask", "{question: 'Why?', within: 3}"),
         ("Ask", "{question: 'Why?', options: yes}"),
         ("Ask", "{options: [a]}"),
+        ("Ask", "{question: 'Why?', who: 3}"),
         ("Fail", "{}"),
     ],
 )
@@ -388,7 +391,7 @@ def test_the_timeout_of_a_step_closes_its_question():
 
 def test_a_question_that_ran_out_while_no_server_ran_gets_a_minute_more():
     play = run("Ask", "{question: Well?, within: 15m}")
-    play.stop_for(__import__("datetime").timedelta(hours=1))
+    play.stop_for(timedelta(hours=1))
     play.wait("59s")
     play.answer(play.questions[0].question_id, "approve", "ann@example.com")
     assert play.execution.state == "SUCCEEDED"
