@@ -391,3 +391,18 @@ def test_an_execution_has_a_beginning_and_an_end():
     play.do()
     assert (play.execution.started_at, play.execution.ended_at) == (NOON, NOON + seconds(60))
     assert play.execution.state == "SUCCEEDED"
+
+
+def test_a_failure_is_reported_before_a_finally_has_run():
+    play = begun("", "id: last, dependsOn: {settled: [a]}, command: {packName: Worker, name: Tidy}")
+    play.do(failure=True)
+    assert play.names() == ["StepFailed"]
+    assert play.execution.state == "RUNNING"
+
+
+def test_an_execution_does_not_end_before_its_last_task():
+    play = begun(hold_tasks=True)
+    play.do(failure=True)
+    assert (play.execution.state, play.names()) == ("RUNNING", [])
+    play.run_tasks()
+    assert (play.execution.state, play.names()) == ("FAILED", ["StepFailed"])

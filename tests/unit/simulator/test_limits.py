@@ -311,3 +311,11 @@ def test_the_start_of_a_limited_flow_is_a_task():
     assert play.executions == ()
     play.run_tasks()
     assert started(play) == [1]
+
+
+def test_the_queue_is_in_the_order_of_events_not_of_tasks():
+    play = limited("concurrency: {max: 1}", hold_tasks=True)
+    say(play, 1, 2, 3)
+    play.run_tasks(lambda tasks: len(tasks) - 1)
+    assert started(play) == [3]
+    assert [start.event.payload["n"] for start in play.queued] == [1, 2]

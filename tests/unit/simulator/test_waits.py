@@ -273,3 +273,18 @@ def test_a_wait_that_did_not_run_out_meanwhile_keeps_its_time():
     assert len(play.waits) == 1
     play.wait("1m")
     assert play.waits == ()
+
+
+def test_a_wait_does_not_look_back_at_attempts_that_were_retried():
+    play = Play(
+        "{name: flow, steps: [{id: a, event: {packName: Chat}, command: {packName: Slow, name: Do}}, {id: w, dependsOn: [a], correlate: {event: '{{ Event.Payload }}', with: '{{ 1 }}', lookBack: 5m}, event: {packName: Worker}}]}\n---\n"
+        "{name: other, steps: [{id: b, event: {packName: Mail}, command: {packName: Worker, name: Do, retry: {on: [failed]}}}]}"
+    )
+    play.say()
+    play.send("Mail", "Came")
+    play.do(payload=1, failure=True)
+    play.do(pack="Slow")
+    assert len(play.waits) == 1
+    play.wait("10s")
+    play.do(payload=1)
+    assert play.waits == ()
