@@ -11,7 +11,16 @@ from flyteops.template.typed.environment import Environment
 from flyteops.template.typed.node import Expression
 from flyteops.template.typed.scope import Scope
 from flyteops.template.typed.statement import Body, LiteralText, PrintedExpression
-from flyteops.template.typed.value import LIST, MAP, Value, kind_of, measure
+from flyteops.template.typed.value import (
+    LIST,
+    MAP,
+    NUMBER,
+    TEXT,
+    Value,
+    checked_number,
+    kind_of,
+    measure,
+)
 from flyteops.template.value import clean
 
 
@@ -92,8 +101,10 @@ def _only_expression(tree: Body) -> Expression | None:
 def _checked_length(value: Value, env: Environment) -> int:
     """Return the length of a result, unless it is too long."""
     kind = kind_of(value)
+    if kind == NUMBER:
+        checked_number(value)
     length = measure(value, env) if kind in (LIST, MAP) else 0
-    if isinstance(value, str):
+    if kind == TEXT:
         length = len(value)
     if length > env.limits.output_length:
         raise TemplateLimitError(
