@@ -5,6 +5,8 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import NamedTuple
 
+from msgspec.json import encode
+
 from flyteops.definition import StepState
 from flyteops.errors import InputError
 from flyteops.model import FATAL, SERVER, JsonValue
@@ -269,7 +271,8 @@ def _fail(world: World, action: Action) -> None:
     """End the execution as FAILED, and report it."""
     given = _fields(action, ("message",), ())
     execution = world.execution(action.execution_id)
-    execution.message = str(given["message"])
+    message = given["message"]
+    execution.message = message if isinstance(message, str) else encode(message).decode()
     event = _stop(world, execution, action, "Failed", "FAILED")
     report_failure(world, execution, "fail", event)
 

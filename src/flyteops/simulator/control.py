@@ -13,9 +13,9 @@ from flyteops.simulator.dispatch import send_scheduled
 from flyteops.simulator.ending import end
 from flyteops.simulator.limiting import go_on
 from flyteops.simulator.pattern import fitting
-from flyteops.simulator.record import Event, Execution, Start, Timer
+from flyteops.simulator.record import Event, Execution, Start, Task, Timer
 from flyteops.simulator.running import run_step
-from flyteops.simulator.starting import admit, limit_keys, start_flow
+from flyteops.simulator.starting import admit, limit_values, start_flow
 from flyteops.simulator.world import World
 
 
@@ -51,6 +51,7 @@ def resume_flow(world: World, name: str) -> None:
     if not world.flow(name).enabled:
         raise ConflictError(f"The flow {name!r} has `enabled: false`; change its file.")
     world.paused.discard(name)
+    world.add_task(Task(kind="next", subject=name))
 
 
 def run(world: World, name: str, payload: JsonValue) -> Event:
@@ -88,6 +89,8 @@ def rerun(world: World, old: Execution, from_step: str | None, replacement: Json
     a chain of its own.
     """
     flow = world.flow(old.flow.name)
+    if not flow.enabled:
+        raise ConflictError(f"The flow {flow.name!r} has `enabled: false`; change its file.")
     triggers = [step.id for step in flow.steps if step.is_trigger and step.id in old.steps]
     if not triggers:
         raise ConflictError("The current version of the flow has none of the triggers that ran.")
@@ -108,7 +111,7 @@ def rerun(world: World, old: Execution, from_step: str | None, replacement: Json
     if from_step is not None:
         return _rerun_from(world, start, old, from_step, replacement)
     if flow.concurrency is not None:
-        start.keys = {"concurrency": limit_keys(world, flow, event)["concurrency"]}
+        start.keys = {"concurrency": limit_values(world, flow, event)[0]["concurrency"]}
     go_on(world, start, "rateLimit")
     if start.execution_id is None:
         raise ConflictError("The limit `concurrency` of the flow dropped it.")

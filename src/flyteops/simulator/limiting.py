@@ -6,9 +6,9 @@ from flyteops.simulator.continuation import begin_execution, new_execution
 from flyteops.simulator.ending import end
 from flyteops.simulator.record import Event, Execution, Key, Start, Timer
 from flyteops.simulator.rendering import keys_equal
-from flyteops.simulator.starting import note, refuse
+from flyteops.simulator.starting import is_paused, note, refuse
 from flyteops.simulator.world import World
-from flyteops.timeformat import format_timestamp, parse_duration
+from flyteops.timeformat import format_timestamp
 
 QUEUE_LENGTH = 10_000
 
@@ -16,8 +16,12 @@ QUEUE_LENGTH = 10_000
 def go_on(world: World, start: Start, after: str = "") -> None:
     """Take a start through the limits behind one, in their order; then begin the execution.
 
-    A null key is not limited.
+    A null key is not limited. A start that is held while its flow is paused is dropped when it is
+    due, as the flow does not catch up later.
     """
+    if not start.by_person and is_paused(world, start.flow.name):
+        drop(world, start, "paused", "it is paused")
+        return
     stages = ["dedupe", "debounce", "batch", "threshold", "rateLimit", "concurrency"]
     handlers = (_dedupe, _debounce, _batch, _threshold, _rate_limit, _concurrency)
     first = stages.index(after) + 1 if after else 0
@@ -51,7 +55,7 @@ def _alike(starts: list[Start], start: Start, limit: str) -> list[Start]:
 def _dedupe(world: World, start: Start) -> bool:
     limit = start.flow.dedupe
     assert limit is not None  # noqa: S101 - for the type checker
-    within = parse_duration(limit.within)
+    within = start.periods["dedupe.within"]
     for earlier in _alike(world.passed["dedupe"], start, "dedupe"):
         if abs(start.event.received_at - earlier.event.received_at) < within:
             drop(world, start, "dedupe", f"{earlier.event.event_id} had the same key")
@@ -74,9 +78,9 @@ def _debounce(world: World, start: Start) -> bool:
         held.remove(other)
         drop(world, other, "debounce", f"{start.event.event_id} came later")
     held.append(start)
-    due_at = start.event.received_at + parse_duration(limit.for_)
+    due_at = start.event.received_at + start.periods["debounce.for"]
     if limit.max_wait is not None:
-        due_at = min(due_at, start.since + parse_duration(limit.max_wait))
+        due_at = min(due_at, start.since + start.periods["debounce.maxWait"])
     world.add_timer(Timer(kind="debounce", due_at=due_at, subject=start.start_id))
     note(world, start, "debounce", f"held until {format_timestamp(due_at)}")
     return False
@@ -96,7 +100,7 @@ def _batch(world: World, start: Start) -> bool:
     assert limit is not None  # noqa: S101 - for the type checker
     held = world.held["batch"]
     if not _alike(held, start, "batch"):
-        due_at = start.event.received_at + parse_duration(limit.within)
+        due_at = start.event.received_at + start.periods["batch.within"]
         world.add_timer(Timer(kind="batch", due_at=due_at, subject=start.start_id))
     held.append(start)
     note(world, start, "batch", f"held, event {len(_alike(held, start, 'batch'))} of the batch")
@@ -117,7 +121,7 @@ def _threshold(world: World, start: Start) -> bool:
     """Count events; those that are older than the period no longer count."""
     limit = start.flow.threshold
     assert limit is not None  # noqa: S101 - for the type checker
-    since = start.event.received_at - parse_duration(limit.within)
+    since = start.event.received_at - start.periods["threshold.within"]
     for old in _alike(world.held["threshold"], start, "threshold"):
         if old.event.received_at <= since:
             world.held["threshold"].remove(old)
@@ -160,6 +164,7 @@ def _act_together(world: World, start: Start, limit: str) -> None:
         members=events,
         steps=first.steps,
         keys=first.keys,
+        periods=first.periods,
         callers=[caller for each in members for caller in each.callers],
         since=first.since,
     )
@@ -184,7 +189,7 @@ def _rate_limit(world: World, start: Start) -> bool:
     limit = start.flow.rate_limit
     assert limit is not None  # noqa: S101 - for the type checker
     start.since = world.now
-    since = world.now - parse_duration(limit.per)
+    since = world.now - start.periods["rateLimit.per"]
     passed = _alike(world.passed["rateLimit"], start, "rateLimit")
     if sum(each.since > since for each in passed) >= limit.max:
         drop(world, start, "rateLimit", f"{limit.max} have begun within {limit.per}")
@@ -229,11 +234,15 @@ def _running(world: World, flow: FlowDefinition, key: Key) -> list[Execution]:
 
 
 def start_next(world: World, flow_name: str) -> None:
-    """Begin the queued executions of a flow that have room now, in the order of their events."""
+    """Begin the queued executions of a flow that have room now, in the order of their events.
+
+    While the flow is paused, they stay in the queue.
+    """
     for start in list(world.queue):
         limit, key = start.flow.concurrency, start.keys["concurrency"]
         if start.flow.name != flow_name or limit is None:
             continue
-        if len(_running(world, start.flow, key)) < limit.max:
+        paused = not start.by_person and is_paused(world, flow_name)
+        if not paused and len(_running(world, start.flow, key)) < limit.max:
             world.queue.remove(start)
             begin_execution(world, start)

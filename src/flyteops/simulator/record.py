@@ -226,6 +226,8 @@ class Item:
 class Start:
     """A start of a flow that has passed its triggers; `keys` are those of its limits, by name.
 
+    `periods` are their durations, such as ``dedupe.within``.
+
     `members` are the events that it stands for, one unless it is a batch. One `by_person` begins a
     chain of its own.
     """
@@ -236,6 +238,7 @@ class Start:
     members: list[Event]
     steps: list[str]
     keys: dict[str, Key] = field(default_factory=dict)
+    periods: dict[str, timedelta] = field(default_factory=dict)
     callers: list[str] = field(default_factory=list)
     since: datetime
     by_person: bool = False

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import cast
 
 from flyteops.definition import FlowDefinition
-from flyteops.errors import TemplateRenderError
+from flyteops.errors import InputError, TemplateRenderError
 from flyteops.model import JsonValue, pack_id
 from flyteops.simulator.record import Action, Event, Execution, Key, StepRun
 from flyteops.simulator.world import World
@@ -98,10 +98,12 @@ class Renderer:
     def due(self, template: str, place: str) -> datetime:
         """Render a duration from now, or a time; one in the past is due now."""
         value = self.value(template)
-        if isinstance(value, str) and "T" in value:
-            at = parse_timestamp(value.strip(), place)
-            return max(self._world.now, at or self._world.now)
-        return self._world.now + self.duration(template, place)
+        now = self._world.now
+        try:
+            at = parse_timestamp(value.strip(), place) if isinstance(value, str) else None
+        except InputError:
+            at = None
+        return now + self.duration(template, place) if at is None else max(now, at)
 
     def key(self, template: str, place: str) -> Key:
         """Render a key, null included; lists, maps and long texts are errors."""

@@ -18,7 +18,6 @@ from flyteops.simulator.running import (
 )
 from flyteops.simulator.starting import publish
 from flyteops.simulator.world import World
-from flyteops.timeformat import parse_duration
 
 BACKOFF_FACTOR = 2
 
@@ -169,28 +168,35 @@ def _retry_policy(world: World, action: Action) -> Retry | None:
 
 
 def _retries(world: World, action: Action, event: Event, kind: str) -> bool:
-    """Make the action available again if its policy wants it; `when` must be true for that."""
+    """Make the action available again if its policy wants it; `when` must be true for that.
+
+    A `when` or a wait that cannot be rendered means that it is not retried.
+    """
     retry = _retry_policy(world, action)
     if retry is None or kind not in retry.on or len(action.attempts) >= retry.attempts:
         return False
+    view = _view(world, action, event)
     try:
-        if not _view(world, action, event).truth(retry.when, "command.retry.when"):
+        if not view.truth(retry.when, "command.retry.when"):
             return False
+        wait = backoff(view, retry, len(action.attempts))
     except TemplateError:
         return False
     action.state = "NEW"
-    action.due_at = world.now + backoff(retry, len(action.attempts))
+    action.due_at = world.now + wait
     hand_out(world, action)
     return True
 
 
-def backoff(retry: Retry, attempt: int) -> timedelta:
+def backoff(view: Renderer, retry: Retry, attempt: int) -> timedelta:
     """Return the wait after an attempt: doubled each time, up to the maximum.
 
     The server takes off up to half of it at random; the model waits the whole of it.
     """
-    wait: timedelta = parse_duration(retry.backoff) * BACKOFF_FACTOR ** min(attempt - 1, 30)
-    longest = parse_duration(retry.max_backoff)
+    wait: timedelta = view.duration(retry.backoff, "backoff") * BACKOFF_FACTOR ** min(
+        attempt - 1, 30
+    )
+    longest = view.duration(retry.max_backoff, "maxBackoff")
     return longest if wait > longest else wait
 
 

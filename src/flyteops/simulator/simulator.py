@@ -177,6 +177,7 @@ class Simulator:
     def resume(self, name: str) -> None:
         """End the pause of a flow."""
         control.resume_flow(self._world, name)
+        self._end_verb()
 
     def run(self, name: str, payload: JsonValue = None) -> str:
         """Start a flow by hand and return the id of the event."""

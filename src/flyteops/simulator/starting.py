@@ -1,5 +1,7 @@
 """Starts: the executions that an event begins, by name of the flow."""
 
+from datetime import timedelta
+
 from flyteops.definition import FlowDefinition, StepDefinition
 from flyteops.errors import TemplateError
 from flyteops.model import SERVER
@@ -12,6 +14,9 @@ from flyteops.simulator.world import World
 
 LIMITS = ("dedupe", "debounce", "batch", "threshold", "rateLimit", "concurrency")
 """The limits of a flow, in the order in which they apply."""
+
+PERIODS = {"within": "within", "for_": "for", "max_wait": "maxWait", "per": "per"}
+"""The durations of limits: fields of their definitions, and keys in the file."""
 
 
 def publish(world: World, event: Event) -> None:
@@ -52,8 +57,9 @@ def start_flow(
         steps=passed,
         callers=[] if caller is None else [caller],
         since=world.now,
+        by_person=past_pause,
     )
-    if not flow.enabled or (flow.name in world.paused and not past_pause):
+    if is_paused(world, flow.name) and not past_pause:
         note(world, start, "paused", "it is paused" if flow.enabled else "it is not enabled")
         return "paused"
     if event.depth + 1 > world.setting.max_chain:
@@ -63,6 +69,11 @@ def start_flow(
         return "chain"
     admit(world, start)
     return None
+
+
+def is_paused(world: World, name: str) -> bool:
+    """Return whether a flow starts nothing: it is paused, or its current version not enabled."""
+    return name in world.paused or not world.flow(name).enabled
 
 
 def _passes(world: World, flow: FlowDefinition, step: StepDefinition, event: Event) -> bool:
@@ -147,7 +158,7 @@ def admit(world: World, start: Start) -> None:
     """
     flow = start.flow
     try:
-        start.keys = limit_keys(world, flow, start.event)
+        start.keys, start.periods = limit_values(world, flow, start.event)
     except TemplateError as error:
         fail_start(world, new_execution(world, start), start, error)
         return
@@ -162,13 +173,24 @@ def limit_of(flow: FlowDefinition, name: str) -> object:
     return getattr(flow, "rate_limit" if name == "rateLimit" else name)
 
 
-def limit_keys(world: World, flow: FlowDefinition, event: Event) -> dict[str, Key]:
-    """Return the keys of an event by limit; without a `key`, one serves the flow."""
+def limit_values(
+    world: World, flow: FlowDefinition, event: Event
+) -> tuple[dict[str, Key], dict[str, timedelta]]:
+    """Return the keys of an event by limit, and the durations of the limits.
+
+    Without a `key`, one serves the flow.
+    """
     renderer = Renderer(world, flow, event, "").with_vars()
     keys: dict[str, Key] = {}
+    periods: dict[str, timedelta] = {}
     for name in LIMITS:
         limit = limit_of(flow, name)
-        if limit is not None:
-            template = getattr(limit, "key", None)
-            keys[name] = "" if template is None else renderer.key(template, f"{name}.key")
-    return keys
+        if limit is None:
+            continue
+        template = getattr(limit, "key", None)
+        keys[name] = "" if template is None else renderer.key(template, f"{name}.key")
+        for field, key in PERIODS.items():
+            period = getattr(limit, field, None)
+            if period is not None:
+                periods[f"{name}.{key}"] = renderer.duration(period, f"{name}.{key}")
+    return keys, periods

@@ -11,6 +11,8 @@ from flyteops.simulator.world import World
 LONGEST_WAIT = timedelta(days=7)
 """The length of a wait without a timeout."""
 
+LONGEST_LOOK_BACK = timedelta(hours=1)
+
 
 def begin_wait(world: World, execution: Execution, run: StepRun) -> None:
     """Begin to wait: render the key and the timeout, and look back if the step wants it.
@@ -31,7 +33,10 @@ def begin_wait(world: World, execution: Execution, run: StepRun) -> None:
         length = renderer.duration(run.step.timeout, "timeout")
     since = None
     if correlate.look_back is not None:
-        since = world.now - renderer.duration(correlate.look_back, "correlate.lookBack")
+        back = renderer.duration(correlate.look_back, "correlate.lookBack")
+        if back > LONGEST_LOOK_BACK:
+            raise TemplateRenderError("correlate.lookBack must be at most 1h")
+        since = world.now - back
     run.key, run.waits = key, True
     world.add_timer(
         Timer(

@@ -406,3 +406,15 @@ def test_an_execution_does_not_end_before_its_last_task():
     assert (play.execution.state, play.names()) == ("RUNNING", [])
     play.run_tasks()
     assert (play.execution.state, play.names()) == ("FAILED", ["StepFailed"])
+
+
+def test_waits_between_attempts_may_be_templates():
+    play = begun(", retry: {on: [failed], backoff: '{{ Trigger.Payload }}s'}", payload=7)
+    play.do(failure=True)
+    assert play.open_actions[0].due_at == NOON + seconds(7)
+
+
+def test_a_text_that_is_neither_a_duration_nor_a_time_fails_the_step():
+    play = Play(STEP.format("delay: 'Tomorrow'"))
+    play.say()
+    assert play.execution.steps["a"].result.name == "Error"

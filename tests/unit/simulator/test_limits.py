@@ -319,3 +319,33 @@ def test_the_queue_is_in_the_order_of_events_not_of_tasks():
     play.run_tasks(lambda tasks: len(tasks) - 1)
     assert started(play) == [3]
     assert [start.event.payload["n"] for start in play.queued] == [1, 2]
+
+
+def test_durations_of_limits_may_be_templates():
+    play = Play(
+        f"{{vars: {{quiet: 10s}}, debounce: {{for: '{{{{ Vars.quiet }}}}'}}, rateLimit: {{max: 1, per: '{{{{ Event.Payload.n }}}}m'}}, steps: {DO}}}"
+    )
+    say(play, 1)
+    play.wait("10s")
+    assert started(play) == [1]
+
+
+def test_what_is_held_when_a_flow_is_paused_does_not_start_later():
+    play = limited("debounce: {for: 10s}")
+    say(play, 1)
+    play.pause("flow")
+    play.wait("10s")
+    play.resume("flow")
+    play.wait("1m")
+    assert started(play) == []
+    assert play.why("a")[-1] == ("skipped", "paused")
+
+
+def test_queued_executions_stay_in_the_queue_while_their_flow_is_paused():
+    play = limited("concurrency: {max: 1}")
+    say(play, 1, 2)
+    play.pause("flow")
+    play.do()
+    assert [e.state for e in play.executions] == ["SUCCEEDED", "QUEUED"]
+    play.resume("flow")
+    assert [e.state for e in play.executions] == ["SUCCEEDED", "RUNNING"]
