@@ -256,6 +256,17 @@ def test_previous_is_like_an_entry_of_steps():
     assert play.do().input == {"first": False, "state": "SUCCEEDED", "event": "Done", "input": True}
 
 
+def test_times_of_the_previous_round_are_times():
+    play = Play("""
+[{id: a, event: {packName: Chat}, repeat: {while: true, max: 2}, command: {packName: Worker, name: Do, input:
+  "{{ null if Previous == null else Previous.FinishedAt - Previous.StartedAt }}"}}]
+""")
+    play.say()
+    play.wait("5s")
+    play.do()
+    assert play.open_actions[0].input == 5
+
+
 def test_retry_holds_for_each_round():
     play = rounds(command=", retry: {on: [failed], backoff: 0s}")
     play.do(failure=True)
