@@ -46,7 +46,7 @@ endef
 help: ## list the verbs
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-run: $(VENV)/run packs ## start Flyte with its packs and examples, and chat with it
+run: $(VENV)/run packs ## start Flyte with its packs and examples, and chat with it (ARGS="--port 9000" sets the port)
 	@$(BIN)/flyte dev $(ARGS)
 
 packs: $(VENV)/run ## install what more packs need: make packs PACKS=slack (or email, matrix; "slack email" for several)

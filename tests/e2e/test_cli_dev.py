@@ -179,6 +179,8 @@ def test_without_flows_of_its_own_there_is_one_to_begin_with(place):
     (place / "examples").rename(place / "elsewhere")
     done = run(place, "--port", "0", input="hello\n")
     assert "try    hello" in done.stdout
+    url = re.search(r"runs at (\S+)", done.stdout)[1]
+    assert f"In other terminals: export FLYTE_API={url}\n" in done.stdout
     assert re.search(r"flyte: Hello \S+! It is \d\d:\d\d", done.stdout)
 
 

@@ -44,6 +44,7 @@ def test_a_server_that_is_not_there_is_not_well():
     code, said = health(FLYTE_PORT=str(port))
     assert code == 3
     assert f"127.0.0.1:{port} cannot be reached: " in said
+    assert said.endswith("; --url selects another server\n")
 
 
 @pytest.mark.slow

@@ -32,7 +32,7 @@ def test_a_new_project_is_told_of_and_its_tests_pass(tmp_path: Path) -> None:
     made = flyte("pack", "new", "Greeter", folder=tmp_path)
     assert (made.returncode, made.stderr) == (0, "")
     assert made.stdout == (
-        "made greeter with greeter.py, test_greeter.py, pyproject.toml, README.md, .gitignore\n"
+        "created greeter with greeter.py, test_greeter.py, pyproject.toml, README.md, .gitignore\n"
         "\n  cd greeter\n  python -m pytest\n  flyte pack run greeter.py\n"
     )
     python = [

@@ -100,7 +100,8 @@ def request_health(url: str, path: str) -> tuple[int, str]:
         return answer.status, answer.read().decode(errors="replace")
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise UnavailableError(
-            f"{url} cannot be reached: {str(error) or type(error).__name__}"
+            f"{url} cannot be reached: {str(error) or type(error).__name__};"
+            " --url selects another server"
         ) from error
     finally:
         connection.close()

@@ -153,7 +153,7 @@ def new_pack(name: str) -> None:
     """
     project = Project.called(name)
     folder = project.write(Path())
-    click.echo(f"made {folder} with {', '.join(project.files())}")
+    click.echo(f"created {folder} with {', '.join(project.files())}")
     click.echo(f"\n  cd {folder}\n  python -m pytest\n  flyte pack run {project.module}.py")
 
 

@@ -19,7 +19,7 @@ _TAKEN = frozenset(
 )
 
 _MODULE = '''\
-"""The pack {name}: what it can do, and what it tells."""
+"""The pack {name}: its commands and its events."""
 
 from dataclasses import dataclass
 
@@ -48,10 +48,10 @@ if __name__ == "__main__":
 _TEST = '''\
 """The pack at work, without a server."""
 
-from {module} import Greeted, pack
-
 from flyteops.sdk import Event, fatal
 from flyteops.sdk.testing import run_command
+
+from {module} import Greeted, pack
 
 
 def test_it_greets() -> None:
@@ -126,6 +126,7 @@ Where `python -m pip install .` was run, `flyte pack list` shows the pack, and
 """
 
 _GITIGNORE = """\
+.flyte/
 __pycache__/
 .pytest_cache/
 .venv/

@@ -105,7 +105,7 @@ class Program:
         self, number: signal.Signals, stop: asyncio.Event, serving: asyncio.Future[None]
     ) -> None:
         if not stop.is_set():
-            LOGGER.info("%s: finishing work in progress; press again to abort", number.name)
+            LOGGER.info("%s: finishing work in progress; a second signal aborts it", number.name)
             stop.set()
             return
         self._broken_off = 128 + number

@@ -183,9 +183,9 @@ def test_a_simple_pattern_gives_words_that_match_it(pattern, words):
     assert example_of(pattern) == words
 
 
-def flow_on(criteria, event="ReceivedMessage"):
+def flow_on(criteria, event="ReceivedMessage", pack="Chat"):
     step = Step(
-        event=EventPattern(event, "Chat"), command=Command("Shell", "Shell"), criteria=criteria
+        event=EventPattern(event, pack), command=Command("Shell", "Shell"), criteria=criteria
     )
     return Flow("f", steps=(step,))
 
@@ -195,6 +195,12 @@ def test_only_flows_that_surely_listen_are_suggested():
         flow_on("{{ Event.Payload.message|match:'^one$' }}"),
         flow_on("{{ Event.Payload.message|match:'^two$' && Event.Payload.user.name == 'ann' }}"),
         flow_on("{{ Event.Payload.message|match:'^three$' }}", event="ReactionAdded"),
+        flow_on("{{ Event.Payload.message|match:'^four$' }}", pack="Slack"),
         flow_on(None),
     ]
     assert list(suggest_messages(flows)) == ["one"]
+
+
+def test_a_message_that_triggers_several_flows_is_suggested_once():
+    listener = flow_on("{{ Event.Payload.message|match:'^one$' }}")
+    assert list(suggest_messages([listener, listener])) == ["one"]

@@ -71,3 +71,7 @@ def test_names_that_nothing_can_be_called_by_are_explained(name: str, why: str) 
     with pytest.raises(InputError) as caught:
         Project.called(name)
     assert why in str(caught.value)
+
+
+def test_the_data_of_a_server_tried_there_is_not_committed() -> None:
+    assert ".flyte/" in Project.called("Greeter").files()[".gitignore"].splitlines()

@@ -178,7 +178,6 @@ def _listen(port: int | None) -> socket.socket:
     click.echo(
         f"Port {PORT} is in use by another program, so this server uses port {port}.", err=True
     )
-    click.echo(f"In other terminals: export FLYTE_API=http://{HOST}:{port}", err=True)
     return listener
 
 

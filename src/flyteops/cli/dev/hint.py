@@ -5,18 +5,32 @@ from collections.abc import Iterator, Sequence
 
 from flyteops.model import Flow
 
+CHAT = "Chat"
+
 MATCH = re.compile(r"""Event\.Payload\.message\s*\|\s*match\s*:\s*(?:'([^']+)'|"([^"]+)")""")
 
 
 def suggest_messages(flows: Sequence[Flow]) -> Iterator[str]:
-    """Yield for each flow at most one message that surely triggers it."""
+    """Yield for each flow on the local chat at most one message that surely triggers it.
+
+    Each message is yielded once.
+    """
+    suggested: set[str] = set()
     for flow in flows:
-        for step in flow.steps:
-            if step.is_trigger and step.event.name == "ReceivedMessage":
-                words = _words_for(step.criteria or "")
-                if words is not None:
-                    yield words
-                    break
+        words = _words_for_flow(flow)
+        if words is not None and words not in suggested:
+            suggested.add(words)
+            yield words
+
+
+def _words_for_flow(flow: Flow) -> str | None:
+    for step in flow.steps:
+        event = step.event
+        if step.is_trigger and (event.pack_name, event.name) == (CHAT, "ReceivedMessage"):
+            words = _words_for(step.criteria or "")
+            if words is not None:
+                return words
+    return None
 
 
 def _words_for(criteria: str) -> str | None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import click
 
 from flyteops import __version__
-from flyteops.cli.api import connect
+from flyteops.cli.api import DEFAULT_URL, connect
 from flyteops.cli.apply import apply_reading
 from flyteops.cli.chat import chat_at_prompt, chat_through_pipe, is_interactive, joined
 from flyteops.cli.data import chatops_problems, check_content, guess_type, put_item
@@ -130,6 +130,8 @@ def greeting(session: DevSession, flows: Sequence[Flow]) -> str:
         f"  packs  {', '.join(session.packs)}, Chat; data and logs are in .flyte",
         f"  flows  {clean(shown) or advice}",
     ]
+    if session.url != DEFAULT_URL:
+        lines.append(f"  In other terminals: export FLYTE_API={session.url}")
     words = list(suggest_messages(flows))
     if words:
         lines.append(
