@@ -15,15 +15,16 @@ MAX_BATCH = 100
 """The maximum size of a batch."""
 
 CONCURRENT_BATCHES = 4
-"""The number of concurrent batches."""
+"""The number of concurrent batches, each with another key."""
 
-CONCURRENT_OF_KEY = 2
-"""The number of those with one key.
+GATHERING = 0.003
+"""The maximum number of seconds for which a batch waits to become as large as the usual ones."""
 
-The second one begins when it is as large as the first: while the database writes one to the disk,
-it executes the other, and still a batch that waits becomes larger, which costs less than two.
-"""
+GLANCE = 0.001
+"""The seconds in which another request must arrive for a batch to wait longer."""
 
+FEW = 2
+"""The maximum usual size of batches that begin without waiting."""
 
 NO_KEY = object()
 
@@ -54,7 +55,8 @@ class Batcher(Generic[Q, A]):
         self._batch_key = batch_key
         self._waiting: dict[Hashable, deque[PendingRequest[Q, A]]] = {}
         self._count = 0
-        self._under_way: dict[Hashable, list[int]] = {}
+        self._usual_size = 0
+        self._under_way: set[Hashable] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def submit(self, request: Q) -> "asyncio.Future[A]":
@@ -72,35 +74,27 @@ class Batcher(Generic[Q, A]):
         )
         self._waiting.setdefault(batch_key, deque()).append(waiting)
         self._count += 1
-        if len(self._tasks) < CONCURRENT_BATCHES and self._is_ready(batch_key):
-            task = asyncio.ensure_future(self._run())
+        if len(self._under_way) < CONCURRENT_BATCHES and batch_key not in self._under_way:
+            self._under_way.add(batch_key)
+            task = asyncio.ensure_future(self._run(batch_key))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         return waiting.future
-
-    def _is_ready(self, batch_key: Hashable) -> bool:
-        """Return whether the next batch of a key may begin."""
-        sizes = self._under_way.get(batch_key, ())
-        return not sizes or (
-            len(sizes) < CONCURRENT_OF_KEY and len(self._waiting[batch_key]) >= min(sizes)
-        )
 
     async def stop(self) -> None:
         """Return when all requests are carried out."""
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _run(self) -> None:
-        while (batch_key := self._ready_key()) is not NO_KEY:
-            part = self._next(batch_key)
-            sizes = self._under_way.setdefault(batch_key, [])
-            sizes.append(len(part))
+    async def _run(self, batch_key: Hashable) -> None:
+        """Process the batches of a key, and of others whose turn has come meanwhile."""
+        while batch_key is not NO_KEY:
             try:
+                await self._gather(batch_key)
+                part = self._next(batch_key)
                 answers = await self._answers([each.request for each in part])
             finally:
-                sizes.remove(len(part))
-                if not sizes:
-                    del self._under_way[batch_key]
+                self._under_way.remove(batch_key)
             for each, answer in zip(part, answers, strict=True):
                 if each.future.cancelled():
                     continue
@@ -108,10 +102,31 @@ class Batcher(Generic[Q, A]):
                     each.future.set_exception(answer)
                 else:
                     each.future.set_result(answer)
+            batch_key = self._begin_next()
 
-    def _ready_key(self) -> Hashable:
-        """Return the first key of which a batch may begin, `NO_KEY` if there is none."""
-        return next((key for key in self._waiting if self._is_ready(key)), NO_KEY)
+    def _begin_next(self) -> Hashable:
+        """Reserve and return the first key without a batch under way, `NO_KEY` if none waits."""
+        for batch_key in self._waiting:
+            if batch_key not in self._under_way:
+                self._under_way.add(batch_key)
+                return batch_key
+        return NO_KEY
+
+    async def _gather(self, batch_key: Hashable) -> None:
+        """Wait while requests arrive, until there are as many as usual.
+
+        Callers that were answered together come back one after the other: without waiting, the
+        first of them would get a batch of its own, and delay all others by it.
+        """
+        if self._usual_size <= FEW:
+            return
+        waiting, before = self._waiting[batch_key], 0
+        until = asyncio.get_running_loop().time() + GATHERING
+        while before < len(waiting) < self._usual_size:
+            if asyncio.get_running_loop().time() >= until:
+                break
+            before = len(waiting)
+            await asyncio.sleep(GLANCE)
 
     def _next(self, batch_key: Hashable) -> "Sequence[PendingRequest[Q, A]]":
         """Remove and return the next batch of a key, in order; the rest queues up behind others."""
@@ -120,6 +135,7 @@ class Batcher(Generic[Q, A]):
         if waiting:
             self._waiting[batch_key] = waiting
         self._count -= len(part)
+        self._usual_size = max(len(part), self._usual_size // 2)
         return part
 
     async def _answers(self, requests: Sequence[Q]) -> Sequence[A | Exception]:
