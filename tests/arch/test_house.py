@@ -97,9 +97,14 @@ def test_no_test_asserts_how_long_something_took():
 BACKENDS = {"sqlite", "postgres", "mongodb"}
 # The same idea twice.
 TWICE = {
+    "Action": "an action, and its record in the model of edition 2",
+    "Attempt": "an attempt, and its record in the model of edition 2",
+    "Decision": "a decision, and its record in the model of edition 2",
     "Environment": "the settings of a pack's process, and what one rendering may use",
     "Event": "an event as it is stored, and as a pack reads it",
+    "Execution": "an execution, and its record in the model of edition 2",
     "Pack": "a pack as it is registered, and as its author declares it",
+    "Question": "a question to people, of the chat packs and in the model of edition 2",
     "Reaction": "a reaction to a message, in the playground and in Matrix",
     "ReceivedMessage": "the event of a message, with the fields of its chat",
     "Request": "an HTTP request that arrives, and one that the pack Http sends",
@@ -166,6 +171,20 @@ SUBJECTS = {
     "packs/test_discovery.py": "how installed packs are found: packs/__init__.py",
     "service/test_bound.py": "what bounds the audit log and the flow versions",
     "service/test_shared.py": "two servers on one store",
+    **{
+        f"simulator/test_{each}.py": "the rules of edition 2, by parts of the specification"
+        for each in (
+            "commands",
+            "control",
+            "dependencies",
+            "failures",
+            "groups",
+            "limits",
+            "specification",
+            "triggers",
+            "waits",
+        )
+    },
     "storage/sqlite/test_files.py": "the files of a database",
     "storage/sqlite/test_memory.py": "what the writer keeps in memory",
     "template/test_conformance.py": "the language, by cases",

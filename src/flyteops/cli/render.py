@@ -104,15 +104,7 @@ def render(  # noqa: PLR0913, PLR0917 - one for each option
     if edition == 1 and scope is not None:
         raise click.UsageError("--scope needs --edition 2", click.get_current_context())
     source = text if text is not None else _decoded(read_bytes(file or Path("-")))
-    runtime = Runtime(
-        datastore=DatastoreSnapshot(
-            {key: _item(key, Path(name)) for key, name in _pairs("--data", data).items()}
-        ),
-        random=cache(Random),
-        now=datetime.now(UTC),
-        clock=time.monotonic,
-    )
-    given = read_event(event, payload)
+    runtime, given = _runtime(data), read_event(event, payload)
     names: dict[str, object] = {"Context": _pairs("--context", context)}
     try:
         if edition == 1:
@@ -129,6 +121,16 @@ def render(  # noqa: PLR0913, PLR0917 - one for each option
     click.echo(result if isinstance(result, str) else msgspec.json.encode(result).decode())
     for name, value in seen.items() if values else ():
         click.echo(clean(f"{name} = {value}"), err=True)
+
+
+def _runtime(data: tuple[str, ...]) -> Runtime:
+    items = {key: _item(key, Path(name)) for key, name in _pairs("--data", data).items()}
+    return Runtime(
+        datastore=DatastoreSnapshot(items),
+        random=cache(Random),
+        now=datetime.now(UTC),
+        clock=time.monotonic,
+    )
 
 
 Rendered = tuple[JsonValue, Mapping[str, str]]

@@ -21,7 +21,7 @@ from flyteops.simulator.record import (
     Timer,
 )
 from flyteops.simulator.starting import publish
-from flyteops.simulator.world import BODY_LENGTH, MAX_CHAIN, Setting, Validate, World
+from flyteops.simulator.world import BODY_LENGTH, MAX_CHAIN, Circumstances, Validate, World
 
 Choose = Callable[[Sequence[Task]], int]
 """Choose one of the tasks that could be carried out next, by its place."""
@@ -59,7 +59,7 @@ class Simulator:
         validate: Validate | None = None,
         hold_tasks: bool = False,
     ) -> None:
-        setting = Setting(
+        setting = Circumstances(
             now=now,
             seed=seed,
             datastore=datastore or {},

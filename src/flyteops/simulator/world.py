@@ -30,7 +30,7 @@ BODY_LENGTH = 10 * 1024 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class Circumstances:
     """The circumstances of a simulation, which do not change.
 
     `failure_names` are names of results that mean failure, beside those that `packs` declare.
@@ -57,7 +57,7 @@ class World:
     began with.
     """
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: Circumstances) -> None:
         self.now = setting.now
         self.setting = setting
         self.protected = frozenset(setting.protected) | {"chatops"}
