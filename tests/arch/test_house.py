@@ -175,7 +175,6 @@ SUBJECTS = {
         f"simulator/test_{each}.py": "the rules of edition 2, by parts of the specification"
         for each in (
             "commands",
-            "control",
             "dependencies",
             "failures",
             "groups",
