@@ -129,6 +129,29 @@ async def test_a_datastore_item_that_was_changed_shows_its_value_of_then(service
     assert (await decisions(service, missing))[0] == ("a", "failed", "error")
 
 
+async def test_events_that_read_different_items_by_computed_keys_share_a_basis(service, store):
+    both = "{{ Event.Payload.message == 'x' && datastore(Event.Payload.user).team == 'x' }}"
+    for number in range(5):
+        await service.flows.save(a_flow(f"f{number}", match("^nothing")))
+    await service.flows.save(a_flow("who", both))
+    event_ids = [await say(service, {"message": "m", "user": f"u{user}"}) for user in range(20)]
+    assert len(await store.list_notes(BASIS)) == 1
+    await service.data.save(DataItem("u3", "application/json", b'{"team": "x"}'))
+    record = await service.audit.get_event(event_ids[3])
+    assert [each.outcome for each in record.decisions] == ["skipped"] * 6
+    assert record.decisions[-1].values["datastore(Event.Payload.user).team"] == "null"
+
+
+async def test_a_step_that_reads_no_item_in_the_end_needs_no_basis_of_its_own(service, store):
+    sometimes = "{% if Event.Payload.user == 'ann' %}{{ datastore('rooms') }}{% endif %}"
+    await service.data.save(DataItem("rooms", "text/plain", b"ops"))
+    for number in range(5):
+        await service.flows.save(a_flow(f"f{number}", "{{ 1 == 2 }}", context={"text": sometimes}))
+    for user in ("ann", "bob", "ann", "cid"):
+        await say(service, {"message": "m", "user": user})
+    assert len(await store.list_notes(BASIS)) == 1
+
+
 async def test_a_step_that_fails_before_its_criteria_is_reported_as_failed(service):
     for number in range(5):
         context = {"bad": "{{ 1/0 }}"} if number == 2 else None
