@@ -185,7 +185,11 @@ def completed(event, flows, outcome):
     stored = {(each.flow_uuid, each.step_index): each for each in outcome.decisions[:begun]}
     if outcome.basis is None:
         return outcome.decisions
-    assert all(each.outcome != "skipped" for each in outcome.decisions)
+    steps_of = {flow.version.uuid: flow.steps for flow in flows}
+    assert all(
+        each.outcome != "skipped" or steps_of[each.flow_uuid][each.step_index].item_keys is None
+        for each in outcome.decisions
+    )
     return tuple(
         stored.get((each.flow_uuid, each.step_index), each)
         for flow in flows

@@ -29,8 +29,8 @@ class CompiledStep(NamedTuple):
     """A step with its templates compiled.
 
     `fault` is the first compile error, with its path in the step. `conditions` are necessary for an
-    event to begin an execution with the step; those of a step that may read other datastore items
-    than `item_keys` are left out.
+    event to begin an execution with the step. `item_keys` are the datastore items that may decide
+    whether it runs; None if a template computes their keys, and then there are no conditions.
     """
 
     position: int
@@ -43,7 +43,7 @@ class CompiledStep(NamedTuple):
     policy: StepPolicy = StepPolicy()
     fault: tuple[str, TemplateError] | None = None
     conditions: Conditions = ()
-    item_keys: frozenset[str] = frozenset()
+    item_keys: frozenset[str] | None = frozenset()
     dependencies: Dependencies = Dependencies()
 
 
@@ -110,15 +110,15 @@ def _compile_step(index: int, step: Step) -> CompiledStep:
     return compiled._replace(conditions=conditions, item_keys=item_keys)
 
 
-def _conditions(prepared: CompiledStep) -> tuple[Conditions, frozenset[str]]:
-    """Return the conditions of a trigger step, and the datastore items that decide about it."""
+def _conditions(prepared: CompiledStep) -> tuple[Conditions, frozenset[str] | None]:
+    """Return the `conditions` and `item_keys` of a trigger step."""
     context, labels = prepared.context.values(), prepared.event_labels
     criteria = [] if prepared.criteria is None else [prepared.criteria]
     keys: set[str] = set()
     for each in (*context, *labels.values(), *criteria):
         named = datastore_keys(each.source)
         if named is None:
-            return (), frozenset()
+            return (), None
         keys |= named
     found = [
         Condition(EventPath(("Pack", "Labels", key)), frozenset([("text", label.source)]))

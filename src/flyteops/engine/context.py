@@ -111,11 +111,12 @@ class EvaluationContext:
     `seed` decides all randomness, `monotonic` (seconds) bounds the time of templates. `secret(name,
     form)` returns the placeholder of a secret, while the templates of an input are rendered
     (`is_input`). With a `basis_number`, decisions that can be computed again are left out of the
-    evaluation, see `Basis`; `items_read` are the keys of the datastore items that skipped steps
-    have read so far, and `late_steps` the positions of the steps whose templates took too long.
+    evaluation, see `Basis`. `has_read_items` tells whether the current step has read any datastore
+    item; `late_steps` are the positions of the steps whose templates took too long.
     """
 
     is_input = False
+    has_read_items = False
     _made = 0
     _step = b""
     _budget: Budget
@@ -137,9 +138,7 @@ class EvaluationContext:
     ) -> None:
         self.allowance = allowance
         self.basis_number = basis_number
-        self.items_read: set[str] = set()
         self.late_steps: set[int] = set()
-        self._step_reads: set[str] = set()
         self._room: float = allowance.event_length
         self.now = now
         self.seed = seed
@@ -152,7 +151,6 @@ class EvaluationContext:
         """Begin an evaluation, with a budget of its own."""
         self._room, self._ends_at = self.allowance.event_length, None
         self._runtime = None  # it has the budget of the evaluation before, if this one is repeated
-        self.items_read.clear()
         self.late_steps.clear()
 
     @property
@@ -171,7 +169,7 @@ class EvaluationContext:
         return self._runtime
 
     def _read_item(self, key: str) -> JsonValue:
-        self._step_reads.add(key)
+        self.has_read_items = True
         return self.datastore(key)
 
     def _chances(self) -> Random:
@@ -198,7 +196,7 @@ class EvaluationContext:
         `step` identifies it, and with the seed determines its random numbers.
         """
         self._step, self._random = step, None
-        self._step_reads.clear()
+        self.has_read_items = False
         now = self.monotonic()
         if self._ends_at is None:
             self._ends_at = now + EVENT_SECONDS
@@ -207,10 +205,6 @@ class EvaluationContext:
         deadline = min(now + STEP_SECONDS, self._ends_at)
         taken = sum(map(len, context.values())) if context else 0
         self._budget.renew(DEFAULT_LIMITS.steps, length, deadline, taken=taken)
-
-    def skip_step(self) -> None:
-        """Note the datastore items that a step read which is skipped."""
-        self.items_read |= self._step_reads
 
     def end_step(self) -> None:
         """Subtract the output of a step that runs from the event's remaining budget."""

@@ -208,7 +208,10 @@ class _Parent:
 
 
 class _Evaluator:
-    """The evaluation of one event: its payload is parsed once, and only if a step reads it."""
+    """The evaluation of one event: its payload is parsed once, and only if a step reads it.
+
+    `_not_again` are the places of decisions to skip that cannot be computed again from a basis.
+    """
 
     def __init__(self, event: Event, ctx: EvaluationContext) -> None:
         ctx.begin_event()
@@ -219,6 +222,7 @@ class _Evaluator:
         self._decisions: list[Decision] = []
         self._actions: list[NewAction] = []
         self._basis: Basis | None = None
+        self._not_again: set[int] = set()
 
     @property
     def outcome(self) -> Evaluation:
@@ -255,10 +259,13 @@ class _Evaluator:
             return self.begin_all(subscribers.entries)
         candidates = subscribers.candidates(self._event, self._read_payload, ctx.monotonic)
         self.begin_all(candidates)
-        made = self._decisions
-        kept = [each for each in made if each.outcome != "skipped"]
+        kept = [
+            each
+            for place, each in enumerate(self._decisions)
+            if each.outcome != "skipped" or place in self._not_again
+        ]
         if len(kept) < subscribers.step_count:
-            number = ctx.basis_number(subscribers, subscribers.item_keys | ctx.items_read)
+            number = ctx.basis_number(subscribers, subscribers.item_keys)
             self._decisions = kept
             self._basis = Basis(
                 number,
@@ -349,7 +356,8 @@ class _Evaluator:
             self._ctx.begin_step(step, parent.context)
             action, detail, values = self._pass(flow, prepared, parent)
         except _Skipped as skipped:
-            self._ctx.skip_step()
+            if prepared.item_keys is None and self._ctx.has_read_items:
+                self._not_again.add(len(self._decisions))
             return _decision(
                 flow, prepared, "skipped", skipped.reason, skipped.detail, values=skipped.values
             )

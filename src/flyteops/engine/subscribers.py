@@ -136,9 +136,7 @@ class Segment:
         self.names = frozenset(flow.version.flow.name for flow, _ in self.entries)
         self._steps = [(flow, step) for flow, steps in self.entries for step in steps]
         self.cost = sum(_cost(entry) for entry in self.entries)
-        self.item_keys = frozenset(
-            key for _, step in self._steps if step.conditions for key in step.item_keys
-        )
+        self.item_keys = frozenset(key for _, step in self._steps for key in step.item_keys or ())
         self._tables: tuple[dict[EventPath, _Equalities], dict[EventPath, _Searches]] | None = None
 
     def __len__(self) -> int:
@@ -223,7 +221,7 @@ def _searches(conditions: Iterable[tuple[int, Condition]]) -> dict[EventPath, _S
 class Subscribers:
     """The flows that listen to one kind of event, by name, with their trigger steps. Immutable.
 
-    `item_keys` are the datastore items that the templates of the steps with conditions may read.
+    `item_keys` are the datastore items that the templates name which decide whether steps run.
     """
 
     __slots__ = ("__weakref__", "entries", "item_keys", "segments", "step_count")

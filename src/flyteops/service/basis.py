@@ -180,8 +180,11 @@ class BasisRegistry:
         return not self._store.is_shared or bool(await self._find(BASIS, f"{number:012}"))
 
     async def _find(self, kind: str, key: str) -> bytes | None:
-        """Return the value of a note whose key is a number of any base."""
-        before = f"{int(key, 16) - 1:0{len(key)}x}"
+        """Return the value of a note whose key is a number of any base; None if it is no number."""
+        try:
+            before = f"{int(key, 16) - 1:0{len(key)}x}"
+        except ValueError:
+            return None
         found = await self._store.list_notes(kind, after=before, limit=1)
         return found[0].value if found and found[0].key == key else None
 
@@ -242,7 +245,7 @@ class BasisRegistry:
     async def _load_after(self, number: int) -> None:
         for note in await self._store.list_notes(BASIS, after=f"{number:012}"):
             try:
-                self._put(int(note.key), _decoded(note.value))
+                self._put(int(note.key), _decoded(note))
             except (msgspec.MsgspecError, UnicodeError) as error:
                 self._last = max(self._last, int(note.key))
                 LOGGER.error(
@@ -413,9 +416,11 @@ def _value_id(content: bytes) -> str:
     return blake2b(content, digest_size=16).hexdigest()
 
 
-def _decoded(encoded: bytes) -> BasisNote:
+def _decoded(stored: Note) -> BasisNote:
     """Read a note; equal names and ids of all notes share their memory."""
-    note = msgspec.json.decode(encoded, type=BasisNote)
+    note = msgspec.json.decode(stored.value, type=BasisNote)
+    if note.base is not None and note.base >= int(stored.key):
+        raise msgspec.ValidationError(f"it differs from {note.base}, which is not an earlier one")
     flows = {intern(name): intern(uuid) for name, uuid in note.flows.items()}
     items = {intern(key): intern(digest) for key, digest in note.items.items()}
     return msgspec.structs.replace(note, flows=flows, items=items)

@@ -33,7 +33,7 @@ _NOT_AGAIN = "this decision cannot be computed again"
 class Recomputation:
     """Completes events with the decisions that are not stored.
 
-    These are the decisions to skip a step with which an event could have begun an execution. They
+    These are decisions to skip a step with which an event could have begun an execution. They
     depend on nothing but the event, its basis and its seed, and so are the same at any time.
     """
 

@@ -75,7 +75,10 @@ class _Evaluated(msgspec.Struct, frozen=True, omit_defaults=True):
 _decode_evaluated = msgspec.json.Decoder(_Evaluated).decode
 
 BASIS_KEY = "\x1f"
-"""The beginning of the key of a basis among the names of flows under which events are listed."""
+"""The beginning of the key of a basis among the names of flows under which events are listed.
+
+The names of flows that begin with it are listed under keys that begin with two of them.
+"""
 
 
 def encode_decisions(decisions: Sequence[Decision], basis: Basis | None = None) -> bytes | None:
@@ -100,9 +103,14 @@ def basis_key(number: int) -> str:
     return f"{BASIS_KEY}{number}"
 
 
+def _flow_key(name: str) -> str:
+    """Return the key under which the events with a decision about a flow are listed."""
+    return f"{BASIS_KEY}{name}" if name.startswith(BASIS_KEY) else name
+
+
 def listing_keys(decisions: Sequence[Decision], basis: Basis | None) -> list[str]:
     """Return the keys under which an event is listed: flows with a decision, and the basis."""
-    keys = {decision.flow_name for decision in decisions}
+    keys = {_flow_key(decision.flow_name) for decision in decisions}
     if basis is not None:
         keys.add(basis_key(basis.number))
     return sorted(keys)
@@ -112,7 +120,7 @@ def filter_keys(which: EventFilter) -> Sequence[str] | None:
     """Return the keys under which the wanted events are listed; None for all events."""
     if which.flow_name is None:
         return None
-    return [which.flow_name, *map(basis_key, which.bases)]
+    return [_flow_key(which.flow_name), *map(basis_key, which.bases)]
 
 
 def to_microseconds(at: datetime) -> int:

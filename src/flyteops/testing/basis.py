@@ -6,6 +6,7 @@ from datetime import timedelta
 from flyteops.model import Basis, Evaluation, Event, EventRecord
 from flyteops.storage.base import Store
 from flyteops.storage.query import EventFilter, PurgedVersions, Retention, VersionBound
+from flyteops.storage.row import BASIS_KEY, basis_key
 from flyteops.testing.case import StoreCase, event_ids, ids, start
 from flyteops.testing.sample import Sample, decision, minutes
 
@@ -68,6 +69,22 @@ class BasisContract(StoreCase):
             assert event_ids(await store.list_events(many, 1, 3)) == [
                 recorded[place].event_id for place in (4, 3, 2)
             ]
+
+    async def test_a_flow_with_the_name_of_a_key_is_not_taken_for_a_basis(self) -> None:
+        sample = Sample()
+        names = [basis_key(1), f"{BASIS_KEY}{basis_key(1)}"]
+        async with self.connect() as store:
+            one, other, of_basis = [
+                await _record(store, sample.event(at=minutes(at)), number, *flows)
+                for at, number, *flows in ((0, None, names[0]), (0, None, names[1]), (30, 1, "A"))
+            ]
+            for name, event in zip(names, (one, other), strict=True):
+                (found,) = await store.list_events(EventFilter(name), 0, 10)
+                assert found.event.event_id == event.event_id
+            await store.purge(Retention(minutes(10), minutes(10), minutes(10)))
+            assert not await store.list_events(EventFilter(names[0]), 0, 10)
+            listed = await store.list_events(EventFilter(names[1], bases=(1,)), 0, 10)
+            assert event_ids(listed) == [of_basis.event_id]
 
     async def test_events_of_a_basis_are_selected_by_name_and_sender_as_well(self) -> None:
         sample = Sample()

@@ -1,7 +1,10 @@
 """Decisions that are computed again: the same as when the event came, whatever changed since."""
 
 import asyncio
+import contextlib
 import itertools
+import sqlite3
+from datetime import timedelta
 
 import msgspec
 import pytest
@@ -13,10 +16,11 @@ from flyteops.model import (
     EventPattern,
     Flow,
     NewEvent,
+    Note,
     PackDeclaration,
     Step,
 )
-from flyteops.service import Service, recomputation
+from flyteops.service import MaintenanceSettings, Service, recomputation
 from flyteops.service.basis import BASIS, ITEM_VALUE
 from flyteops.service.encryption import Encryptor
 from flyteops.storage.query import EventFilter
@@ -127,6 +131,29 @@ async def test_a_datastore_item_that_was_changed_shows_its_value_of_then(service
     assert {each.outcome for each in before} == {"skipped"}
     missing = await say(service)
     assert (await decisions(service, missing))[0] == ("a", "failed", "error")
+
+
+async def test_events_that_read_different_items_by_computed_keys_share_a_basis(service, store):
+    both = "{{ Event.Payload.message == 'x' && datastore(Event.Payload.user).team == 'x' }}"
+    for number in range(5):
+        await service.flows.save(a_flow(f"f{number}", match("^nothing")))
+    await service.flows.save(a_flow("who", both))
+    event_ids = [await say(service, {"message": "m", "user": f"u{user}"}) for user in range(20)]
+    assert len(await store.list_notes(BASIS)) == 1
+    await service.data.save(DataItem("u3", "application/json", b'{"team": "x"}'))
+    record = await service.audit.get_event(event_ids[3])
+    assert [each.outcome for each in record.decisions] == ["skipped"] * 6
+    assert record.decisions[-1].values["datastore(Event.Payload.user).team"] == "null"
+
+
+async def test_a_step_that_reads_no_item_in_the_end_needs_no_basis_of_its_own(service, store):
+    sometimes = "{% if Event.Payload.user == 'ann' %}{{ datastore('rooms') }}{% endif %}"
+    await service.data.save(DataItem("rooms", "text/plain", b"ops"))
+    for number in range(5):
+        await service.flows.save(a_flow(f"f{number}", "{{ 1 == 2 }}", context={"text": sometimes}))
+    for user in ("ann", "bob", "ann", "cid"):
+        await say(service, {"message": "m", "user": user})
+    assert len(await store.list_notes(BASIS)) == 1
 
 
 async def test_a_step_that_fails_before_its_criteria_is_reported_as_failed(service):
@@ -271,3 +298,45 @@ async def test_a_secret_is_masked_in_decisions_that_are_computed_again(store, cl
     (listed,) = await service.audit.list_events(EventFilter(flow_name="f2"))
     assert b"deploy app-1" not in msgspec.json.encode(listed)
     assert listed.decisions == (record.decisions[2],)
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        b"{",
+        b'{"fingerprint": "x", "base": 1}',
+        b'{"fingerprint": "x", "base": 2}',
+        b'{"fingerprint": "x", "flows": {"f1": "gone"}, "items": {"rooms": "no digest"}}',
+    ],
+)
+async def test_a_damaged_basis_is_reported_and_new_events_get_another(
+    service, store, clock, damaged
+):
+    for number in range(5):
+        await service.flows.save(a_flow(f"f{number}", match("^nothing")))
+    event_id = await say(service)
+    await store.save_note(Note(BASIS, f"{1:012}", damaged))
+    other = await started(store, clock)
+    assert "cannot be computed again" in (await other.audit.get_event(event_id)).decisions[0].detail
+    later = await say(other)
+    assert await decisions(other, later) == [(f"f{number}", *SKIPPED) for number in range(5)]
+
+
+async def test_an_event_with_damaged_decisions_is_removed_with_the_others(tmp_path, clock):
+    path = tmp_path / "flyte.db"
+    keeps = MaintenanceSettings(keep_for=timedelta(hours=1))
+    async with SqliteStore(path) as store:
+        service = await started(store, clock)
+        for number in range(5):
+            await service.flows.save(a_flow(f"f{number}", match("^nothing")))
+        for _ in range(3):
+            await say(service)
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE event SET decisions = x'7b7d' WHERE seq = 2")
+    async with SqliteStore(path) as store:
+        service = await started(store, clock, maintenance=keeps)
+        clock.forward(hours=2)
+        await service.run_maintenance()
+        assert not await service.audit.list_events(EventFilter(), 0, 10)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert not connection.execute("SELECT * FROM flow_event").fetchall()

@@ -131,10 +131,16 @@ def _remove_events(table: ActionTable, before: int, limit: int) -> int:
         SQL.delete_events,
         (before, limit),
     ).fetchall()
+    damaged: list[int] = []
     for seq, _, decisions in found:
-        if decisions is not None:
-            rows = [(key, seq) for key in listing_keys(*decode_decisions(decisions))]
-            table.connection.executemany(SQL.delete_flow_event, rows)
+        try:
+            keys = listing_keys(*decode_decisions(decisions))
+        except (msgspec.MsgspecError, UnicodeError):
+            damaged.append(seq)
+            continue
+        table.connection.executemany(SQL.delete_flow_event, [(key, seq) for key in keys])
+    if damaged:  # no index leads to their rows
+        table.execute(SQL.delete_damaged_flow_events, (msgspec.json.encode(damaged).decode(),))
     table.sources.drop_unused({source_id for _, source_id, _ in found})
     return len(found)
 

@@ -44,6 +44,9 @@ RETURNING seq, source_id, decisions
 -- name: delete_flow_event
 DELETE FROM flow_event WHERE flow_name = ? AND event_seq = ?
 
+-- name: delete_damaged_flow_events
+DELETE FROM flow_event WHERE event_seq IN (SELECT value FROM json_each(?))
+
 -- name: delete_keys
 DELETE FROM event_key WHERE key IN (SELECT key FROM event_key WHERE kept_at < ? LIMIT ?)
 
