@@ -47,6 +47,7 @@ def test_set_data_gives_the_old_and_the_new_value():
         ("ifEquals: 1", {}, False),
         ("ifEquals: null", {}, True),
         ("ifEquals: {a: [1]}", {"k": {"a": [1]}}, True),
+        ("ifEquals: {a: [1]}", {"k": {"a": [True]}}, False),
     ],
 )
 def test_set_data_has_conditions(condition, before, changed):

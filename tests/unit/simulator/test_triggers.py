@@ -54,6 +54,17 @@ def test_the_sender_must_have_the_labels_of_the_pattern():
     assert play.steps == {"greet": "SUCCEEDED"}
 
 
+@pytest.mark.parametrize(("given", "label"), [(True, "true"), (3.0, "3"), (None, "")])
+def test_a_label_has_the_text_that_a_value_prints_as(given, label):
+    play = Play("""
+- id: a
+  event: {packName: Chat, packLabels: {up: "{{ Event.Payload }}"}}
+  command: {packName: Worker, name: Do, packLabels: {up: "{{ Event.Payload }}"}}
+""")
+    play.say(given, labels={"up": label})
+    assert [action.labels for action in play.open_actions] == [{"up": label}]
+
+
 @pytest.mark.parametrize(
     ("criteria", "outcome"),
     [

@@ -23,8 +23,10 @@ RESULTS = (
     "EventSent",
     "Expired",
     "FATAL",
+    "Failed",
     "FlowFinished",
     "FlowStarted",
+    "Returned",
     "TimedOut",
 )
 """The other names of events of the server: results, and the event of a batch."""
