@@ -89,6 +89,13 @@ def _text(given: Mapping[str, JsonValue], key: str) -> str:
     return value
 
 
+def _flag(given: Mapping[str, JsonValue], key: str, *, default: bool) -> bool:
+    value = given.get(key, default)
+    if not isinstance(value, bool):
+        raise InputError(f"{key} must be true or false, not {value!r:.80}.")
+    return value
+
+
 def _duration(value: JsonValue, key: str) -> timedelta:
     if not isinstance(value, str):
         raise InputError(f"{key} must be a duration such as 30s, not {value!r:.80}.")
@@ -110,9 +117,7 @@ def _set_data(world: World, action: Action) -> CommandResult:
     key = _data_key(world, given)
     if "ifAbsent" in given and "ifEquals" in given:
         raise InputError("ifAbsent and ifEquals exclude each other.")
-    absent = given.get("ifAbsent", False)
-    if not isinstance(absent, bool):
-        raise InputError(f"ifAbsent must be true or false, not {absent!r:.80}.")
+    absent = _flag(given, "ifAbsent", default=False)
     expires_at = _expiry(world, given)
     if (absent and world.item(key) is not None) or not _equals(world, key, given):
         return _unchanged(world, key)
@@ -204,9 +209,8 @@ def _send_event(world: World, action: Action) -> CommandResult:
 def _run_flow(world: World, action: Action) -> CommandResult | None:
     """Trigger `Called` in a flow; `FlowStarted` or `FlowFinished` follow when that is known."""
     given = _fields(action, ("flow",), ("payload", "wait"))
-    name, wait = _text(given, "flow"), given.get("wait", True)
-    if not isinstance(wait, bool):
-        raise InputError(f"wait must be true or false, not {wait!r:.80}.")
+    name = _text(given, "flow")
+    _flag(given, "wait", default=True)
     if name not in world.flows:
         raise InputError(f"There is no flow {name!r}.")
     payload = given.get("payload")
@@ -310,7 +314,7 @@ def _ask(world: World, action: Action) -> None:
         options=options,
         who=people,
         requested_by=given.get("requestedBy"),
-        by_self=given.get("bySelf") is True,
+        by_self=_flag(given, "bySelf", default=False),
         where=given.get("where"),
         due_at=world.now + length,
     )

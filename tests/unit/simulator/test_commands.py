@@ -119,6 +119,7 @@ def test_integers_are_exact():
         ("RunFlow", "{flow: flow, wait: 1}"),
         ("Ask", "{question: 'Why?', within: 3}"),
         ("Ask", "{question: 'Why?', options: yes}"),
+        ("Ask", "{question: 'Why?', bySelf: 1}"),
         ("Ask", "{options: [a]}"),
         ("Ask", "{question: 'Why?', who: 3}"),
         ("Fail", "{}"),

@@ -140,6 +140,19 @@ class NameForm(NamedTuple):
         return {"pattern": r"\S", "not": {"pattern": MARK_PATTERN}}
 
 
+class NonEmptyForm(NamedTuple):
+    """A text, which may be a template, but is not empty."""
+
+    noun: str | None = None
+
+    def faults(self, value: str) -> Iterator[Fault]:
+        if not value:
+            yield (), "must not be empty"
+
+    def schema(self) -> dict[str, JsonValue]:
+        return {"minLength": 1}
+
+
 class ConditionForm(NamedTuple):
     """A template that gives true or false; or the value itself where it `may_be_constant`."""
 

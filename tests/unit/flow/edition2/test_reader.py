@@ -615,6 +615,11 @@ COMMANDS = [
         id="own result",
     ),
     pytest.param(
+        flow(of_server("DeleteData", "{key: ''}")),
+        ["steps[0].command.input.key (line 4, column 100): must not be empty"],
+        id="empty key",
+    ),
+    pytest.param(
         flow(
             of_server("Ask", "{question: x, where: {packname: Slack, channelId: 1}, options: [1]}")
         ),
