@@ -4,6 +4,7 @@ Values without behaviour, like those of `model`. Field names become camelCase in
 is text such as ``30s``, and may be a template; a text in a `JsonValue` is a template as well.
 """
 
+from datetime import timedelta
 from typing import Literal
 
 import msgspec
@@ -17,6 +18,9 @@ StepState = Literal["SUCCEEDED", "FAILED"]
 
 MAX_ITEMS = 10_000
 """The maximum number of items of `forEach`, and of executions in a queue of `concurrency`."""
+
+MAX_LOOK_BACK = timedelta(hours=1)
+"""The longest `lookBack` of a wait."""
 
 
 class TriggerPattern(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -135,11 +139,6 @@ class StepDefinition(msgspec.Struct, frozen=True, rename="camel", omit_defaults=
     def is_trigger(self) -> bool:
         """Whether it begins executions: it depends on no step."""
         return self.dependency is None
-
-    @property
-    def is_gate(self) -> bool:
-        """Whether it has no command; the event that ran it is its result."""
-        return self.command is None
 
 
 class Dedupe(msgspec.Struct, frozen=True):

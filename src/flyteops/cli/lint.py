@@ -44,7 +44,8 @@ def lint(paths: tuple[Path, ...], as_json: bool) -> None:
     """Check flow files of both editions, and show all problems and warnings with their places.
 
     In directories, *.yaml, *.yml and *.json files that hold flows are checked; - is standard input.
-    Flows of edition 2 are checked only: the server does not run them yet.
+    Flows of edition 2 are checked only: the server does not run them yet. The exit code is 1 if a
+    flow has a problem; warnings do not count.
     """
     results = [check_reading(reading) for reading in collect(paths).readings]
     if as_json:

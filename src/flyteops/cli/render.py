@@ -111,7 +111,10 @@ def render(  # noqa: PLR0913, PLR0917 - one for each option
             names["Event"] = template.event_value(**given._asdict())
             result, seen = _rendered(source, names, runtime)
         else:
-            names |= {"Event": _typed_event(given), **({} if scope is None else _object(scope))}
+            names |= {
+                "Event": _typed_event(given),
+                **({} if scope is None else _object(scope, "scope")),
+            }
             result, seen = _typed(source, names, runtime)
     except TemplateError as error:
         raise located(error, source) from error
@@ -198,7 +201,7 @@ class CaretError(InputError):
 
 def read_event(event: str | None, payload: str | None) -> EventParts:
     """Return the given parts of an event; missing ones are empty."""
-    given = {} if event is None else _object(event)
+    given = {} if event is None else _object(event, "event")
     pack = given.get("pack") or {}
     if not isinstance(pack, dict):
         raise _not_usable("pack must be an object with name and labels")
@@ -220,16 +223,16 @@ def read_event(event: str | None, payload: str | None) -> EventParts:
         raise _not_usable(str(error)) from error
 
 
-def _object(text: str) -> dict[str, JsonValue]:
+def _object(text: str, noun: str) -> dict[str, JsonValue]:
     content = text.encode() if text.lstrip().startswith("{") else read_bytes(Path(text))
     try:
         return msgspec.json.decode(content, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _not_usable(str(error)) from error
+        raise _not_usable(str(error), noun) from error
 
 
-def _not_usable(fault: str) -> InputError:
-    return InputError(f"the event cannot be used: {fault}")
+def _not_usable(fault: str, noun: str = "event") -> InputError:
+    return InputError(f"the {noun} cannot be used: {fault}")
 
 
 def _pairs(option: str, given: tuple[str, ...]) -> Mapping[str, str]:

@@ -8,7 +8,8 @@ from typing import NamedTuple
 from msgspec.json import encode
 
 from flyteops.definition import StepState
-from flyteops.errors import InputError
+from flyteops.errors import InputError, TemplateError
+from flyteops.flow.edition2.builtin import RESULTS, SERVER_EVENTS
 from flyteops.model import FATAL, SERVER, JsonValue
 from flyteops.simulator.ending import end, report_failure
 from flyteops.simulator.record import Action, Event, Execution, Item, Question, Timer
@@ -16,20 +17,16 @@ from flyteops.simulator.result import new_result, settle, take
 from flyteops.simulator.running import finish_step
 from flyteops.simulator.starting import publish, start_flow
 from flyteops.simulator.world import World
+from flyteops.template.runtime import BARE_RUNTIME
+from flyteops.template.typed.environment import Environment
+from flyteops.template.typed.value import equal
 from flyteops.timeformat import parse_duration
-
-OWN_EVENTS = frozenset(
-    """Scheduled Called StepFailed PackSilent PackBack Batch Completed TimedOut Expired Error FATAL
-    DataSet DataUnchanged EventSent FlowFinished FlowStarted Answered Returned Failed
-    """.split()  # noqa: SIM905 - a list takes a line for each
-)
-"""The names of the server's own events, which `SendEvent` refuses."""
 
 WITHIN = "7d"
 OPTIONS = ("approve", "refuse")
 
 
-class Outcome(NamedTuple):
+class CommandResult(NamedTuple):
     """The result of a command of the server."""
 
     name: str
@@ -48,17 +45,17 @@ def execute(world: World, action_id: str) -> None:
     take(world, action)
     try:
         outcome = COMMANDS.get(action.name, _unknown)(world, action)
-    except InputError as error:
-        outcome = Outcome(FATAL, {"message": error.message}, failure=True)
+    except (InputError, TemplateError) as error:
+        outcome = CommandResult(FATAL, {"message": error.message}, failure=True)
     if outcome is not None:
         finish(world, action, outcome)
 
 
-def _unknown(world: World, action: Action) -> Outcome:
+def _unknown(world: World, action: Action) -> CommandResult:
     raise InputError(f"There is no command {action.name!r}; use {', '.join(COMMANDS)}.")
 
 
-def finish(world: World, action: Action, outcome: Outcome) -> None:
+def finish(world: World, action: Action, outcome: CommandResult) -> None:
     """Give a command of the server its result."""
     if not action.is_open:
         return
@@ -92,6 +89,13 @@ def _text(given: Mapping[str, JsonValue], key: str) -> str:
     return value
 
 
+def _flag(given: Mapping[str, JsonValue], key: str, *, default: bool) -> bool:
+    value = given.get(key, default)
+    if not isinstance(value, bool):
+        raise InputError(f"{key} must be true or false, not {value!r:.80}.")
+    return value
+
+
 def _duration(value: JsonValue, key: str) -> timedelta:
     if not isinstance(value, str):
         raise InputError(f"{key} must be a duration such as 30s, not {value!r:.80}.")
@@ -104,7 +108,7 @@ def _duration(value: JsonValue, key: str) -> timedelta:
 # --------------------------------------------------------------------------------------- datastore
 
 
-def _set_data(world: World, action: Action) -> Outcome:
+def _set_data(world: World, action: Action) -> CommandResult:
     """Set an item; a condition that does not hold gives `DataUnchanged`.
 
     Without `expires` the item stays, even if it would have expired before.
@@ -113,23 +117,21 @@ def _set_data(world: World, action: Action) -> Outcome:
     key = _data_key(world, given)
     if "ifAbsent" in given and "ifEquals" in given:
         raise InputError("ifAbsent and ifEquals exclude each other.")
-    absent = given.get("ifAbsent", False)
-    if not isinstance(absent, bool):
-        raise InputError(f"ifAbsent must be true or false, not {absent!r:.80}.")
+    absent = _flag(given, "ifAbsent", default=False)
     expires_at = _expiry(world, given)
     if (absent and world.item(key) is not None) or not _equals(world, key, given):
         return _unchanged(world, key)
     return _changed(world, key, Item(value=given["value"], expires_at=expires_at))
 
 
-def _delete_data(world: World, action: Action) -> Outcome:
+def _delete_data(world: World, action: Action) -> CommandResult:
     """Delete an item; that it is absent is no condition, so the result is `DataSet` as well."""
     given = _fields(action, ("key",), ("ifEquals",))
     key = _data_key(world, given)
     return _changed(world, key, None) if _equals(world, key, given) else _unchanged(world, key)
 
 
-def _increment_data(world: World, action: Action) -> Outcome:
+def _increment_data(world: World, action: Action) -> CommandResult:
     """Add to a number; `expires` counts from the creation of the item."""
     given = _fields(action, ("key",), ("by", "expires"))
     key = _data_key(world, given)
@@ -161,7 +163,7 @@ def _equals(world: World, key: str, given: Mapping[str, JsonValue]) -> bool:
     if "ifEquals" not in given:
         return True
     wanted, current = given["ifEquals"], _value(world, key)
-    return wanted == current and isinstance(wanted, bool) == isinstance(current, bool)
+    return equal(wanted, current, Environment(BARE_RUNTIME))
 
 
 def _value(world: World, key: str) -> JsonValue:
@@ -169,47 +171,46 @@ def _value(world: World, key: str) -> JsonValue:
     return None if item is None else item.value
 
 
-def _changed(world: World, key: str, item: Item | None) -> Outcome:
+def _changed(world: World, key: str, item: Item | None) -> CommandResult:
     old = _value(world, key)
     world.items.pop(key, None)
     if item is not None:
         world.items[key] = item
     new = None if item is None else item.value
-    return Outcome("DataSet", {"key": key, "old": old, "new": new})
+    return CommandResult("DataSet", {"key": key, "old": old, "new": new})
 
 
-def _unchanged(world: World, key: str) -> Outcome:
-    return Outcome("DataUnchanged", {"key": key, "current": _value(world, key)})
+def _unchanged(world: World, key: str) -> CommandResult:
+    return CommandResult("DataUnchanged", {"key": key, "current": _value(world, key)})
 
 
 # ------------------------------------------------------------------------------- events and flows
 
 
-def _send_event(world: World, action: Action) -> Outcome:
+def _send_event(world: World, action: Action) -> CommandResult:
     """Send an event, once for each `key`; it may start its own flow, as chains end."""
     given = _fields(action, ("event",), ("payload", "key"))
     name, key = _text(given, "event"), None
-    if name in OWN_EVENTS:
+    if name in (*SERVER_EVENTS, *RESULTS):
         raise InputError(f"{name} is an event of the server; give it another name.")
     if given.get("key") is not None:
         key = _text(given, "key")
         for earlier in world.events:
             if (earlier.pack, earlier.key) == (SERVER, key):
-                return Outcome("EventSent", {"event": earlier.name, "id": earlier.event_id})
+                return CommandResult("EventSent", {"event": earlier.name, "id": earlier.event_id})
     execution = world.execution(action.execution_id)
     event = world.record(
         Event(pack=SERVER, name=name, payload=given.get("payload"), key=key), execution=execution
     )
     publish(world, event)
-    return Outcome("EventSent", {"event": name, "id": event.event_id})
+    return CommandResult("EventSent", {"event": name, "id": event.event_id})
 
 
-def _run_flow(world: World, action: Action) -> Outcome | None:
+def _run_flow(world: World, action: Action) -> CommandResult | None:
     """Trigger `Called` in a flow; `FlowStarted` or `FlowFinished` follow when that is known."""
     given = _fields(action, ("flow",), ("payload", "wait"))
-    name, wait = _text(given, "flow"), given.get("wait", True)
-    if not isinstance(wait, bool):
-        raise InputError(f"wait must be true or false, not {wait!r:.80}.")
+    name = _text(given, "flow")
+    _flag(given, "wait", default=True)
     if name not in world.flows:
         raise InputError(f"There is no flow {name!r}.")
     payload = given.get("payload")
@@ -238,13 +239,13 @@ def flow_finished(world: World, action_id: str, execution: Execution) -> None:
         "output": execution.output,
     }
     failed = execution.state != "SUCCEEDED"
-    finish(world, world.action(action_id), Outcome("FlowFinished", payload, failed))
+    finish(world, world.action(action_id), CommandResult("FlowFinished", payload, failed))
 
 
 def flow_started(world: World, action_id: str, execution: Execution) -> None:
     """Give a `RunFlow` that does not wait the beginning of its execution."""
     payload = {"execution": execution.execution_id}
-    finish(world, world.action(action_id), Outcome("FlowStarted", payload))
+    finish(world, world.action(action_id), CommandResult("FlowStarted", payload))
 
 
 def flow_refused(world: World, action_id: str, reason: str) -> None:
@@ -252,9 +253,9 @@ def flow_refused(world: World, action_id: str, reason: str) -> None:
     finish(world, world.action(action_id), _refused(reason))
 
 
-def _refused(reason: str) -> Outcome:
+def _refused(reason: str) -> CommandResult:
     payload = {"reason": reason, "message": f"the flow did not start: {reason}"}
-    return Outcome(FATAL, payload, failure=True)
+    return CommandResult(FATAL, payload, failure=True)
 
 
 # --------------------------------------------------------------------------------- Return and Fail
@@ -313,7 +314,7 @@ def _ask(world: World, action: Action) -> None:
         options=options,
         who=people,
         requested_by=given.get("requestedBy"),
-        by_self=given.get("bySelf") is True,
+        by_self=_flag(given, "bySelf", default=False),
         where=given.get("where"),
         due_at=world.now + length,
     )
@@ -338,7 +339,11 @@ def question_timed_out(world: World, question: Question) -> None:
     if question.open:
         question.open = False
         payload = {"message": "nobody answered in time"}
-        finish(world, world.action(question.action_id), Outcome("TimedOut", payload, failure=True))
+        finish(
+            world,
+            world.action(question.action_id),
+            CommandResult("TimedOut", payload, failure=True),
+        )
 
 
 def members_of(world: World, question: Question) -> list[str] | None:
@@ -354,7 +359,7 @@ def members_of(world: World, question: Question) -> list[str] | None:
     ]
 
 
-Command = Callable[[World, Action], Outcome | None]
+Command = Callable[[World, Action], CommandResult | None]
 
 COMMANDS: Mapping[str, Command] = MappingProxyType(
     {

@@ -6,7 +6,7 @@ from flyteops.definition import FlowDefinition
 from flyteops.errors import ConflictError, ForbiddenError, InputError, NotFoundError
 from flyteops.flow.policy import first_due_at
 from flyteops.model import SERVER, JsonValue
-from flyteops.simulator.builtin import Outcome, check_inputs, finish, members_of
+from flyteops.simulator.builtin import CommandResult, check_inputs, finish, members_of
 from flyteops.simulator.continuation import continue_execution, merged_context, new_execution
 from flyteops.simulator.dependency import dependencies, finished
 from flyteops.simulator.dispatch import send_scheduled
@@ -200,5 +200,5 @@ def answer(
     question.open = False
     action = world.action(question.action_id)
     payload = {"option": option, "person": person, "comment": comment}
-    finish(world, action, Outcome("Answered", payload, failure=option == "refuse"))
+    finish(world, action, CommandResult("Answered", payload, failure=option == "refuse"))
     return action.result

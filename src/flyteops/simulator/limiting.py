@@ -1,16 +1,14 @@
 """The limits on starts: each passes a start on to the next one, holds it, or drops it."""
 
-from flyteops.definition import FlowDefinition
+from flyteops.definition import MAX_ITEMS, FlowDefinition
 from flyteops.model import SERVER, JsonValue
 from flyteops.simulator.continuation import begin_execution, new_execution
 from flyteops.simulator.ending import end
 from flyteops.simulator.record import Event, Execution, Key, Start, Timer
 from flyteops.simulator.rendering import keys_equal
-from flyteops.simulator.starting import is_paused, note, refuse
+from flyteops.simulator.starting import LIMITS, is_paused, note, refuse
 from flyteops.simulator.world import World
 from flyteops.timeformat import format_timestamp
-
-QUEUE_LENGTH = 10_000
 
 
 def go_on(world: World, start: Start, after: str = "") -> None:
@@ -22,10 +20,9 @@ def go_on(world: World, start: Start, after: str = "") -> None:
     if not start.by_person and is_paused(world, start.flow.name):
         drop(world, start, "paused", "it is paused")
         return
-    stages = ["dedupe", "debounce", "batch", "threshold", "rateLimit", "concurrency"]
     handlers = (_dedupe, _debounce, _batch, _threshold, _rate_limit, _concurrency)
-    first = stages.index(after) + 1 if after else 0
-    for name, handle in list(zip(stages, handlers, strict=True))[first:]:
+    first = LIMITS.index(after) + 1 if after else 0
+    for name, handle in list(zip(LIMITS, handlers, strict=True))[first:]:
         if start.keys.get(name) is not None and not handle(world, start):
             return
     begin_execution(world, start)
@@ -211,7 +208,7 @@ def _concurrency(world: World, start: Start) -> bool:
         return True
     if limit.when_full == "drop":
         drop(world, start, "concurrency", f"{len(running)} are running")
-    elif len(waiting) >= QUEUE_LENGTH:
+    elif len(waiting) >= MAX_ITEMS:
         drop(world, start, "concurrency", f"{len(waiting)} are in the queue")
     else:
         new_execution(world, start)

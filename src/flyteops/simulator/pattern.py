@@ -27,8 +27,7 @@ def fitting(
 
 def labels_fit(pattern: TriggerPattern, event: Event, renderer: Renderer) -> bool:
     """Return whether the sender has all labels of a pattern; they are templates."""
-    wanted = {key: str(renderer.value(text)) for key, text in (pattern.pack_labels or {}).items()}
-    return has_labels(event.labels, wanted)
+    return has_labels(event.labels, renderer.labels(pattern.pack_labels))
 
 
 def is_server_result(event: Event) -> bool:

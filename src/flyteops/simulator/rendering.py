@@ -4,13 +4,15 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import cast
 
-from flyteops.definition import FlowDefinition
+from flyteops.definition import FlowDefinition, StepState
 from flyteops.errors import InputError, TemplateRenderError
 from flyteops.model import JsonValue, pack_id
 from flyteops.simulator.record import Action, Event, Execution, Key, StepRun
 from flyteops.simulator.world import World
 from flyteops.template.runtime import Runtime
 from flyteops.template.typed import compile_typed_value
+from flyteops.template.typed.environment import Environment
+from flyteops.template.typed.value import text_of
 from flyteops.timeformat import parse_duration, parse_timestamp
 
 Scope = Mapping[str, object]
@@ -82,6 +84,12 @@ class Renderer:
         if not isinstance(value, bool):
             raise TemplateRenderError(f"{place} must give true or false, not {_shown(value)}")
         return value
+
+    def labels(self, templates: Mapping[str, str] | None) -> dict[str, str]:
+        """Render the labels of a pack: texts, or other values as they are printed."""
+        rendered = {key: self.value(text) for key, text in (templates or {}).items()}
+        environment = Environment(self._runtime)
+        return {key: text_of(value, environment) for key, value in rendered.items()}
 
     def duration(self, template: str, place: str) -> timedelta:
         """Render a duration: a text such as ``30s``, or a number of seconds."""
@@ -163,27 +171,32 @@ def event_value(event: Event) -> dict[str, object]:
 
 def step_value(run: StepRun) -> dict[str, object]:
     """Return an entry of `Steps`: a step with a result."""
-    return {
-        "Payload": run.payload,
-        "Event": None if run.result is None else run.result.name,
-        "State": run.state,
-        "Input": run.input,
-        "StartedAt": run.started_at,
-        "FinishedAt": run.finished_at,
-    }
+    return _result_value(run.result, run.state, run.input, run.started_at, run.finished_at)
 
 
 def action_value(action: Action | None) -> dict[str, object] | None:
     """Return `Previous`: a finished round like an entry of `Steps`; null before the first."""
     if action is None or action.result is None:
         return None
+    return _result_value(
+        action.result, action.outcome, action.input, action.created_at, action.finished_at
+    )
+
+
+def _result_value(
+    result: Event | None,
+    state: StepState | None,
+    given: JsonValue,
+    started_at: datetime,
+    finished_at: datetime | None,
+) -> dict[str, object]:
     return {
-        "Payload": action.result.payload,
-        "Event": action.result.name,
-        "State": action.outcome,
-        "Input": action.input,
-        "StartedAt": action.created_at,
-        "FinishedAt": action.finished_at,
+        "Payload": None if result is None else result.payload,
+        "Event": None if result is None else result.name,
+        "State": state,
+        "Input": given,
+        "StartedAt": started_at,
+        "FinishedAt": finished_at,
     }
 
 

@@ -8,7 +8,7 @@ from flyteops.flow.policy import ATTEMPTS
 from flyteops.model import FATAL, SERVER
 from flyteops.simulator.continuation import continue_execution
 from flyteops.simulator.record import Action, Attempt, Event, Execution, Timer, Verdict
-from flyteops.simulator.rendering import Renderer
+from flyteops.simulator.rendering import Renderer, action_value
 from flyteops.simulator.running import (
     action_done,
     command_of,
@@ -52,7 +52,8 @@ def _view(world: World, action: Action, event: Event) -> Renderer:
     run = execution.steps[action.step_id]
     renderer = renderer_of(world, execution, run, event, action.index, len(action.attempts))
     if action.index is not None:
-        renderer.with_item(action.index, action.item, None)
+        before = run.actions[action.index - 1] if run.step.repeat and action.index else None
+        renderer.with_item(action.index, action.item, action_value(before))
     return renderer
 
 

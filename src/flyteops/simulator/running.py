@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from msgspec.json import encode
+
 from flyteops.definition import MAX_ITEMS, CommandDefinition, StepDefinition, StepState
 from flyteops.errors import TemplateError, TemplateRenderError
 from flyteops.model import SERVER, JsonValue
@@ -180,7 +182,7 @@ def make_action(
         step_id=run.step.id,
         pack=command.pack_name,
         name=command.name,
-        labels={k: str(renderer.value(v)) for k, v in (command.pack_labels or {}).items()},
+        labels=renderer.labels(command.pack_labels),
         input=execution.inputs[run.step.id]
         if run.step.id in execution.inputs
         else renderer.value(command.input, secrets=command.pack_name != SERVER),
@@ -351,6 +353,6 @@ def _within(limit: int, results: list[dict[str, JsonValue]]) -> list[JsonValue]:
     """Return the results without the payloads that do not fit in the limit of a body."""
     kept: list[JsonValue] = []
     for each in results:
-        limit -= len(repr(each["payload"]))
+        limit -= len(encode(each["payload"]))
         kept.append(each if limit >= 0 else {**each, "payload": None, "payloadLeftOut": True})
     return kept

@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 
+from flyteops.definition import MAX_LOOK_BACK
 from flyteops.errors import TemplateError, TemplateRenderError
 from flyteops.simulator.pattern import fitting
 from flyteops.simulator.record import Event, Execution, Key, StepRun, Task, Timer
@@ -10,8 +11,6 @@ from flyteops.simulator.world import World
 
 LONGEST_WAIT = timedelta(days=7)
 """The length of a wait without a timeout."""
-
-LONGEST_LOOK_BACK = timedelta(hours=1)
 
 
 def begin_wait(world: World, execution: Execution, run: StepRun) -> None:
@@ -34,7 +33,7 @@ def begin_wait(world: World, execution: Execution, run: StepRun) -> None:
     since = None
     if correlate.look_back is not None:
         back = renderer.duration(correlate.look_back, "correlate.lookBack")
-        if back > LONGEST_LOOK_BACK:
+        if back > MAX_LOOK_BACK:
             raise TemplateRenderError("correlate.lookBack must be at most 1h")
         since = world.now - back
     run.key, run.waits = key, True

@@ -152,6 +152,11 @@ def test_edition_2_sees_other_names_and_shows_what_was_read(render):
     assert err == "Steps.a.Payload.x-y = 2\nSteps.b.State = null\n"
 
 
+def test_a_scope_that_cannot_be_read_is_named(render):
+    _, _, err = render("{{ 1 }}", "--edition", "2", "--scope", "{Steps}")
+    assert err.startswith("flyte: the scope cannot be used: ")
+
+
 def test_a_fault_in_a_template_of_edition_2_is_shown_with_its_place(render):
     code, _, err = render("{{ 'a' + 1 }}", "--edition", "2")
     assert code == 1

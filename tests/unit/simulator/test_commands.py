@@ -47,6 +47,7 @@ def test_set_data_gives_the_old_and_the_new_value():
         ("ifEquals: 1", {}, False),
         ("ifEquals: null", {}, True),
         ("ifEquals: {a: [1]}", {"k": {"a": [1]}}, True),
+        ("ifEquals: {a: [1]}", {"k": {"a": [True]}}, False),
     ],
 )
 def test_set_data_has_conditions(condition, before, changed):
@@ -118,6 +119,7 @@ def test_integers_are_exact():
         ("RunFlow", "{flow: flow, wait: 1}"),
         ("Ask", "{question: 'Why?', within: 3}"),
         ("Ask", "{question: 'Why?', options: yes}"),
+        ("Ask", "{question: 'Why?', bySelf: 1}"),
         ("Ask", "{options: [a]}"),
         ("Ask", "{question: 'Why?', who: 3}"),
         ("Fail", "{}"),

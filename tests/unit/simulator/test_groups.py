@@ -139,6 +139,12 @@ def test_payloads_beyond_the_limit_of_a_body_are_left_out_and_marked():
     assert (second["payload"], second["payloadLeftOut"]) == (None, True)
 
 
+def test_the_length_of_payloads_is_that_of_their_json():
+    play = each(payload=["x"], body_length=100)
+    play.do(payload="é" * 60)
+    assert completed(play)["results"][0]["payloadLeftOut"]
+
+
 def test_results_of_items_start_other_flows_one_by_one():
     play = Play("""
 name: flow
@@ -227,6 +233,14 @@ def test_there_is_a_delay_between_rounds():
     assert play.take("Worker") is None
     play.wait("1s")
     assert play.take("Worker") is not None
+
+
+def test_fails_when_sees_the_round_before():
+    play = rounds(command=', failsWhen: "{{ Previous.Payload.next == Event.Payload.next }}"')
+    play.do(payload={"next": "two"})
+    play.do(payload={"next": "two"})
+    assert completed(play)["results"][1]["state"] == "FAILED"
+    assert completed(play)["total"] == 2
 
 
 def test_a_failing_while_is_a_failure():

@@ -3,6 +3,8 @@
 import pytest
 
 from flyteops.errors import InputError, NotFoundError
+from flyteops.flow.edition2.advice import EVENT_FIELDS
+from flyteops.flow.edition2.expression import EXECUTION_FIELDS, STEP_FIELDS
 from tests.support.model import Play
 
 GREET = """
@@ -52,6 +54,17 @@ def test_the_sender_must_have_the_labels_of_the_pattern():
     assert play.why("greet") == [("skipped", "packLabels")]
     play.say({"env": "test"}, labels={"env": "test", "site": "a"})
     assert play.steps == {"greet": "SUCCEEDED"}
+
+
+@pytest.mark.parametrize(("given", "label"), [(True, "true"), (3.0, "3"), (None, "")])
+def test_a_label_has_the_text_that_a_value_prints_as(given, label):
+    play = Play("""
+- id: a
+  event: {packName: Chat, packLabels: {up: "{{ Event.Payload }}"}}
+  command: {packName: Worker, name: Do, packLabels: {up: "{{ Event.Payload }}"}}
+""")
+    play.say(given, labels={"up": label})
+    assert [action.labels for action in play.open_actions] == [{"up": label}]
 
 
 @pytest.mark.parametrize(
@@ -238,3 +251,21 @@ def test_random_values_of_a_step_do_not_depend_on_other_steps():
     alone.say()
     both.say()
     assert alone.open_actions[0].input == both.open_actions[1].input != both.open_actions[0].input
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("Event", EVENT_FIELDS),
+        ("Trigger", EVENT_FIELDS),
+        ("Steps.a", STEP_FIELDS),
+        ("Execution", EXECUTION_FIELDS),
+    ],
+)
+def test_templates_see_the_fields_that_the_reader_knows(name, fields):
+    play = Play(f"""
+- {{id: a, event: {{packName: Chat}}}}
+- {{id: b, dependsOn: [a], context: {{seen: "{{{{ {name}|keys }}}}"}}}}
+""")
+    play.say()
+    assert sorted(play.execution.context["seen"]) == sorted(fields)

@@ -96,8 +96,7 @@ def _about_triggers(outline: FlowOutline, flow: FlowDefinition) -> Iterator[Advi
     for step in outline.steps:
         for pattern in step.patterns:
             name, pack = pattern.node.text("name"), pattern.node.text("packName")
-            if pack is not None and pack != SERVER and pack.casefold() == SERVER.casefold():
-                yield (*pattern.path, "packName"), f"did you mean {SERVER!r}, the server itself?"
+            yield from _about_pack(pack, (*pattern.path, "packName"))
             if step.is_trigger and pack == SERVER and name not in (None, *SERVER_EVENTS):
                 near = suggestion(name or "", SERVER_EVENTS)
                 if near:
@@ -113,11 +112,12 @@ def _about_triggers(outline: FlowOutline, flow: FlowDefinition) -> Iterator[Advi
 def _about_commands(outline: FlowOutline, _: FlowDefinition) -> Iterator[Advice]:
     for step in outline.steps:
         pack = None if step.command is None else step.command.text("packName")
-        if pack is not None and pack != SERVER and pack.casefold() == SERVER.casefold():
-            yield (
-                (*step.path, "command", "packName"),
-                f"did you mean {SERVER!r}, the server itself?",
-            )
+        yield from _about_pack(pack, (*step.path, "command", "packName"))
+
+
+def _about_pack(name: str | None, path: Path) -> Iterator[Advice]:
+    if name is not None and name != SERVER and name.casefold() == SERVER.casefold():
+        yield path, f"did you mean {SERVER!r}, the server itself?"
 
 
 def _about_constant_keys(outline: FlowOutline, _: FlowDefinition) -> Iterator[Advice]:

@@ -4,7 +4,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from flyteops.convert import kind_of
-from flyteops.flow.edition2.form import DurationForm, Fault, Form, NameForm, is_template
+from flyteops.flow.edition2.form import (
+    DurationForm,
+    Fault,
+    Form,
+    NameForm,
+    NonEmptyForm,
+    is_template,
+)
 from flyteops.flow.edition2.outline import FlowOutline, StepOutline
 from flyteops.flow.edition2.shape import Report
 from flyteops.flow.nearest import nearest_word, suggestion
@@ -23,8 +30,10 @@ RESULTS = (
     "EventSent",
     "Expired",
     "FATAL",
+    "Failed",
     "FlowFinished",
     "FlowStarted",
+    "Returned",
     "TimedOut",
 )
 """The other names of events of the server: results, and the event of a batch."""
@@ -56,6 +65,7 @@ class BuiltinCommand(NamedTuple):
 
 _ANY = Argument()
 _TEXT = Argument((str,), "text")
+_FILLED = Argument((str,), "text", NonEmptyForm())
 _NAME = Argument((str,), "text", NameForm())
 _FLAG = Argument((bool,), "true or false")
 _DURATION = Argument((str,), DurationForm().noun, DurationForm())
@@ -66,7 +76,7 @@ COMMANDS: Mapping[str, BuiltinCommand] = {
     "SetData": BuiltinCommand(
         ("DataSet", "DataUnchanged"),
         {
-            "key": _TEXT,
+            "key": _FILLED,
             "value": _ANY,
             "ifAbsent": _FLAG,
             "ifEquals": _ANY,
@@ -78,17 +88,17 @@ COMMANDS: Mapping[str, BuiltinCommand] = {
     ),
     "DeleteData": BuiltinCommand(
         ("DataSet", "DataUnchanged"),
-        {"key": _TEXT, "ifEquals": _ANY},
+        {"key": _FILLED, "ifEquals": _ANY},
         required=("key",),
         conditions=("ifEquals",),
     ),
     "IncrementData": BuiltinCommand(
         ("DataSet", "DataUnchanged"),
-        {"key": _TEXT, "by": _NUMBER, "expires": _DURATION},
+        {"key": _FILLED, "by": _NUMBER, "expires": _DURATION},
         required=("key",),
     ),
     "SendEvent": BuiltinCommand(
-        ("EventSent",), {"event": _NAME, "payload": _ANY, "key": _TEXT}, required=("event",)
+        ("EventSent",), {"event": _NAME, "payload": _ANY, "key": _FILLED}, required=("event",)
     ),
     "RunFlow": BuiltinCommand(
         ("FlowFinished", "FlowStarted"),
@@ -100,7 +110,7 @@ COMMANDS: Mapping[str, BuiltinCommand] = {
     "Ask": BuiltinCommand(
         ("Answered", "TimedOut"),
         {
-            "question": _TEXT,
+            "question": _FILLED,
             "options": Argument((list,), "a list of texts"),
             "who": _TEXTS,
             "requestedBy": _TEXT,

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from flyteops.definition import (
     MAX_ITEMS,
+    MAX_LOOK_BACK,
     Batch,
     CommandDefinition,
     Concurrency,
@@ -46,8 +47,6 @@ from flyteops.model import Schedule
 
 MAX_STARTS = 1_000_000
 """The maximum of `rateLimit` and `concurrency`."""
-
-MAX_LOOK_BACK = timedelta(hours=1)
 
 _SOME_TIME = DurationForm(timedelta(milliseconds=1))
 _IDS = AtLeastOneForm("id of a step")

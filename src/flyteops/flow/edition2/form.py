@@ -4,7 +4,7 @@ Each form finds the faults of a value, and describes itself as JSON Schema.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple, Protocol
 
@@ -138,6 +138,19 @@ class NameForm(NamedTuple):
 
     def schema(self) -> dict[str, JsonValue]:
         return {"pattern": r"\S", "not": {"pattern": MARK_PATTERN}}
+
+
+class NonEmptyForm(NamedTuple):
+    """A text, which may be a template, but is not empty."""
+
+    noun: str | None = None
+
+    def faults(self, value: str) -> Iterator[Fault]:
+        if not value:
+            yield (), "must not be empty"
+
+    def schema(self) -> dict[str, JsonValue]:
+        return {"minLength": 1}
 
 
 class ConditionForm(NamedTuple):
@@ -284,9 +297,14 @@ class SchemaForm(NamedTuple):
         return {"$ref": "https://json-schema.org/draft/2020-12/schema"}
 
 
+def alternatives(words: Sequence[str]) -> str:
+    """Return words as in "a, b or c"."""
+    return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
 def not_one_of(value: str | int, words: tuple[str, ...]) -> str:
     """Return the message about a value that is none of the valid ones."""
-    listed = " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+    listed = alternatives(words)
     if isinstance(value, int):
         return f"must be {listed}, not {value}"
     return f"must be {listed}, not {value[:SHOWN]!r}{suggestion(value, words)}"

@@ -10,7 +10,7 @@ from flyteops.definition import FlowDefinition
 from flyteops.document import MAX_PROBLEMS, Document, Path
 from flyteops.errors import Problem
 from flyteops.flow.edition2.field import FORMS, RESERVED
-from flyteops.flow.edition2.form import Form, not_one_of
+from flyteops.flow.edition2.form import Form, alternatives, not_one_of
 from flyteops.flow.nearest import nearest_word
 from flyteops.model import JsonValue
 
@@ -192,15 +192,11 @@ def _noun(kind: inspect.Type) -> str:
         inspect.StrType: "text",
     }
     words = [
-        _listed(_words(each)) if isinstance(each, inspect.LiteralType) else nouns[type(each)]
+        alternatives(_words(each)) if isinstance(each, inspect.LiteralType) else nouns[type(each)]
         for each in _options(kind)
     ]
-    return _listed(words)
+    return alternatives(words)
 
 
 def _words(kind: inspect.LiteralType) -> tuple[str, ...]:
     return tuple(str(each) for each in kind.values)
-
-
-def _listed(words: list[str] | tuple[str, ...]) -> str:
-    return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))

@@ -25,7 +25,7 @@ from flyteops.template.typed.operation import (
 )
 from flyteops.template.typed.scope import Scope
 from flyteops.template.typed.suggestion import did_you_mean
-from flyteops.template.typed.value import Value, described, kind_of, text_of, truth
+from flyteops.template.typed.value import TEXT, Value, described, kind_of, text_of, truth
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class MapDisplay(Expression):
         result: dict[str, Value] = {}
         for key, item in self.pairs:
             name = key.evaluate(scope)
-            if kind_of(name) != "text":
+            if kind_of(name) != TEXT:
                 error = TemplateRenderError(f"the keys of a map are texts, not {described(name)}")
                 raise located(error, scope.source, key.offset)
             result[name] = item.evaluate(scope)
@@ -150,7 +150,7 @@ class DatastoreReading(Readable):
             raise located(error, scope.source, self.offset) from None
 
     def _item(self, key: Value, scope: Scope) -> Value | Missing:
-        if kind_of(key) != "text":
+        if kind_of(key) != TEXT:
             raise TemplateRenderError(
                 f"the key of a datastore item is a text, not {described(key)}"
             )

@@ -608,6 +608,18 @@ COMMANDS = [
         id="own event",
     ),
     pytest.param(
+        flow(of_server("SendEvent", "{event: Returned}")),
+        [
+            "steps[0].command.input.event (line 4, column 101): 'Returned' is an event of the server itself; choose another name"
+        ],
+        id="own result",
+    ),
+    pytest.param(
+        flow(of_server("DeleteData", "{key: ''}")),
+        ["steps[0].command.input.key (line 4, column 100): must not be empty"],
+        id="empty key",
+    ),
+    pytest.param(
         flow(
             of_server("Ask", "{question: x, where: {packname: Slack, channelId: 1}, options: [1]}")
         ),
