@@ -1,6 +1,7 @@
 """Filters of times and durations."""
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo
 
@@ -10,6 +11,8 @@ from flyteops.template.typed.environment import Environment
 from flyteops.template.typed.filter.layout import (
     EPOCH,
     LayoutError,
+    check_printing,
+    check_reading,
     offset_zone,
     print_time,
     read_time,
@@ -23,12 +26,12 @@ _OFFSET = re.compile(r"[+-]\d\d:?\d\d", re.ASCII)
 _OF_THE_MACHINE = frozenset(["localtime", "posixrules"])
 _TIME = "a time, a text such as '2026-03-01T12:30:00Z' or a number of seconds since 1970"
 _EXAMPLE = "a layout such as '%Y-%m-%d %H:%M' as its argument"
-_LONGEST_TIME = 1_000
+_LONGEST_LAYOUT = 1_000
 
 
 def date(value: Value, layout: Value, zone: Value = None, *, env: Environment) -> str | None:
     """Print a time in a layout of strftime, in its own time zone or in another."""
-    form = need_text("date", layout, _EXAMPLE)
+    form = _layout("date", layout, check_printing)
     env.spend(1 + len(form))
     there = None if zone is None else _zone("date", zone)
     if value is None:
@@ -36,8 +39,6 @@ def date(value: Value, layout: Value, zone: Value = None, *, env: Environment) -
     at = _time("date", value)
     try:
         string = print_time(at if there is None else at.astimezone(there), form)
-    except LayoutError as error:
-        raise TemplateRenderError(f"`date` got {error}") from None
     except OverflowError:
         raise unfit("date", "a time from the year 1 to 9999", value) from None
     return env.check_text(string)
@@ -52,14 +53,12 @@ def parse_date(
     1970.
     """
     there = UTC if zone is None else _zone("parse_date", zone)
-    form = None if layout is None else need_text("parse_date", layout, _EXAMPLE)
+    form = None if layout is None else _layout("parse_date", layout, check_reading)
     if value is None:
         return None
     if form is None or kind_of(value) != TEXT:
         return _time("parse_date", value)
     env.spend(1 + len(form))
-    if max(len(form), len(value)) > _LONGEST_TIME:
-        raise unfit("parse_date", f"at most {_LONGEST_TIME} characters", value)
     try:
         return read_time(value, form, there)
     except (LayoutError, OverflowError) as error:
@@ -94,6 +93,17 @@ def matches_cron(value: Value, expression: Value, *, env: Environment) -> bool:
         raise TemplateRenderError(
             f"`matchesCron` got {source[:40]!r}, which is not a cron expression: {error}"
         ) from None
+
+
+def _layout(name: str, layout: Value, check: Callable[[str], None]) -> str:
+    form = need_text(name, layout, _EXAMPLE)
+    if len(form) > _LONGEST_LAYOUT:
+        raise unfit(name, f"a layout of at most {_LONGEST_LAYOUT} characters", layout)
+    try:
+        check(form)
+    except LayoutError as error:
+        raise TemplateRenderError(f"`{name}` got {error}") from None
+    return form
 
 
 def _time(name: str, value: Value) -> datetime:

@@ -81,19 +81,36 @@ _PRINTED: Mapping[str, Callable[[datetime], str]] = MappingProxyType(
 
 
 def print_time(at: datetime, layout: str) -> str:
-    """Print a time in a layout, or raise `LayoutError`."""
+    """Print a time in a layout that `check_printing` accepts."""
 
     def part(found: re.Match[str]) -> str:
         code = found[1]
         if code in _SHORTHANDS:
             return print_time(at, _SHORTHANDS[code])
         bare = code.removeprefix("-")
-        if bare not in _PRINTED:
-            raise _unknown(code, _PRINTED)
         printed = _PRINTED[bare](at)
         return printed if bare == code else printed.lstrip("0 ") or "0"
 
     return _DIRECTIVE.sub(part, layout)
+
+
+def check_printing(layout: str) -> None:
+    """Raise `LayoutError` for a layout with unknown directives."""
+    _check(layout, _PRINTED)
+
+
+def check_reading(layout: str) -> None:
+    """Raise `LayoutError` for a layout with unknown directives, or without a year."""
+    if _check(layout, _READ).isdisjoint("YyFDs"):
+        raise LayoutError("a layout without a year (%Y) or Unix seconds (%s)")
+
+
+def _check(layout: str, known: Mapping[str, object]) -> set[str]:
+    codes = {found[1].removeprefix("-") for found in _DIRECTIVE.finditer(layout)}
+    for code in sorted(codes):
+        if code not in known and code not in _SHORTHANDS:
+            raise _unknown(code, known)
+    return codes
 
 
 def _unknown(code: str, known: Mapping[str, object]) -> LayoutError:
@@ -138,7 +155,7 @@ _BLANKS = re.compile(r"\s*")
 
 
 def read_time(string: str, layout: str, zone: tzinfo) -> datetime:
-    """Read a time in a layout, or raise `LayoutError`.
+    """Read a time in a layout that `check_reading` accepts; raise `LayoutError` for other texts.
 
     The zone is the one of texts without an offset. A missing month or day is the first, a missing
     hour, minute or second 0.
@@ -180,8 +197,6 @@ class _Scanner:
                 self._take(re.compile(re.escape(word)), repr(word))
 
     def _directive(self, code: str) -> None:
-        if code not in _READ:
-            raise _unknown(code, _READ)
         if code == "e":
             self._take(_BLANKS, "white space")
         self.fields[_SAME.get(code, code)] = self._take(_READ[code], f"%{code}")
@@ -221,8 +236,6 @@ def _built(fields: Mapping[str, str], zone: tzinfo) -> datetime:
 def _year(fields: Mapping[str, str]) -> int:
     if "Y" in fields:
         return int(fields["Y"])
-    if "y" not in fields:
-        raise LayoutError("a layout without a year (%Y) or Unix seconds (%s)")
     year = int(fields["y"])
     return year + (1900 if year > 68 else 2000)
 
@@ -256,4 +269,6 @@ def offset_zone(text: str) -> tzinfo:
     if hours > 23 or minutes > 59:
         raise LayoutError(f"the offset {text}")
     size = timedelta(hours=hours, minutes=minutes)
-    return timezone(-size if text[0] == "-" else size) if size else UTC
+    if not size:
+        return UTC
+    return timezone(-size if text[0] == "-" else size)

@@ -33,7 +33,8 @@ def length(value: Value, *, env: Environment) -> int:
 
 def length_is(value: Value, count: Value, *, env: Environment) -> bool:
     """Return whether there are so many items, characters or entries."""
-    return length(value, env=env) == need_integer("length_is", count)
+    wanted = need_integer("length_is", count)
+    return length(value, env=env) == wanted
 
 
 def first(value: Value, *, env: Environment) -> Value:

@@ -24,10 +24,12 @@ def table(value: Value, columns: Value = None, *, env: Environment) -> str | Non
 
     The columns are paths; without them, every key of the maps is one. Numbers stand on the right.
     """
+    titles = None if columns is None else _columns(columns)
     if value is None:
         return None
     rows = need_list("table", value, env)
-    titles = _titles(rows, columns, env)
+    if titles is None:
+        titles = _keys(rows, env)
     env.check_count(len(rows) * len(titles))
     readers = [reader("table", title) for title in titles]
     cells = [[read(row) for read in readers] for row in rows]
@@ -36,10 +38,15 @@ def table(value: Value, columns: Value = None, *, env: Environment) -> str | Non
     return _aligned([_cell(title, env) for title in titles], texts, numeric, env)
 
 
-def _titles(rows: Sequence[Value], columns: Value, env: Environment) -> list[str]:
-    if columns is not None:
-        titles = [need_text("table", each, "texts as columns") for each in _columns(columns)]
-        return titles if titles else _no_columns()
+def _columns(columns: Value) -> list[str]:
+    if kind_of(columns) != LIST:
+        raise unfit("table", "a list of columns such as ['name', 'labels.env']", columns)
+    if not columns:
+        raise TemplateRenderError("`table` needs at least one column")
+    return [need_text("table", each, "texts as columns") for each in columns]
+
+
+def _keys(rows: Sequence[Value], env: Environment) -> list[str]:
     found: dict[str, None] = {}
     for index, row in enumerate(rows):
         if kind_of(row) != MAP:
@@ -47,16 +54,6 @@ def _titles(rows: Sequence[Value], columns: Value, env: Environment) -> list[str
         env.spend(len(row))
         found.update(dict.fromkeys(sorted(row)))
     return list(found)
-
-
-def _columns(columns: Value) -> list[Value]:
-    if kind_of(columns) != LIST:
-        raise unfit("table", "a list of columns such as ['name', 'labels.env']", columns)
-    return list(columns)
-
-
-def _no_columns() -> list[str]:
-    raise TemplateRenderError("`table` needs at least one column")
 
 
 def _cell(value: Value, env: Environment) -> str:

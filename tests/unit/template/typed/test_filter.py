@@ -5,18 +5,55 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from flyteops.errors import TemplateLimitError, TemplateRenderError
+from flyteops.errors import TemplateLimitError, TemplateRenderError, TemplateSyntaxError
+from flyteops.template import Runtime
 from flyteops.template.filter import FILTERS as FIRST_EDITION
 from flyteops.template.limit import DEFAULT_LIMITS
+from flyteops.template.typed import compile_typed
 from flyteops.template.typed.filter import FILTERS
 from tests.filters import NOW, apply
 
-ADDED = (
-    "tojson fromjson string trim startswith endswith replace regex_replace regex_findall b64encode"
-    " b64decode sha256 hmac_sha256 quote_md quote_slack table length first last min max sum round"
-    " abs unique flatten keys values items map sort groupby select reject selectattr rejectattr"
-    " date parse_date duration"
-).split()
+ADDED = [
+    "tojson",
+    "fromjson",
+    "string",
+    "trim",
+    "startswith",
+    "endswith",
+    "replace",
+    "regex_replace",
+    "regex_findall",
+    "b64encode",
+    "b64decode",
+    "sha256",
+    "hmac_sha256",
+    "quote_md",
+    "quote_slack",
+    "table",
+    "length",
+    "first",
+    "last",
+    "min",
+    "max",
+    "sum",
+    "round",
+    "abs",
+    "unique",
+    "flatten",
+    "keys",
+    "values",
+    "items",
+    "map",
+    "sort",
+    "groupby",
+    "select",
+    "reject",
+    "selectattr",
+    "rejectattr",
+    "date",
+    "parse_date",
+    "duration",
+]
 NODES = [
     {"name": "b", "labels": {"env": "prod"}, "cpu": 90},
     {"name": "a", "labels": {"env": "test"}, "cpu": 12.5},
@@ -449,6 +486,14 @@ def test_a_fault_of_constant_arguments_is_found_without_a_value():
         ("select", ("a", "like", 1)),
         ("select", ("a", "match", "(")),
         ("rejectattr", (True, 1)),
+        ("center", ("wide",)),
+        ("date", ("%Q",)),
+        ("date", ("%F", "Mars")),
+        ("parse_date", ("%H:%M",)),
+        ("parse_date", ("%V",)),
+        ("sort", (True,)),
+        ("table", ([],)),
+        ("yesno", ("a,b,c,d",)),
     ):
         with pytest.raises(TemplateRenderError):
             FILTERS[name].prepare(*given, limits=DEFAULT_LIMITS)
@@ -537,3 +582,55 @@ def test_times_are_compared_by_instant_and_not_by_zone():
     there = NOW.astimezone(timezone(timedelta(hours=2)))
     assert apply("unique", [NOW, there]) == [NOW]
     assert apply("max", [NOW, there + timedelta(seconds=1)]) > NOW
+
+
+SCOPE = {
+    "Event": {
+        "Payload": {
+            "events": [
+                {"payload": {"body": {"alerts": [{"labels": {"instance": "a"}}, {"labels": {}}]}}},
+                {"payload": {"body": {"alerts": [{"labels": {"instance": "a"}}]}}},
+                {"payload": {}},
+            ],
+            "results": [
+                {"state": "SUCCEEDED", "item": "a"},
+                {"state": "FAILED", "item": "b"},
+            ],
+        }
+    },
+    "Execution": {"FailedSteps": []},
+    "Previous": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        (
+            "{{ Event.Payload.events|map('payload.body.alerts')|flatten|map('labels.instance')"
+            "|unique }}",
+            ["a", None],
+        ),
+        ("{{ Event.Payload.results|select('state', 'SUCCEEDED')|map('item') }}", ["a"]),
+        ("{{ Execution.FailedSteps|length > 0 }}", False),
+        ("{{ Previous.Payload.body.next|default('https://a.com') }}", "https://a.com"),
+        ("{{ Event.Payload.missing|upper|trim }}", None),
+        ("rm {{ Event.Payload.missing|shellquote }}", "rm ''"),
+        ("{% for group in Event.Payload.results|groupby('state') %}{{ group.key }} {% endfor %}",
+         "SUCCEEDED FAILED "),
+        ("{{ [2.5, 2]|sum }} {{ 10|round }} {{ 'a,b'|split:','|last }}", "4.5 10 b"),
+    ],
+)  # fmt: skip
+def test_filters_in_templates(source, expected):
+    assert compile_typed(source).render(SCOPE, Runtime()) == expected
+
+
+def test_a_fault_of_a_filter_has_its_place():
+    with pytest.raises(TemplateRenderError) as raised:
+        compile_typed("a\n {{ Event.Payload.results|sum }}").render(SCOPE, Runtime())
+    assert raised.value.line == 2
+    assert raised.value.message == "`sum` needs a list of numbers, and got a map at index 0"
+    for source in ("{{ x|match('(') }}", "{{ x|date('%Q') }}", "{{ x|date('%F', 'Mars') }}"):
+        with pytest.raises(TemplateSyntaxError) as refused:
+            compile_typed(source)
+        assert refused.value.line == 1
