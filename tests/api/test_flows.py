@@ -196,8 +196,19 @@ async def test_a_template_that_cannot_be_parsed_is_a_problem_beside_others(
         "steps[0].criteria",
         "steps[0].command.timeout",
     }
-    flow = {"edition": 2, "name": "f", "steps": [{**step("P/E", "P/C"), "criteria": "{{"}]}
-    assert (await api.post("/v1/flows", json=flow)).status_code == 400
+
+
+@pytest.mark.parametrize("criteria", ["{{", "{{ Event.Payload.x }}"])
+async def test_no_flow_of_edition_2_is_saved(
+    api: httpx2.AsyncClient, step: Step, criteria: str
+) -> None:
+    first = {**step("P/E", "P/C"), "id": "a", "criteria": criteria}
+    answer = await api.post("/v1/flows", json={"edition": 2, "name": "f", "steps": [first]})
+    assert answer.status_code == 400
+    (problem,) = answer.json()["problems"]
+    expected = "steps[0].criteria" if criteria == "{{" else "edition"
+    assert problem["path"] == expected
+    assert (await api.get("/v1/flows")).json()["flows"] == []
 
 
 @pytest.mark.parametrize("name", ["a/b", "ä ö", "100%", "a?b#c", "x;y"])

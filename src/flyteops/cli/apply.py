@@ -10,9 +10,9 @@ import msgspec
 
 from flyteops.cli.api import connect, fetch, path
 from flyteops.cli.command import FlyteCommand, json_option, url_option
-from flyteops.cli.excerpt import Excerpts
+from flyteops.cli.complaint import complaints
 from flyteops.cli.output import clean, coloured, dim, print_json
-from flyteops.cli.source import ReadResult, SourceCollection, collect, format_problem
+from flyteops.cli.source import ReadResult, SourceCollection, collect
 from flyteops.document import to_yaml
 from flyteops.errors import InputError, NotFoundError, Problem, UnavailableError
 from flyteops.model import Flow
@@ -127,7 +127,8 @@ def _print(collection: SourceCollection, results: Iterable[ApplyResult], *, dry_
         click.echo(f"{coloured(result.word)}{gap}  {name}  {dim(file)}")
         for line in result.diff:
             click.echo("  " + click.style(clean(line), fg={"+": "green", "-": "red"}.get(line[:1])))
-        for line in _complaints(result):
+        reading = result.reading
+        for line in complaints(reading.source, result.problems, reading.warnings):
             click.echo(f"  {line}", err=True)
     for other in collection.others:
         click.echo(dim(f"left out  {other} is not a flow{_as_data(other)}"), err=True)
@@ -135,20 +136,6 @@ def _print(collection: SourceCollection, results: Iterable[ApplyResult], *, dry_
         click.echo("flyte: no flows found", err=True)
     elif dry_run:
         click.echo(dim("This was a dry run; nothing was changed."), err=True)
-
-
-def _complaints(result: ApplyResult) -> Iterator[str]:
-    """Yield the problems and warnings, each with its line in the file."""
-    source = result.reading.source
-    excerpts = Excerpts(source.content)
-    warning = click.style("(warning)", fg="yellow")
-    marked = [(problem, "") for problem in result.problems] + [
-        (each, f" {warning}") for each in result.reading.warnings
-    ]
-    for problem, mark in sorted(marked, key=lambda each: (each[0].line or 0, each[0].column or 0)):
-        yield f"{clean(format_problem(source.file, problem))}{mark}"
-        for line in excerpts.of(problem):
-            yield f"    {dim(line)}"
 
 
 def _as_data(file: Path) -> str:

@@ -49,6 +49,8 @@ COMMANDS = {
     ),
     "chat": CommandEntry("chat", "chat", "Talk to the flows of a server.", TRY),
     "render": CommandEntry("render", "render", "Try a template without a server.", TRY),
+    "lint": CommandEntry("lint", "lint", "Check flow files without a server.", TRY),
+    "schema": CommandEntry("schema", "schema", "Print the JSON Schema of flow files.", TRY),
     "serve": CommandEntry("serve", "serve", "Run the server.", RUN),
     "health": CommandEntry(
         "health", "health", "Check the health of the server on this machine.", RUN

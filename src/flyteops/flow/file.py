@@ -7,9 +7,8 @@ original.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from difflib import get_close_matches
 from itertools import chain, islice
 
 from msgspec import inspect
@@ -17,12 +16,16 @@ from msgspec import inspect
 from flyteops import name as naming
 from flyteops import template
 from flyteops.convert import read, type_info
+from flyteops.definition import EDITION
 from flyteops.document import MAX_PROBLEMS, Document, Path, parse_json, parse_yaml
 from flyteops.errors import InputError, Problem, TemplateError
 from flyteops.flow.advice.chat import message_advice
 from flyteops.flow.advice.cron import cron_advice
 from flyteops.flow.advice.outside import texts
 from flyteops.flow.advice.script import script_advice
+from flyteops.flow.edition2 import read_definition
+from flyteops.flow.edition2.reader import edition_of, refusal
+from flyteops.flow.nearest import suggestion
 from flyteops.flow.policy import validate_policy
 from flyteops.model import Command, EventPattern, Flow, JsonValue, RetryPolicy, Schedule, Step
 
@@ -32,8 +35,11 @@ MAX_ADVICE = 50
 The search for the nearest correct word is slow.
 """
 
-MAX_WORDS = 100
-"""The maximum number of words among which the nearest is searched."""
+NOT_RUN = (
+    "edition 2 can be checked with flyte lint, but this server does not run it yet; leave the key"
+    " out for edition 1"
+)
+"""The problem of a flow of edition 2 without faults."""
 
 ROOTS = ("Event", "Context")
 EVENT_FIELDS = ("Name", "Payload", "Pack", "CreatedAt", "ReceivedAt")
@@ -47,11 +53,14 @@ def parse(data: bytes, *, is_yaml: bool) -> Document:
 def read_flow(document: Document, *, is_lenient: bool = False) -> Flow:
     """Return the flow that a document describes.
 
-    Raise `InputError` with all problems and their places.
+    Raise `InputError` with all problems and their places; a flow of edition 2 has one at least.
 
-    When it `is_lenient`, templates that cannot be parsed are not a problem while there is no other,
-    as long as the flow is of edition 1: they fail their own step only. See `template_faults`.
+    When it `is_lenient`, templates that cannot be parsed are not a problem while there is no other:
+    they fail their own step only. See `template_faults`.
     """
+    if edition_of(document) == EDITION:
+        read_definition(document)
+        raise refusal([document.problem(("edition",), NOT_RUN)])
     problems: list[Problem] = []
     try:
         flow = read(document, Flow)
@@ -61,8 +70,7 @@ def read_flow(document: Document, *, is_lenient: bool = False) -> Flow:
     for check in checks:
         if len(problems) < MAX_PROBLEMS:  # more are not shown
             problems.extend(islice(check(document), MAX_PROBLEMS))
-    is_strict = not is_lenient or _get(document.value, "edition") not in (None, 1)
-    if (problems or is_strict) and len(problems) < MAX_PROBLEMS:
+    if (problems or not is_lenient) and len(problems) < MAX_PROBLEMS:
         problems.extend(template_faults(document))
     if problems:
         subject = "The flow has" if len(problems) > 1 else "The flow has a problem:"
@@ -295,6 +303,9 @@ def lint(document: Document, flow: Flow) -> Sequence[Problem]:
 
 def key_advice(document: Document) -> Sequence[Problem]:
     """Return advice about the keys that are ignored, also in a flow that `read_flow` refuses."""
+    with suppress(InputError):
+        if edition_of(document) == EDITION:
+            return ()
     return list(islice(_unknown_keys(document, document.value, type_info(Flow), ()), MAX_ADVICE))
 
 
@@ -310,11 +321,11 @@ def _unknown_keys(
                     if key in fields
                     else next((name for name in fields if name.casefold() == key.casefold()), None)
                 )
-                if name is None:
+                if name is None and not (path == () and key == "edition"):
                     yield document.problem(
-                        (*path, key), f"the key {key!r} is ignored{_nearest(key, fields)}"
+                        (*path, key), f"the key {key!r} is ignored{suggestion(key, fields)}"
                     )
-                else:
+                elif name is not None:
                     yield from _unknown_keys(document, item, fields[name], (*path, key))
         case inspect.VarTupleType() if isinstance(value, list):
             for index, item in enumerate(value):
@@ -322,16 +333,6 @@ def _unknown_keys(
         case inspect.UnionType():  # at most one of the types has the form of the value
             for option in kind.types:
                 yield from _unknown_keys(document, value, option, path)
-
-
-def _nearest(word: str, known: Mapping[str, object] | Sequence[str]) -> str:
-    names = list(known)[:MAX_WORDS]
-    folded = {name.casefold(): name for name in names}
-    inside = [name for name in names if word.casefold() in name.casefold()]
-    near = [
-        folded[match] for match in get_close_matches(word.casefold(), folded, n=1, cutoff=0.6)
-    ] or inside[:1]
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _dependency_advice(document: Document, flow: Flow) -> Iterator[Problem]:
@@ -342,7 +343,7 @@ def _dependency_advice(document: Document, flow: Flow) -> Iterator[Problem]:
         for step_id in (*wanted.all, *wanted.any):
             if step_id not in ids:
                 yield document.problem(
-                    path, f"there is no step {step_id!r}{_nearest(step_id, ids)}"
+                    path, f"there is no step {step_id!r}{suggestion(step_id, ids)}"
                 )
     for index in _never_reached(flow):
         yield document.problem(
@@ -460,12 +461,12 @@ def _about_variable(variable: str, defined: Sequence[str], *, is_defined: bool) 
     root, _, rest = variable.partition(".")
     field = rest.partition(".")[0]
     if root not in ROOTS:
-        return f"{root!r} is never set{_nearest(root, ROOTS)}"
+        return f"{root!r} is never set{suggestion(root, ROOTS)}"
     if root == "Event" and field and field not in EVENT_FIELDS:
-        return f"an event has no {field!r}{_nearest(field, EVENT_FIELDS)}"
+        return f"an event has no {field!r}{suggestion(field, EVENT_FIELDS)}"
     if root == "Context" and field and not is_defined:
         return (
             f"no step before sets {field!r} in its context, and a context does not see"
-            f" itself{_nearest(field, defined)}"
+            f" itself{suggestion(field, defined)}"
         )
     return None

@@ -366,3 +366,44 @@ def test_advice_has_its_place_whatever_the_case_of_the_keys():
 )
 def test_an_input_that_keeps_everything_gets_no_advice(written):
     assert advice_on(STEP.replace("packName: Q}", f"packName: Q, input: {written}}}")) == []
+
+
+@pytest.mark.parametrize("edition", ["", "edition: 1\n", "edition:\n"])
+def test_a_flow_is_of_edition_1_unless_it_says_otherwise(edition):
+    assert advice_on(edition + STEP) == []
+
+
+@pytest.mark.parametrize(
+    ("edition", "shown"),
+    [
+        ("'2'", "'2' (text)"),
+        ("'1'", "'1' (text)"),
+        ("2.0", "2.0 (a number)"),
+        ("1.0", "1.0 (a number)"),
+        ("true", "true (true or false)"),
+        ("3", "3"),
+        ("0", "0"),
+        ("[2]", "[2] (a list)"),
+    ],
+)
+def test_another_edition_is_refused(edition, shown):
+    assert problems_in(f"edition: {edition}\n{STEP}") == [
+        f"edition (line 1, column 10): must be the number 1 or 2, not {shown}"
+    ]
+
+
+def test_a_flow_of_edition_2_is_refused_with_its_problems():
+    assert problems_in("edition: 2\n" + STEP.replace("id: a", "ID: a")) == [
+        "steps[0].ID (line 4, column 9): the key 'ID' is not known; did you mean 'id'?"
+    ]
+
+
+@pytest.mark.parametrize("is_lenient", [True, False])
+def test_a_valid_flow_of_edition_2_is_refused_as_long_as_no_server_runs_it(is_lenient):
+    document = parse_yaml(f"edition: 2\n{STEP}".encode())
+    with pytest.raises(InputError) as caught:
+        read_flow(document, is_lenient=is_lenient)
+    assert [str(problem) for problem in caught.value.problems] == [
+        "edition (line 1, column 10): edition 2 can be checked with flyte lint, but this server"
+        " does not run it yet; leave the key out for edition 1"
+    ]
