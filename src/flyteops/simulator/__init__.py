@@ -1,0 +1,30 @@
+"""A naive model of edition 2: simple and slow, to compare the engine with, and to run tests of flows.
+
+Pure: time and seed are arguments. Everything is in plain lists that are scanned from end to end.
+"""
+
+from flyteops.simulator.record import (
+    Action,
+    Attempt,
+    Decision,
+    Event,
+    Execution,
+    Question,
+    Start,
+    StepRun,
+    Task,
+)
+from flyteops.simulator.simulator import Simulator
+
+__all__ = [
+    "Action",
+    "Attempt",
+    "Decision",
+    "Event",
+    "Execution",
+    "Question",
+    "Simulator",
+    "Start",
+    "StepRun",
+    "Task",
+]
