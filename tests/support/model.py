@@ -34,20 +34,37 @@ class Play(Simulator):
         """Send an event of the pack Chat."""
         return self.send("Chat", name, payload, **more)
 
-    def do(self, name: str = "Done", payload: Any = None, *, pack: str = "Worker", failure: bool = False) -> Action:
+    def do(
+        self,
+        name: str = "Done",
+        payload: Any = None,
+        *,
+        pack: str = "Worker",
+        failure: bool = False,
+    ) -> Action:
         """Take the next command of a pack, and complete it."""
         action = self.take(pack)
         assert action is not None, f"there is no command for {pack}"
-        self.complete(action.action_id, name, payload, failure=failure, lease=action.attempts[-1].lease)
+        self.complete(
+            action.action_id, name, payload, failure=failure, lease=action.attempts[-1].lease
+        )
         return action
 
-    def do_step(self, step: str, name: str = "Done", payload: Any = None, *, failure: bool = False) -> None:
+    def do_step(
+        self, step: str, name: str = "Done", payload: Any = None, *, failure: bool = False
+    ) -> None:
         """Take and complete the open command of a step, whatever the order."""
         for action in self.open_actions:
             if action.step_id == step:
                 while action.state == "NEW":
                     assert self.take(action.pack) is not None
-                self.complete(action.action_id, name, payload, failure=failure, lease=action.attempts[-1].lease)
+                self.complete(
+                    action.action_id,
+                    name,
+                    payload,
+                    failure=failure,
+                    lease=action.attempts[-1].lease,
+                )
                 return
         raise AssertionError(f"{step} has no open command")
 

@@ -1,4 +1,4 @@
-"""A naive model of edition 2: simple and slow, to compare the engine with, and to run tests of flows.
+"""A naive model of edition 2: the engine is compared with it, and tests in flows run in it.
 
 Pure: time and seed are arguments. Everything is in plain lists that are scanned from end to end.
 """

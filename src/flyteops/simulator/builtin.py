@@ -9,7 +9,7 @@ from flyteops.definition import StepState
 from flyteops.errors import InputError
 from flyteops.model import FATAL, SERVER, JsonValue
 from flyteops.simulator.ending import end, report_failure
-from flyteops.simulator.record import Action, Execution, Item, Question
+from flyteops.simulator.record import Action, Event, Execution, Item, Question, Timer
 from flyteops.simulator.result import new_result, settle, take
 from flyteops.simulator.running import finish_step
 from flyteops.simulator.starting import publish, start_flow
@@ -17,8 +17,9 @@ from flyteops.simulator.world import World
 from flyteops.timeformat import parse_duration
 
 OWN_EVENTS = frozenset(
-    "Scheduled Called StepFailed PackSilent PackBack Batch Completed TimedOut Expired Error FATAL"
-    " DataSet DataUnchanged EventSent FlowFinished FlowStarted Answered Returned Failed".split()
+    """Scheduled Called StepFailed PackSilent PackBack Batch Completed TimedOut Expired Error FATAL
+    DataSet DataUnchanged EventSent FlowFinished FlowStarted Answered Returned Failed
+    """.split()  # noqa: SIM905 - a list takes a line for each
 )
 """The names of the server's own events, which `SendEvent` refuses."""
 
@@ -43,22 +44,27 @@ def execute(world: World, action_id: str) -> None:
     if action.state != "NEW":
         return
     take(world, action)
-    command = COMMANDS.get(action.name)
     try:
-        if command is None:
-            raise InputError(f"There is no command {action.name!r}; use {', '.join(COMMANDS)}.")
-        outcome = command(world, action)
+        outcome = COMMANDS.get(action.name, _unknown)(world, action)
     except InputError as error:
         outcome = Outcome(FATAL, {"message": error.message}, failure=True)
     if outcome is not None:
         finish(world, action, outcome)
 
 
+def _unknown(world: World, action: Action) -> Outcome:
+    raise InputError(f"There is no command {action.name!r}; use {', '.join(COMMANDS)}.")
+
+
 def finish(world: World, action: Action, outcome: Outcome) -> None:
     """Give a command of the server its result."""
     if not action.is_open:
         return
-    event = new_result(world, action, outcome.name, outcome.payload, failure=outcome.failure)
+    event = new_result(
+        world,
+        action,
+        Event(pack=SERVER, name=outcome.name, payload=outcome.payload, failure=outcome.failure),
+    )
     settle(world, action, event, kind="failed")
 
 
@@ -85,9 +91,9 @@ def _text(given: Mapping[str, JsonValue], key: str) -> str:
 
 
 def _duration(value: JsonValue, key: str) -> timedelta:
+    if not isinstance(value, str):
+        raise InputError(f"{key} must be a duration such as 30s, not {value!r:.80}.")
     try:
-        if not isinstance(value, str):
-            raise ValueError(f"{value!r:.80} is not a duration")
         return parse_duration(value)
     except ValueError as error:
         raise InputError(f"{key}: {error}.") from None
@@ -189,7 +195,9 @@ def _send_event(world: World, action: Action) -> Outcome:
             if (earlier.pack, earlier.key) == (SERVER, key):
                 return Outcome("EventSent", {"event": earlier.name, "id": earlier.event_id})
     execution = world.execution(action.execution_id)
-    event = world.record(SERVER, name, given.get("payload"), key=key, execution=execution)
+    event = world.record(
+        Event(pack=SERVER, name=name, payload=given.get("payload"), key=key), execution=execution
+    )
     publish(world, event)
     return Outcome("EventSent", {"event": name, "id": event.event_id})
 
@@ -205,18 +213,17 @@ def _run_flow(world: World, action: Action) -> Outcome | None:
     payload = given.get("payload")
     check_inputs(world, name, payload)
     execution = world.execution(action.execution_id)
-    event = world.record(SERVER, "Called", payload, execution=execution, for_flow=name)
+    event = world.record(Event(pack=SERVER, name="Called", payload=payload), execution=execution)
     reason = start_flow(world, world.flows[name], event, caller=action.action_id)
-    if reason is not None:
-        return Outcome(FATAL, {"reason": reason, "message": f"{name} did not start: {reason}"}, True)
-    return None
+    return None if reason is None else _refused(reason)
 
 
 def check_inputs(world: World, flow: str, payload: JsonValue) -> None:
     """Check the payload of `Called` by the schema of the flow; raise `InputError`."""
     schema = world.flows[flow].inputs
-    if schema is not None and world.validate is not None:
-        fault = world.validate(schema, payload)
+    validate = world.setting.validate
+    if schema is not None and validate is not None:
+        fault = validate(schema, payload)
         if fault is not None:
             raise InputError(f"The payload does not fit the inputs of {flow}: {fault}.")
 
@@ -240,8 +247,12 @@ def flow_started(world: World, action_id: str, execution: Execution) -> None:
 
 def flow_refused(world: World, action_id: str, reason: str) -> None:
     """Give a `RunFlow` whose start a limit dropped the result `FATAL`."""
+    finish(world, world.action(action_id), _refused(reason))
+
+
+def _refused(reason: str) -> Outcome:
     payload = {"reason": reason, "message": f"the flow did not start: {reason}"}
-    finish(world, world.action(action_id), Outcome(FATAL, payload, failure=True))
+    return Outcome(FATAL, payload, failure=True)
 
 
 # --------------------------------------------------------------------------------- Return and Fail
@@ -260,16 +271,13 @@ def _fail(world: World, action: Action) -> None:
     execution = world.execution(action.execution_id)
     execution.message = str(given["message"])
     event = _stop(world, execution, action, "Failed", "FAILED")
-    report_failure(
-        world, execution, "fail", step=action.step_id, event=event, message=execution.message
-    )
+    report_failure(world, execution, "fail", event)
 
 
-def _stop(
-    world: World, execution: Execution, action: Action, name: str, state: StepState
-) -> JsonValue:
+def _stop(world: World, execution: Execution, action: Action, name: str, state: StepState) -> Event:
     """Finish a command that ends its execution; no step follows from its result."""
-    event = new_result(world, action, name, action.input, failure=state == "FAILED")
+    given = Event(pack=SERVER, name=name, payload=action.input, failure=state == "FAILED")
+    event = new_result(world, action, given)
     event.state = action.outcome = state
     action.state, action.result, action.finished_at = "SUCCESS", event, world.now
     run = execution.steps[action.step_id]
@@ -288,16 +296,19 @@ def _ask(world: World, action: Action) -> None:
     optional = ("options", "who", "requestedBy", "bySelf", "where", "within")
     given = _fields(action, ("question",), optional)
     options = given.get("options") or list(OPTIONS)
-    if not isinstance(options, list) or not all(isinstance(each, str) for each in options):
+    if not _are_texts(options):
         raise InputError(f"options must be a list of texts, not {options!r:.80}.")
     length = _duration(given.get("within") or WITHIN, "within")
     who = given.get("who")
+    people = [who] if isinstance(who, str) else who
+    if people is not None and not _are_texts(people):
+        raise InputError(f"who must be a text or a list of texts, not {who!r:.80}.")
     question = Question(
         question_id=world.new_id("question"),
         action_id=action.action_id,
         text=_text(given, "question"),
         options=options,
-        who=[who] if isinstance(who, str) else who,
+        who=people,
         requested_by=given.get("requestedBy"),
         by_self=given.get("bySelf") is True,
         where=given.get("where"),
@@ -305,8 +316,18 @@ def _ask(world: World, action: Action) -> None:
     )
     world.questions.append(question)
     world.add_timer(
-        "questionTimeout", question.due_at, action.execution_id, question.question_id, length=length
+        Timer(
+            kind="questionTimeout",
+            due_at=question.due_at,
+            execution_id=action.execution_id,
+            subject=question.question_id,
+            length=length,
+        )
     )
+
+
+def _are_texts(value: JsonValue) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
 def question_timed_out(world: World, question: Question) -> None:
@@ -344,5 +365,3 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
         "Ask": _ask,
     }
 )
-
-

@@ -18,7 +18,7 @@ from flyteops.simulator.dependency import (
 )
 from flyteops.simulator.ending import end_if_over, reason_of, report_failure
 from flyteops.simulator.pattern import fitting, labels_fit
-from flyteops.simulator.record import Event, Execution, Start, StepRun
+from flyteops.simulator.record import Event, Execution, Start, StepRun, Task, Timer, Verdict
 from flyteops.simulator.rendering import Renderer
 from flyteops.simulator.running import fail_step, finish_step, new_run, perform, run_step
 from flyteops.simulator.world import World
@@ -36,7 +36,13 @@ def begin_execution(world: World, start: Start) -> Execution:
     try:
         if flow.timeout is not None:
             timeout = Renderer(world, flow, event).with_vars().duration(flow.timeout, "timeout")
-            world.add_timer("flowTimeout", world.now + timeout, execution.execution_id)
+            world.add_timer(
+                Timer(
+                    kind="flowTimeout",
+                    due_at=world.now + timeout,
+                    execution_id=execution.execution_id,
+                )
+            )
     except TemplateError as error:
         fail_start(world, execution, start, error)
         return execution
@@ -71,8 +77,14 @@ def _release_callers(world: World, execution: Execution) -> None:
         action = world.action(action_id)
         if action.input.get("wait", True) is False:
             execution.callers.remove(action_id)
-            child = {"child": execution.execution_id}
-            world.add_task("flowStarted", action.execution_id, action_id, arguments=child)
+            world.add_task(
+                Task(
+                    kind="flowStarted",
+                    execution_id=action.execution_id,
+                    subject=action_id,
+                    other=execution.execution_id,
+                )
+            )
 
 
 def _queued(world: World, start: Start) -> Execution | None:
@@ -157,12 +169,12 @@ def _try_after(
     """Try a step that depends on a step with a result: `any` at each that counts, `all` once."""
     skip = partial(_skip, world, execution, step, run)
     if step.id in execution.steps:
-        skip("alreadyRan", "it has run in this execution")
+        skip(("alreadyRan", "it has run in this execution"))
     elif not counts(step, run, fits):
-        skip(*_why_not(step, run))
+        skip(_why_not(step, run))
     elif is_join(step) and not is_complete(execution, step, fits):
         missing = sorted(set(dependencies(step)) - {r.step.id for r in finished(execution, step)})
-        skip("dependsOn", f"it waits for {', '.join(missing) or 'results that fit'}")
+        skip(("dependsOn", f"it waits for {', '.join(missing) or 'results that fit'}"))
     elif is_join(step):
         execution.tried.add(step.id)
         _try(world, execution, step, _result(run), finished(execution, step))
@@ -178,18 +190,16 @@ def _why_not(step: StepDefinition, run: StepRun) -> tuple[str, str]:
     if any(
         pattern.state not in {None, run.state}
         for state in ("SUCCEEDED", "FAILED")
-        for pattern in fitting(step, event, of=run.step.id, state=state)  # type: ignore[arg-type]
+        for pattern in fitting(step, event, of=run.step.id, state=state)
     ):
         return "state", f"{found}, which is another state than the pattern's"
     return "dependsOn", f"{found}, which fits no pattern"
 
 
 def _skip(
-    world: World, execution: Execution, step: StepDefinition, run: StepRun, reason: str, detail: str
+    world: World, execution: Execution, step: StepDefinition, run: StepRun, why: tuple[str, str]
 ) -> None:
-    world.decide(
-        _result(run), execution.flow, step.id, "skipped", reason, detail, execution=execution
-    )
+    world.decide(_result(run), execution.flow, step.id, ("skipped", *why), execution)
 
 
 def _try_finally(
@@ -222,10 +232,8 @@ def _try(
                 _check_labels(world, execution, step, run)
             criteria = True if step.criteria is None else step.criteria
             if not renderer.truth(criteria, "criteria"):
-                world.decide(
-                    event, execution.flow, step.id, "skipped", "criteria", "they are false",
-                    execution=execution,
-                )  # fmt: skip
+                verdict: Verdict = ("skipped", "criteria", "they are false")
+                world.decide(event, execution.flow, step.id, verdict, execution)
                 return
     except TemplateError as error:
         fail_step(world, execution, new_run(world, execution, step, event, context), error)
@@ -255,7 +263,7 @@ def _note_unreachable(world: World, execution: Execution, run: StepRun, fits: Fi
             continue
         execution.unreachable.add(step.id)
         if not _was_skipped(world, execution, step, _result(run)):
-            _skip(world, execution, step, run, "unreachable", "it can no longer run")
+            _skip(world, execution, step, run, ("unreachable", "it can no longer run"))
 
 
 def _was_skipped(world: World, execution: Execution, step: StepDefinition, event: Event) -> bool:
@@ -273,7 +281,7 @@ def _judge_failures(world: World, execution: Execution, fits: Fits) -> None:
         if is_unanswered(execution, run, fits):
             run.answered = False
             event = _result(run)
-            report_failure(world, execution, reason_of(event), step=run.step.id, event=event)
+            report_failure(world, execution, reason_of(event), event)
 
 
 # ------------------------------------------------------------------------------ what ends a waiting
@@ -285,7 +293,10 @@ def resume(world: World, execution: Execution, step_id: str, event: Event) -> No
     The execution takes over a greater depth.
     """
     run = execution.steps[step_id]
-    decide = partial(world.decide, event, execution.flow, step_id, execution=execution)
+
+    def decide(*verdict: *Verdict) -> None:
+        world.decide(event, execution.flow, step_id, verdict, execution)
+
     if execution.is_over:
         reason = "cancelled" if execution.state == "CANCELLED" else "ended"
         decide("skipped", reason, f"the execution is {execution.state}")
@@ -310,7 +321,7 @@ def resume(world: World, execution: Execution, step_id: str, event: Event) -> No
         return
     run.waits, run.event = False, event
     execution.depth = max(execution.depth, event.depth)
-    decide("ran", "resumed")
+    decide("ran", "resumed", "the event ends the wait")
     try:
         perform(world, execution, run)
     except TemplateError as error:

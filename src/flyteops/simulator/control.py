@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from flyteops.definition import FlowDefinition
 from flyteops.errors import ConflictError, ForbiddenError, InputError, NotFoundError
-from flyteops.model import SERVER, JsonValue
 from flyteops.flow.policy import first_due_at
+from flyteops.model import SERVER, JsonValue
 from flyteops.simulator.builtin import Outcome, check_inputs, finish, members_of
 from flyteops.simulator.continuation import continue_execution, merged_context, new_execution
 from flyteops.simulator.dependency import dependencies, finished
@@ -13,7 +13,7 @@ from flyteops.simulator.dispatch import send_scheduled
 from flyteops.simulator.ending import end
 from flyteops.simulator.limiting import go_on
 from flyteops.simulator.pattern import fitting
-from flyteops.simulator.record import Event, Execution, Start
+from flyteops.simulator.record import Event, Execution, Start, Timer
 from flyteops.simulator.running import run_step
 from flyteops.simulator.starting import admit, limit_keys, start_flow
 from flyteops.simulator.world import World
@@ -28,7 +28,7 @@ def save(world: World, flow: FlowDefinition) -> None:
             due_at = first_due_at(step.schedule, world.now)
             if due_at is not None:
                 subject = f"{flow.name}\0{step.id}\0{world.versions[flow.name]}"
-                world.add_timer("schedule", due_at, None, subject)
+                world.add_timer(Timer(kind="schedule", due_at=due_at, subject=subject))
 
 
 def delete(world: World, name: str) -> None:
@@ -59,17 +59,14 @@ def run(world: World, name: str, payload: JsonValue) -> Event:
     if not flow.enabled:
         raise ConflictError(f"The flow {name!r} has `enabled: false`; change its file.")
     check_inputs(world, name, payload)
-    from_here = len(world.events)
-    called = world.record(SERVER, "Called", payload, for_flow=name)
+    called = Event(pack=SERVER, name="Called", payload=payload)
     if any(each.is_trigger and any(fitting(each, called)) for each in flow.steps):
+        world.record(called)
         start_flow(world, flow, called, past_pause=True)
         return called
-    world.events.remove(called)
-    world.fresh.remove(called)
     for step in flow.steps:
         if step.schedule is not None:
-            send_scheduled(world, flow, step.id, world.now, past_pause=True)
-            return world.events[from_here]
+            return send_scheduled(world, flow, step.id, world.now, past_pause=True)
     raise ConflictError(f"The flow {name!r} has neither a trigger for Called nor a schedule.")
 
 
@@ -83,9 +80,7 @@ def cancel(world: World, execution: Execution) -> None:
 # ------------------------------------------------------------------------------------------ reruns
 
 
-def rerun(
-    world: World, old: Execution, from_step: str | None, replacement: JsonValue
-) -> Execution:
+def rerun(world: World, old: Execution, from_step: str | None, replacement: JsonValue) -> Execution:
     """Begin a linked execution of the current version, without the limits but `concurrency`.
 
     The triggers that ran before run again, unchecked: a person has decided that it runs. A
@@ -98,9 +93,8 @@ def rerun(
         raise ConflictError("The current version of the flow has none of the triggers that ran.")
     event = old.trigger
     if replacement is not None and from_step is None:
-        event = world.record(
-            event.pack, event.name, replacement, labels=event.labels, for_flow=flow.name
-        )
+        changed = Event(pack=event.pack, name=event.name, payload=replacement, labels=event.labels)
+        event = world.record(changed)
     start = Start(
         start_id=world.new_id("start"),
         flow=flow,

@@ -1,7 +1,7 @@
 """The end of executions, and the failures that are reported."""
 
-from flyteops.model import JsonValue
-from flyteops.simulator.record import Event, Execution, ExecutionState, StepRun
+from flyteops.model import SERVER, JsonValue
+from flyteops.simulator.record import Event, Execution, ExecutionState, StepRun, Task
 from flyteops.simulator.world import World
 
 
@@ -32,10 +32,16 @@ def end(world: World, execution: Execution, state: ExecutionState) -> None:
     world.queue = [s for s in world.queue if s.execution_id != execution.execution_id]
     for action_id in execution.callers:
         caller = world.action(action_id)
-        child: dict[str, JsonValue] = {"child": execution.execution_id}
-        world.add_task("flowFinished", caller.execution_id, action_id, arguments=child)
+        world.add_task(
+            Task(
+                kind="flowFinished",
+                execution_id=caller.execution_id,
+                subject=action_id,
+                other=execution.execution_id,
+            )
+        )
     if execution.flow.concurrency is not None:
-        world.add_task("next", None, execution.flow.name)
+        world.add_task(Task(kind="next", subject=execution.flow.name))
 
 
 def cancel_step(world: World, run: StepRun) -> None:
@@ -59,15 +65,9 @@ def cancel_step(world: World, run: StepRun) -> None:
 
 
 def report_failure(
-    world: World,
-    execution: Execution,
-    reason: str,
-    *,
-    step: str | None = None,
-    event: Event | None = None,
-    message: str | None = None,
+    world: World, execution: Execution, reason: str, event: Event | None = None
 ) -> None:
-    """Send `StepFailed`, as a task.
+    """Send `StepFailed` about an execution, or the result of one of its steps, as a task.
 
     None is sent in a chain that began with one, or in an execution for which a `RunFlow` waits.
     """
@@ -75,15 +75,21 @@ def report_failure(
         return
     payload: dict[str, JsonValue] = {
         "flow": execution.flow.name,
-        "step": step,
+        "step": None if event is None or event.result_of is None else event.result_of[1],
         "execution": execution.execution_id,
         "reason": reason,
         "event": None if event is None else event.name,
         "payload": None if event is None else event.payload,
-        "message": message or _message_of(event),
+        "message": execution.message or _message_of(event),
         "link": execution.link,
     }
-    world.add_task("stepFailed", execution.execution_id, arguments=payload)
+    failed = step_failed(payload, execution.depth)
+    world.add_task(Task(kind="send", execution_id=execution.execution_id, event=failed))
+
+
+def step_failed(payload: JsonValue, depth: int) -> Event:
+    """Return the event `StepFailed`; none follows in the chain that it begins."""
+    return Event(pack=SERVER, name="StepFailed", payload=payload, depth=depth, after_failure=True)
 
 
 def reason_of(event: Event) -> str:

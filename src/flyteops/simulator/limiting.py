@@ -1,12 +1,10 @@
 """The limits on starts: each passes a start on to the next one, holds it, or drops it."""
 
-
-
 from flyteops.definition import FlowDefinition
 from flyteops.model import SERVER, JsonValue
 from flyteops.simulator.continuation import begin_execution, new_execution
 from flyteops.simulator.ending import end
-from flyteops.simulator.record import Event, Execution, Key, Start
+from flyteops.simulator.record import Event, Execution, Key, Start, Timer
 from flyteops.simulator.rendering import keys_equal
 from flyteops.simulator.starting import note, refuse
 from flyteops.simulator.world import World
@@ -79,7 +77,7 @@ def _debounce(world: World, start: Start) -> bool:
     due_at = start.event.received_at + parse_duration(limit.for_)
     if limit.max_wait is not None:
         due_at = min(due_at, start.since + parse_duration(limit.max_wait))
-    world.add_timer("debounce", due_at, None, start.start_id)
+    world.add_timer(Timer(kind="debounce", due_at=due_at, subject=start.start_id))
     note(world, start, "debounce", f"held until {format_timestamp(due_at)}")
     return False
 
@@ -99,7 +97,7 @@ def _batch(world: World, start: Start) -> bool:
     held = world.held["batch"]
     if not _alike(held, start, "batch"):
         due_at = start.event.received_at + parse_duration(limit.within)
-        world.add_timer("batch", due_at, None, start.start_id)
+        world.add_timer(Timer(kind="batch", due_at=due_at, subject=start.start_id))
     held.append(start)
     note(world, start, "batch", f"held, event {len(_alike(held, start, 'batch'))} of the batch")
     if len(_alike(held, start, "batch")) >= limit.max:
@@ -147,9 +145,14 @@ def _act_together(world: World, start: Start, limit: str) -> None:
         "events": [_entry(each) for each in events],
     }
     batch = world.record(
-        SERVER, "Batch", payload, depth=max(each.depth for each in events),
-        after_failure=any(each.after_failure for each in events), for_flow=start.flow.name,
-    )  # fmt: skip
+        Event(
+            pack=SERVER,
+            name="Batch",
+            payload=payload,
+            depth=max(each.depth for each in events),
+            after_failure=any(each.after_failure for each in events),
+        )
+    )
     together = Start(
         start_id=world.new_id("start"),
         flow=first.flow,
@@ -234,5 +237,3 @@ def start_next(world: World, flow_name: str) -> None:
         if len(_running(world, start.flow, key)) < limit.max:
             world.queue.remove(start)
             begin_execution(world, start)
-
-

@@ -1,4 +1,4 @@
-"""Patterns: does an event fit, and which steps can begin or end with it?"""
+"""Patterns: the events that fit them."""
 
 from collections.abc import Iterator
 
@@ -27,9 +27,7 @@ def fitting(
 
 def labels_fit(pattern: TriggerPattern, event: Event, renderer: Renderer) -> bool:
     """Return whether the sender has all labels of a pattern; they are templates."""
-    wanted = {
-        key: str(renderer.value(text)) for key, text in (pattern.pack_labels or {}).items()
-    }
+    wanted = {key: str(renderer.value(text)) for key, text in (pattern.pack_labels or {}).items()}
     return has_labels(event.labels, wanted)
 
 

@@ -1,7 +1,7 @@
 """The records of the model: events, executions, steps, actions and all that is kept about them."""
 
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from flyteops.definition import FlowDefinition, StepDefinition, StepState
@@ -10,6 +10,12 @@ from flyteops.model import SERVER, JsonValue
 ExecutionState = Literal["QUEUED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED"]
 ActionState = Literal["NEW", "PENDING", "UNKNOWN", "SUCCESS", "FATAL", "CANCELLED"]
 Outcome = Literal["ran", "skipped", "failed"]
+NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+"""The time of an event that is not recorded yet."""
+
+Verdict = tuple[Outcome, str, str]
+"""An outcome with its reason and detail."""
+
 Key = str | int | float | bool | None
 """The key of a wait or of a limit."""
 
@@ -20,15 +26,16 @@ class Event:
 
     `result_of` is the execution and the step whose result it is. `state` is set for results.
     `after_failure` marks the chain of events that began with `StepFailed`. No flow sees a `hidden`
-    one: a result that was retried, or that came too late.
+    one: a result that was retried, or that came too late. `for_step` is the step that a schedule
+    is for. The number, id and time are given when it is recorded.
     """
 
-    number: int
-    event_id: str
     pack: str
     name: str
-    payload: JsonValue
-    received_at: datetime
+    payload: JsonValue = None
+    number: int = 0
+    event_id: str = ""
+    received_at: datetime = NEVER
     labels: dict[str, str] = field(default_factory=dict)
     key: str | None = None
     depth: int = 0
@@ -36,7 +43,7 @@ class Event:
     result_of: tuple[str, str] | None = None
     failure: bool = False
     state: StepState | None = None
-    for_flow: str | None = None
+    for_step: str | None = None
     hidden: bool = False
 
 
@@ -190,9 +197,9 @@ class Decision:
 
 @dataclass(kw_only=True)
 class Question:
-    """A question of the command `Ask`; it is open until it is answered, times out or is cancelled.
+    """A question of the command `Ask`, open until an answer, a timeout or a cancellation.
 
-    `who` are the people who may answer; None means whoever may operate the flow.
+    `who` are the people who may answer; None means all who may operate the flow.
     """
 
     question_id: str
@@ -240,16 +247,18 @@ class Start:
 class Task:
     """Something that any server carries out at once, exactly once and in a commit of its own.
 
-    Those of one execution are carried out in order.
+    Those of one execution are carried out in order. `subject` is the id of a step or an action, or
+    the name of a flow; `other` is the execution of a caller's flow, or the reason why none begins.
     """
 
-    number: int
     kind: str
-    execution_id: str | None
+    number: int = 0
+    execution_id: str | None = None
     subject: str = ""
     start: Start | None = None
     event: Event | None = None
-    arguments: dict[str, JsonValue] = field(default_factory=dict)
+    timer: "Timer | None" = None
+    other: str = ""
 
 
 @dataclass(kw_only=True)
@@ -259,9 +268,9 @@ class Timer:
     `length` is the whole wait, for those that get a moment more after a time without servers.
     """
 
-    number: int
-    due_at: datetime
     kind: str
+    due_at: datetime
+    number: int = 0
     execution_id: str | None = None
     subject: str = ""
     attempt: int = 0

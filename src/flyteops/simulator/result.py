@@ -1,14 +1,13 @@
 """Results of actions: success or failure, another attempt, or all that follows from them."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from flyteops.definition import Retry, StepState
 from flyteops.errors import ConflictError, LateError, TemplateError
 from flyteops.flow.policy import ATTEMPTS
-from flyteops.model import FATAL, SERVER, JsonValue
+from flyteops.model import FATAL, SERVER
 from flyteops.simulator.continuation import continue_execution
-from flyteops.simulator.ending import cancel_step
-from flyteops.simulator.record import Action, Attempt, Event
+from flyteops.simulator.record import Action, Attempt, Event, Execution, Timer, Verdict
 from flyteops.simulator.rendering import Renderer
 from flyteops.simulator.running import (
     action_done,
@@ -33,10 +32,20 @@ def take(world: World, action: Action) -> Attempt:
     action.state = "PENDING"
     if action.silence is not None and not action.for_server:
         attempt.lost_at = world.now + action.silence
-        world.add_timer(
-            "lost", attempt.lost_at, action.execution_id, action.action_id, attempt=attempt.number
-        )
+        _watch(world, action, attempt.number, attempt.lost_at)
     return attempt
+
+
+def _watch(world: World, action: Action, attempt: int, lost_at: datetime) -> None:
+    world.add_timer(
+        Timer(
+            kind="lost",
+            due_at=lost_at,
+            execution_id=action.execution_id,
+            subject=action.action_id,
+            attempt=attempt,
+        )
+    )
 
 
 def _view(world: World, action: Action, event: Event) -> Renderer:
@@ -48,37 +57,15 @@ def _view(world: World, action: Action, event: Event) -> Renderer:
     return renderer
 
 
-def new_result(
-    world: World,
-    action: Action,
-    name: str,
-    payload: JsonValue,
-    *,
-    pack: str | None = None,
-    failure: bool = False,
-) -> Event:
+def new_result(world: World, action: Action, event: Event) -> Event:
     """Record the result of an action; no flow sees it before it is accepted."""
+    event.hidden = True
     return world.record(
-        action.pack if pack is None else pack,
-        name,
-        payload,
-        labels=action.labels,
-        failure=failure,
-        execution=world.execution(action.execution_id),
-        step_id=action.step_id,
-        hidden=True,
+        event, execution=world.execution(action.execution_id), step_id=action.step_id
     )
 
 
-def complete(
-    world: World,
-    action: Action,
-    name: str,
-    payload: JsonValue,
-    *,
-    failure: bool = False,
-    lease: str | None = None,
-) -> Event:
+def complete(world: World, action: Action, given: Event, lease: str | None) -> Event:
     """Accept the result of a pack and return its event.
 
     The same again has no effect. A result of an attempt that was lost, or of a cancelled action, is
@@ -86,18 +73,30 @@ def complete(
     """
     attempt = _attempt(world, action, lease)
     if attempt.result is not None:
-        if (attempt.result.name, attempt.result.payload) != (name, payload):
+        if (attempt.result.name, attempt.result.payload) != (given.name, given.payload):
             raise ConflictError("Another result of this action was accepted already.")
         return attempt.result
     if attempt.lost or not action.is_open:
-        attempt.result = new_result(world, action, name, payload, failure=failure)
+        attempt.result = new_result(world, action, given)
         action.late_results.append(attempt.result)
+        _decide_late(world, action, attempt.result)
         if attempt.lost:
             raise LateError
         return attempt.result
-    event = new_result(world, action, name, payload, failure=failure)
+    event = new_result(world, action, given)
     settle(world, action, event, kind="failed")
     return event
+
+
+def _decide_late(world: World, action: Action, event: Event) -> None:
+    execution = world.execution(action.execution_id)
+    if execution.state == "CANCELLED":
+        verdict: Verdict = ("skipped", "cancelled", "the execution was cancelled")
+    elif execution.is_over:
+        verdict = ("skipped", "ended", f"the execution is {execution.state}")
+    else:
+        verdict = ("skipped", "timedOut", "the result came too late")
+    world.decide(event, execution.flow, action.step_id, verdict, execution)
 
 
 def _attempt(world: World, action: Action, lease: str | None) -> Attempt:
@@ -128,7 +127,9 @@ def judge(world: World, action: Action, event: Event) -> StepState:
         except TemplateError:
             failed = True
         return "FAILED" if failed else "SUCCEEDED"
-    by_name = event.name in world.failure_names or (event.pack, event.name) in world.failures
+    by_name = (
+        event.name in world.setting.failure_names or (event.pack, event.name) in world.failures
+    )
     return "FAILED" if event.failure or by_name else "SUCCEEDED"
 
 
@@ -188,8 +189,9 @@ def backoff(retry: Retry, attempt: int) -> timedelta:
 
     The server takes off up to half of it at random; the model waits the whole of it.
     """
-    wait = parse_duration(retry.backoff) * BACKOFF_FACTOR ** min(attempt - 1, 30)
-    return min(wait, parse_duration(retry.max_backoff))
+    wait: timedelta = parse_duration(retry.backoff) * BACKOFF_FACTOR ** min(attempt - 1, 30)
+    longest = parse_duration(retry.max_backoff)
+    return longest if wait > longest else wait
 
 
 # ------------------------------------------------------------------------------------------ timers
@@ -204,9 +206,7 @@ def lose(world: World, action: Action, attempt_number: int) -> None:
         return
     attempt = action.attempts[-1]
     if attempt.lost_at is not None and attempt.lost_at > world.now:
-        world.add_timer(
-            "lost", attempt.lost_at, action.execution_id, action.action_id, attempt=attempt.number
-        )
+        _watch(world, action, attempt.number, attempt.lost_at)
         return
     payload = {
         "reason": "lost",
@@ -214,7 +214,8 @@ def lose(world: World, action: Action, attempt_number: int) -> None:
         "actionId": action.action_id,
         "attempts": len(action.attempts),
     }
-    event = new_result(world, action, FATAL, payload, failure=True)
+    lost = Event(pack=action.pack, name=FATAL, payload=payload, labels=action.labels, failure=True)
+    event = new_result(world, action, lost)
     attempt.lost = True
     run = world.execution(action.execution_id).steps[action.step_id]
     if command_of(run).on_lost == "ask":
@@ -230,21 +231,19 @@ def expire(world: World, action: Action, attempt_number: int) -> None:
     if action.state != "NEW" or len(action.attempts) != attempt_number:
         return
     message = f"no pack {action.pack!r} took it in time"
-    event = new_result(world, action, "Expired", {"message": message}, pack=SERVER, failure=True)
+    expired = Event(pack=SERVER, name="Expired", payload={"message": message}, failure=True)
+    event = new_result(world, action, expired)
     settle(world, action, event, state="FAILED")
     execution = world.execution(action.execution_id)
-    world.decide(
-        event, execution.flow, action.step_id, "failed", "expired", message, execution=execution
-    )
+    verdict: Verdict = ("failed", "expired", message)
+    world.decide(event, execution.flow, action.step_id, verdict, execution)
 
 
-def end_step_in_time(world: World, execution_id: str, step_id: str, message: str) -> None:
+def end_step_in_time(world: World, execution: Execution, step_id: str, message: str) -> None:
     """Give a step that is still open the result `TimedOut`."""
-    execution = world.execution(execution_id)
     run = execution.steps[step_id]
-    if execution.is_over or not run.is_open:
+    if not run.is_open:
         return
-    cancel_step(world, run)
     time_out(world, execution, run, message)
     continue_execution(world, execution)
 

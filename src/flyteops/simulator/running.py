@@ -1,13 +1,14 @@
 """The run of one step: context, then its command, wait, items or rounds, until it has a result."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from flyteops.definition import MAX_ITEMS, CommandDefinition, StepDefinition, StepState
 from flyteops.errors import TemplateError, TemplateRenderError
 from flyteops.model import SERVER, JsonValue
 from flyteops.simulator.ending import cancel_step
-from flyteops.simulator.record import Action, Event, Execution, StepRun
+from flyteops.simulator.record import Action, Event, Execution, StepRun, Task, Timer, Verdict
 from flyteops.simulator.rendering import Renderer, action_value
 from flyteops.simulator.waiting import begin_wait
 from flyteops.simulator.world import World
@@ -48,13 +49,19 @@ def run_step(
     try:
         if step.correlate is not None:
             begin_wait(world, execution, run)
-            world.decide(event, execution.flow, step.id, "ran", "waiting", execution=execution)
+            _decide_run(
+                world, execution, run, ("ran", "waiting", "it waits for an event with its key")
+            )
             return
         perform(world, execution, run)
     except TemplateError as error:
         fail_step(world, execution, run, error)
         return
-    world.decide(event, execution.flow, step.id, "ran", "passed", execution=execution)
+    _decide_run(world, execution, run, ("ran", "passed", ""))
+
+
+def _decide_run(world: World, execution: Execution, run: StepRun, verdict: Verdict) -> None:
+    world.decide(run.event, execution.flow, run.step.id, verdict, execution)
 
 
 def perform(world: World, execution: Execution, run: StepRun) -> None:
@@ -78,7 +85,11 @@ def perform(world: World, execution: Execution, run: StepRun) -> None:
     else:
         run.input = make_action(world, execution, run).input
     if timeout is not None and run.is_open:
-        world.add_timer("stepTimeout", world.now + timeout, execution.execution_id, step.id)
+        world.add_timer(_timer("stepTimeout", world.now + timeout, execution, run))
+
+
+def _timer(kind: str, due_at: datetime, execution: Execution, run: StepRun) -> Timer:
+    return Timer(kind=kind, due_at=due_at, execution_id=execution.execution_id, subject=run.step.id)
 
 
 def renderer_of(
@@ -97,7 +108,7 @@ def renderer_of(
 def _pass_gate(world: World, execution: Execution, run: StepRun) -> None:
     """Let a gate have its result: the event that ran it, which counts as SUCCEEDED."""
     if run.not_before > world.now:
-        world.add_timer("gate", run.not_before, execution.execution_id, run.step.id)
+        world.add_timer(_timer("gate", run.not_before, execution, run))
     else:
         finish_step(world, run, run.event, "SUCCEEDED")
 
@@ -115,53 +126,54 @@ def fail_step(world: World, execution: Execution, run: StepRun, error: TemplateE
     """Give a step whose templates failed the result `Error`; its actions end."""
     cancel_step(world, run)
     _finish_by_server(world, execution, run, "Error", {"message": error.message})
-    world.decide(
-        run.event, execution.flow, run.step.id, "failed", "error", error.message,
-        execution=execution,
-    )  # fmt: skip
+    _decide_run(world, execution, run, ("failed", "error", error.message))
 
 
 def time_out(world: World, execution: Execution, run: StepRun, message: str) -> None:
     """Give a step the result `TimedOut`; its actions end."""
     cancel_step(world, run)
-    _finish_by_server(world, execution, run, "TimedOut", {"message": message})
-    assert run.result is not None  # noqa: S101 - for the type checker
-    world.decide(
-        run.result, execution.flow, run.step.id, "failed", "timedOut", message,
-        execution=execution,
-    )  # fmt: skip
+    event = _finish_by_server(world, execution, run, "TimedOut", {"message": message})
+    world.decide(event, execution.flow, run.step.id, ("failed", "timedOut", message), execution)
 
 
 def _finish_by_server(
     world: World, execution: Execution, run: StepRun, name: str, payload: JsonValue
-) -> None:
-    event = world.record(
-        SERVER, name, payload, execution=execution, step_id=run.step.id,
-        failure=True, state="FAILED",
-    )  # fmt: skip
+) -> Event:
+    failed = Event(pack=SERVER, name=name, payload=payload, failure=True, state="FAILED")
+    event = world.record(failed, execution=execution, step_id=run.step.id)
     finish_step(world, run, event, "FAILED")
+    return event
 
 
 # ---------------------------------------------------------------------------------------- actions
+
+
+@dataclass(frozen=True)
+class Turn:
+    """The place of an action among those of its step; without an index, it is the only one."""
+
+    index: int | None = None
+    item: JsonValue = None
+    previous: Action | None = None
+
+
+ONCE = Turn()
 
 
 def make_action(
     world: World,
     execution: Execution,
     run: StepRun,
-    *,
-    index: int | None = None,
-    item: JsonValue = None,
-    previous: Action | None = None,
+    turn: Turn = ONCE,
 ) -> Action:
     """Render the labels and the input of the command, and make an action of them.
 
     Commands of the server are tasks; their input must not have secrets.
     """
     command = command_of(run)
-    renderer = renderer_of(world, execution, run, None, index)
-    if index is not None:
-        renderer.with_item(index, item, action_value(previous))
+    renderer = renderer_of(world, execution, run, None, turn.index)
+    if turn.index is not None:
+        renderer.with_item(turn.index, turn.item, action_value(turn.previous))
     action = Action(
         action_id=world.new_id("action"),
         execution_id=execution.execution_id,
@@ -174,8 +186,8 @@ def make_action(
         else renderer.value(command.input, secrets=command.pack_name != SERVER),
         created_at=world.now,
         due_at=max(world.now, run.not_before),
-        index=index,
-        item=item,
+        index=turn.index,
+        item=turn.item,
     )
     if command.timeout is not None:
         action.silence = renderer.duration(command.timeout, "command.timeout")
@@ -189,19 +201,23 @@ def make_action(
 
 def hand_out(world: World, action: Action) -> None:
     """Make an action available from its due time: to packs, or to the server as a task."""
-    attempt = len(action.attempts)
+    timer = Timer(
+        kind="command" if action.for_server else "expires",
+        due_at=action.due_at + (action.expires or timedelta()),
+        execution_id=action.execution_id,
+        subject=action.action_id,
+        attempt=len(action.attempts),
+    )
     if not action.for_server:
         if action.expires is not None:
-            world.add_timer(
-                "expires", action.due_at + action.expires, action.execution_id, action.action_id,
-                attempt=attempt,
-            )  # fmt: skip
+            world.add_timer(timer)
     elif action.due_at > world.now:
-        world.add_timer(
-            "command", action.due_at, action.execution_id, action.action_id, attempt=attempt
-        )
+        timer.due_at = action.due_at
+        world.add_timer(timer)
     else:
-        world.add_task("command", action.execution_id, action.action_id)
+        world.add_task(
+            Task(kind="command", execution_id=action.execution_id, subject=action.action_id)
+        )
 
 
 def command_of(run: StepRun) -> CommandDefinition:
@@ -256,12 +272,12 @@ def make_items(world: World, execution: Execution, run: StepRun) -> None:
         index, run.made = run.made, run.made + 1
         item = run.items[index]
         try:
-            make_action(world, execution, run, index=index, item=item)
+            make_action(world, execution, run, Turn(index, item))
         except TemplateError as error:
             payload = {"message": error.message}
             run.outcomes.append(_outcome(index, item, "FAILED", "Error", payload))
     if not any(action.is_open for action in run.actions):
-        _complete(world, execution, run, len(run.items), failed=_has_failure(run))
+        _complete(world, execution, run, failed=_has_failure(run))
 
 
 def _has_failure(run: StepRun) -> bool:
@@ -276,7 +292,7 @@ def _go_round(world: World, execution: Execution, run: StepRun, last: Action) ->
     repeat, made = run.step.repeat, len(run.outcomes)
     assert repeat is not None  # noqa: S101 - for the type checker
     if last.outcome == "FAILED":
-        _complete(world, execution, run, made, failed=True)
+        _complete(world, execution, run, failed=True)
         return
     renderer = renderer_of(world, execution, run, last.result, last.index)
     try:
@@ -288,10 +304,10 @@ def _go_round(world: World, execution: Execution, run: StepRun, last: Action) ->
             _make_round(world, execution, run, last, world.now + delay)
             return
     except TemplateError as error:
-        _complete(world, execution, run, made, failed=True, message=error.message)
+        _complete(world, execution, run, failed=True, message=error.message)
         return
     message = f"the maximum of {repeat.max} rounds was reached" if again else None
-    _complete(world, execution, run, made, failed=again, message=message)
+    _complete(world, execution, run, failed=again, message=message)
 
 
 def _make_round(
@@ -304,14 +320,13 @@ def _make_round(
     if due_at is not None:
         run.not_before = due_at
     index = 0 if previous is None else len(run.outcomes)
-    make_action(world, execution, run, index=index, previous=previous)
+    make_action(world, execution, run, Turn(index, previous=previous))
 
 
 def _complete(
     world: World,
     execution: Execution,
     run: StepRun,
-    total: int,
     *,
     failed: bool,
     message: str | None = None,
@@ -319,18 +334,16 @@ def _complete(
     """Give a step with several actions its one result, `Completed`."""
     results = sorted(run.outcomes, key=lambda each: each["index"])
     payload: dict[str, JsonValue] = {
-        "total": total,
+        "total": len(run.outcomes) if run.step.for_each is None else len(run.items),
         "succeeded": sum(each["state"] == "SUCCEEDED" for each in results),
         "failed": sum(each["state"] == "FAILED" for each in results),
-        "results": _within(world.body_length, results),
+        "results": _within(world.setting.body_length, results),
     }
     if message is not None:
         payload["message"] = message
     state: StepState = "FAILED" if failed else "SUCCEEDED"
-    event = world.record(
-        SERVER, "Completed", payload, execution=execution, step_id=run.step.id,
-        failure=failed, state=state,
-    )  # fmt: skip
+    completed = Event(pack=SERVER, name="Completed", payload=payload, failure=failed, state=state)
+    event = world.record(completed, execution=execution, step_id=run.step.id)
     finish_step(world, run, event, state)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Literal
 
 from flyteops.definition import FlowDefinition
 from flyteops.errors import ConflictError, InputError
@@ -20,7 +21,7 @@ from flyteops.simulator.record import (
     Timer,
 )
 from flyteops.simulator.starting import publish
-from flyteops.simulator.world import BODY_LENGTH, MAX_CHAIN, Validate, World
+from flyteops.simulator.world import BODY_LENGTH, MAX_CHAIN, Setting, Validate, World
 
 Choose = Callable[[Sequence[Task]], int]
 """Choose one of the tasks that could be carried out next, by its place."""
@@ -43,7 +44,7 @@ class Simulator:
     that flows may not change, and `validate` checks a payload by a JSON Schema.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - these are all circumstances of a simulation; they are named
         self,
         flows: Iterable[FlowDefinition],
         *,
@@ -58,24 +59,25 @@ class Simulator:
         validate: Validate | None = None,
         hold_tasks: bool = False,
     ) -> None:
-        self._world = World(
+        setting = Setting(
             now=now,
             seed=seed,
             datastore=datastore or {},
-            packs=packs,
+            packs=tuple(packs),
+            failure_names=failure_names,
             protected=protected,
             max_chain=max_chain,
             body_length=body_length,
-            failure_names=failure_names,
             validate=validate,
         )
+        self._world = World(setting)
         self._hold_tasks = hold_tasks
         for flow in flows:
             control.save(self._world, flow)
 
     # ------------------------------------------------------------------------------------ packs
 
-    def send(
+    def send(  # noqa: PLR0913 - an event has these parts; all but two are named
         self,
         pack: str,
         name: str,
@@ -97,9 +99,9 @@ class Simulator:
                 return event.event_id
         action = None if working_for is None else world.action(working_for)
         event = world.record(
-            pack, name, payload, labels=labels, key=key,
+            Event(pack=pack, name=name, payload=payload, labels=dict(labels or {}), key=key),
             execution=None if action is None else world.execution(action.execution_id),
-        )  # fmt: skip
+        )
         publish(world, event)
         self._end_verb()
         return event.event_id
@@ -142,9 +144,17 @@ class Simulator:
         action = self._world.action(action_id)
         if action.for_server:
             raise ConflictError(f"Only the server executes the commands of the pack {SERVER}.")
-        event = result.complete(
-            self._world, action, name, payload, failure=failure, lease=lease
+        given = Event(
+            pack=action.pack, name=name, payload=payload, labels=action.labels, failure=failure
         )
+        event = result.complete(self._world, action, given, lease)
+        self._end_verb()
+        return event.event_id
+
+    def report(self, name: Literal["PackSilent", "PackBack"], payload: JsonValue = None) -> str:
+        """Send an event of the server about a pack, and return its id."""
+        event = self._world.record(Event(pack=SERVER, name=name, payload=payload))
+        publish(self._world, event)
         self._end_verb()
         return event.event_id
 

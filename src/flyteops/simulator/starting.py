@@ -4,8 +4,9 @@ from flyteops.definition import FlowDefinition, StepDefinition
 from flyteops.errors import TemplateError
 from flyteops.model import SERVER
 from flyteops.simulator.continuation import begin_execution, fail_start, new_execution
+from flyteops.simulator.ending import step_failed
 from flyteops.simulator.pattern import fitting, is_server_result, labels_fit
-from flyteops.simulator.record import Event, Key, Start
+from flyteops.simulator.record import Event, Key, Start, Task, Verdict
 from flyteops.simulator.rendering import Renderer
 from flyteops.simulator.world import World
 
@@ -29,29 +30,20 @@ def start_flow(
     flow: FlowDefinition,
     event: Event,
     *,
-    step_id: str | None = None,
     caller: str | None = None,
     past_pause: bool = False,
 ) -> str | None:
     """Try the triggers of a flow, and begin one execution if any passes.
 
-    Return the reason why none begins; None if it begins now or waits for its limits. `step_id` is
-    that of a due schedule, `caller` the action of a `RunFlow`. An error in labels or criteria is a
-    decision. That a flow is paused is decided only where it would have begun.
+    Return the reason why none begins; None if it begins now or waits for its limits. `caller` is
+    the action of a `RunFlow`. An error in labels or criteria is a decision. That a flow is paused
+    is decided only where it would have begun.
     """
     passed = [
-        step.id
-        for step in flow.steps
-        if step.is_trigger
-        and step_id in {None, step.id}
-        and _passes(world, flow, step, event, is_due=step.id == step_id)
+        step.id for step in flow.steps if step.is_trigger and _passes(world, flow, step, event)
     ]
     if not passed:
         return "no trigger passes"
-    if not flow.enabled or (flow.name in world.paused and not past_pause):
-        detail = "it is paused" if flow.enabled else "it is not enabled"
-        _refuse(world, flow, event, passed, "paused", detail)
-        return "paused"
     start = Start(
         start_id=world.new_id("start"),
         flow=flow,
@@ -61,9 +53,11 @@ def start_flow(
         callers=[] if caller is None else [caller],
         since=world.now,
     )
-    if event.depth + 1 > world.max_chain:
-        detail = f"the chain has {event.depth} executions already"
-        _refuse(world, flow, event, passed, "chain", detail)
+    if not flow.enabled or (flow.name in world.paused and not past_pause):
+        note(world, start, "paused", "it is paused" if flow.enabled else "it is not enabled")
+        return "paused"
+    if event.depth + 1 > world.setting.max_chain:
+        note(world, start, "chain", f"the chain has {event.depth} executions already")
         if caller is None:
             _park(world, start)
         return "chain"
@@ -71,31 +65,34 @@ def start_flow(
     return None
 
 
-def _passes(
-    world: World, flow: FlowDefinition, step: StepDefinition, event: Event, *, is_due: bool
-) -> bool:
+def _passes(world: World, flow: FlowDefinition, step: StepDefinition, event: Event) -> bool:
     """Return whether a trigger passes: pattern, own results, labels, criteria.
 
     Events that fit no pattern, such as nearly all, get no decision. A step with a schedule has no
     pattern: its own event alone, when it is due, takes the place of one.
     """
+    is_due = step.schedule is not None and event.for_step == step.id
     patterns = list(fitting(step, event, state=event.state))
-    if not is_due and (not patterns or step.schedule is not None):
+    if not is_due and (not patterns or step.schedule is not None or event.for_step is not None):
         return False
+
+    def decide(*verdict: *Verdict) -> None:
+        world.decide(event, flow, step.id, verdict)
+
     if _is_own(world, flow, event):
-        world.decide(event, flow, step.id, "skipped", "ownResult", "it comes from this flow")
+        decide("skipped", "ownResult", "it comes from this flow")
         return False
     renderer = Renderer(world, flow, event, step.id).with_vars()
     try:
         if not is_due and not any(labels_fit(each, event, renderer) for each in patterns):
-            world.decide(event, flow, step.id, "skipped", "packLabels", "they do not match")
+            decide("skipped", "packLabels", "they do not match")
             return False
         criteria = True if step.criteria is None else step.criteria
         if not renderer.truth(criteria, "criteria"):
-            world.decide(event, flow, step.id, "skipped", "criteria", "they are false")
+            decide("skipped", "criteria", "they are false")
             return False
     except TemplateError as error:
-        world.decide(event, flow, step.id, "failed", "error", error.message)
+        decide("failed", "error", error.message)
         return False
     return True
 
@@ -108,17 +105,11 @@ def _is_own(world: World, flow: FlowDefinition, event: Event) -> bool:
     return (event.pack, event.name) == (SERVER, "StepFailed") and about == flow.name
 
 
-def _refuse(
-    world: World, flow: FlowDefinition, event: Event, steps: list[str], reason: str, detail: str
-) -> None:
-    for step in steps:
-        world.decide(event, flow, step, "skipped", reason, detail)
-
-
 def note(world: World, start: Start, reason: str, detail: str) -> None:
     """Decide that a limit holds a start, or drops it."""
     for event in start.members:
-        _refuse(world, start.flow, event, start.steps, reason, detail)
+        for step_id in start.steps:
+            world.decide(event, start.flow, step_id, ("skipped", reason, detail))
 
 
 def refuse(world: World, start: Start, reason: str, detail: str) -> None:
@@ -126,7 +117,7 @@ def refuse(world: World, start: Start, reason: str, detail: str) -> None:
     note(world, start, reason, detail)
     for caller in start.callers:
         parent = world.action(caller).execution_id
-        world.add_task("flowRefused", parent, caller, arguments={"reason": reason})
+        world.add_task(Task(kind="flowRefused", execution_id=parent, subject=caller, other=reason))
     start.callers = []
 
 
@@ -142,10 +133,10 @@ def _park(world: World, start: Start) -> None:
         "reason": "chain",
         "event": start.event.name,
         "payload": start.event.payload,
-        "message": f"the chain is longer than {world.max_chain}",
+        "message": f"the chain is longer than {world.setting.max_chain}",
         "link": "/executions/parked",
     }
-    world.add_task("stepFailed", None, event=start.event, arguments=payload)
+    world.add_task(Task(kind="send", event=step_failed(payload, start.event.depth)))
 
 
 def admit(world: World, start: Start) -> None:
@@ -161,7 +152,7 @@ def admit(world: World, start: Start) -> None:
         fail_start(world, new_execution(world, start), start, error)
         return
     if any(limit_of(flow, name) is not None for name in LIMITS):
-        world.add_task("start", None, start=start)
+        world.add_task(Task(kind="start", start=start))
     else:
         begin_execution(world, start)
 

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 from flyteops.errors import TemplateError, TemplateRenderError
 from flyteops.simulator.pattern import fitting
-from flyteops.simulator.record import Event, Execution, Key, StepRun
+from flyteops.simulator.record import Event, Execution, Key, StepRun, Task, Timer
 from flyteops.simulator.rendering import Renderer, keys_equal
 from flyteops.simulator.world import World
 
@@ -34,7 +34,13 @@ def begin_wait(world: World, execution: Execution, run: StepRun) -> None:
         since = world.now - renderer.duration(correlate.look_back, "correlate.lookBack")
     run.key, run.waits = key, True
     world.add_timer(
-        "waitTimeout", world.now + length, execution.execution_id, run.step.id, length=length
+        Timer(
+            kind="waitTimeout",
+            due_at=world.now + length,
+            execution_id=execution.execution_id,
+            subject=run.step.id,
+            length=length,
+        )
     )
     if since is not None:
         _look_back(world, execution, run, since)
@@ -43,11 +49,7 @@ def begin_wait(world: World, execution: Execution, run: StepRun) -> None:
 def _look_back(world: World, execution: Execution, run: StepRun, since: datetime) -> None:
     """Offer the wait the events since a time, oldest first, that came after its execution began."""
     for event in world.events:
-        if (
-            event.number > execution.number
-            and event.received_at >= since
-            and not event.hidden
-        ):
+        if event.number > execution.number and event.received_at >= since and not event.hidden:
             offer(world, execution, run, event)
 
 
@@ -63,7 +65,14 @@ def offer(world: World, execution: Execution, run: StepRun, event: Event) -> Non
     """Resume a wait, as a task, if the event has its key and is no result of its execution."""
     own = event.result_of is not None and event.result_of[0] == execution.execution_id
     if not own and any(keys_equal(key, run.key) for key in _keys(world, execution, run, event)):
-        world.add_task("resume", execution.execution_id, run.step.id, event=event)
+        world.add_task(
+            Task(
+                kind="resume",
+                execution_id=execution.execution_id,
+                subject=run.step.id,
+                event=event,
+            )
+        )
 
 
 def _keys(world: World, execution: Execution, run: StepRun, event: Event) -> list[Key]:

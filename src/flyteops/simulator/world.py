@@ -1,11 +1,12 @@
 """The state of the model, in plain lists that are scanned from end to end."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from datetime import datetime, timedelta
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 from hashlib import blake2b
 from random import Random
 
-from flyteops.definition import FlowDefinition, StepState
+from flyteops.definition import FlowDefinition
 from flyteops.errors import NotFoundError
 from flyteops.model import JsonValue, PackDeclaration
 from flyteops.simulator.record import (
@@ -14,11 +15,11 @@ from flyteops.simulator.record import (
     Event,
     Execution,
     Item,
-    Outcome,
     Question,
     Start,
     Task,
     Timer,
+    Verdict,
 )
 
 Validate = Callable[[JsonValue, JsonValue], str | None]
@@ -28,38 +29,45 @@ MAX_CHAIN = 100
 BODY_LENGTH = 10 * 1024 * 1024
 
 
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """The circumstances of a simulation, which do not change.
+
+    `failure_names` are names of results that mean failure, beside those that `packs` declare.
+    `protected` are the items that flows may not change; `validate` checks by a JSON Schema.
+    """
+
+    now: datetime
+    seed: bytes = b""
+    datastore: Mapping[str, JsonValue] = field(default_factory=dict)
+    packs: Collection[PackDeclaration] = ()
+    failure_names: Collection[str] = ()
+    protected: Collection[str] = ()
+    max_chain: int = MAX_CHAIN
+    body_length: int = BODY_LENGTH
+    validate: Validate | None = None
+
+
 class World:
     """All that the model knows.
 
     `failures` are the packs with the names of their results that mean failure, and `failure_names`
-    those of any pack; `fresh` are the events of the commit that were not yet offered to waits. A flow that is saved again
-    replaces its version; executions and held starts keep the one that they began with.
+    those of any pack; `fresh` are the events of the commit that were not yet offered to waits. A
+    flow that is saved again replaces its version; executions and held starts keep the one that they
+    began with.
     """
 
-    def __init__(
-        self,
-        *,
-        now: datetime,
-        seed: bytes,
-        datastore: Mapping[str, JsonValue],
-        packs: Iterable[PackDeclaration],
-        protected: Collection[str],
-        max_chain: int,
-        body_length: int,
-        failure_names: Collection[str],
-        validate: Validate | None,
-    ) -> None:
-        self.now = now
-        self.seed = seed
-        self.protected = frozenset(protected) | {"chatops"}
-        self.max_chain = max_chain
-        self.body_length = body_length
-        self.validate = validate
-        self.failure_names = frozenset(failure_names)
+    def __init__(self, setting: Setting) -> None:
+        self.now = setting.now
+        self.setting = setting
+        self.protected = frozenset(setting.protected) | {"chatops"}
         self.failures = {
-            (pack.name, event.name) for pack in packs for event in pack.events if event.failure
+            (pack.name, event.name)
+            for pack in setting.packs
+            for event in pack.events
+            if event.failure
         }
-        self.items = {key: Item(value=value) for key, value in datastore.items()}
+        self.items = {key: Item(value=value) for key, value in setting.datastore.items()}
         self.flows: dict[str, FlowDefinition] = {}
         self.versions: dict[str, int] = {}
         self.paused: set[str] = set()
@@ -88,49 +96,21 @@ class World:
         return f"{noun}-{self.number()}"
 
     def record(
-        self,
-        pack: str,
-        name: str,
-        payload: JsonValue,
-        *,
-        labels: Mapping[str, str] | None = None,
-        key: str | None = None,
-        failure: bool = False,
-        state: StepState | None = None,
-        execution: Execution | None = None,
-        step_id: str | None = None,
-        depth: int = 0,
-        after_failure: bool = False,
-        for_flow: str | None = None,
-        hidden: bool = False,
+        self, event: Event, *, execution: Execution | None = None, step_id: str | None = None
     ) -> Event:
         """Store an event; with an `execution` it is as deep as that, with a step its result.
 
         It is offered to waits at the end of the commit, unless it is `hidden`.
         """
-        number = self.number()
-        event = Event(
-            number=number,
-            event_id=f"event-{number}",
-            pack=pack,
-            name=name,
-            payload=payload,
-            received_at=self.now,
-            labels=dict(labels or {}),
-            key=key,
-            depth=depth if execution is None else execution.depth,
-            after_failure=after_failure
-            or (execution is not None and execution.trigger.after_failure),
-            result_of=None
-            if execution is None or step_id is None
-            else (execution.execution_id, step_id),
-            failure=failure,
-            state=state,
-            for_flow=for_flow,
-            hidden=hidden,
-        )
+        event.number = self.number()
+        event.event_id = f"event-{event.number}"
+        event.received_at = self.now
+        if execution is not None:
+            event.depth = execution.depth
+            event.after_failure = execution.trigger.after_failure
+            event.result_of = None if step_id is None else (execution.execution_id, step_id)
         self.events.append(event)
-        if not hidden:
+        if not event.hidden:
             self.fresh.append(event)
         return event
 
@@ -138,18 +118,17 @@ class World:
         self,
         event: Event,
         flow: FlowDefinition,
-        step: str,
-        outcome: Outcome,
-        reason: str,
-        detail: str = "",
-        *,
+        step_id: str,
+        verdict: Verdict,
         execution: Execution | None = None,
     ) -> None:
+        """Store the decision on a step for an event."""
+        outcome, reason, detail = verdict
         self.decisions.append(
             Decision(
                 event_id=event.event_id,
                 flow=flow.name,
-                step=step,
+                step=step_id,
                 outcome=outcome,
                 reason=reason,
                 detail=detail,
@@ -157,49 +136,13 @@ class World:
             )
         )
 
-    def add_task(
-        self,
-        kind: str,
-        execution_id: str | None,
-        subject: str = "",
-        *,
-        start: Start | None = None,
-        event: Event | None = None,
-        arguments: dict[str, JsonValue] | None = None,
-    ) -> None:
-        self.tasks.append(
-            Task(
-                number=self.number(),
-                kind=kind,
-                execution_id=execution_id,
-                subject=subject,
-                start=start,
-                event=event,
-                arguments=arguments or {},
-            )
-        )
+    def add_task(self, task: Task) -> None:
+        task.number = self.number()
+        self.tasks.append(task)
 
-    def add_timer(
-        self,
-        kind: str,
-        due_at: datetime,
-        execution_id: str | None = None,
-        subject: str = "",
-        *,
-        attempt: int = 0,
-        length: timedelta | None = None,
-    ) -> None:
-        self.timers.append(
-            Timer(
-                number=self.number(),
-                due_at=due_at,
-                kind=kind,
-                execution_id=execution_id,
-                subject=subject,
-                attempt=attempt,
-                length=length,
-            )
-        )
+    def add_timer(self, timer: Timer) -> None:
+        timer.number = self.number()
+        self.timers.append(timer)
 
     # -------------------------------------------------------------------------------- what is read
 
@@ -243,5 +186,5 @@ class World:
     def random(self, *parts: str) -> Random:
         """Return the random numbers of a step: no other step changes them."""
         text = "\0".join(parts).encode()
-        digest = blake2b(text, key=self.seed[:64], digest_size=16).digest()
+        digest = blake2b(text, key=self.setting.seed[:64], digest_size=16).digest()
         return Random(digest)  # noqa: S311 - templates use it, nothing else

@@ -1,5 +1,7 @@
 """The commands of the pack `Flyte`."""
 
+from datetime import timedelta
+
 import pytest
 
 from flyteops.errors import ConflictError, ForbiddenError, InputError
@@ -8,7 +10,8 @@ from tests.support.model import Play
 
 def run(command: str, given: str, payload=None, steps: str = "", **more) -> Play:
     play = Play(
-        f"- {{id: a, event: {{packName: Chat}}, command: {{packName: Flyte, name: {command}, input: {given}}}}}\n{steps}", **more
+        f"- {{id: a, event: {{packName: Chat}}, command: {{packName: Flyte, name: {command}, input: {given}}}}}\n{steps}",
+        **more,
     )
     play.say(payload)
     return play
@@ -24,7 +27,9 @@ def outcome(play: Play, step: str = "a"):
 
 
 def test_set_data_gives_the_old_and_the_new_value():
-    play = run("SetData", "{key: k, value: '{{ Event.Payload }}'}", [1, None], datastore={"k": "old"})
+    play = run(
+        "SetData", "{key: k, value: '{{ Event.Payload }}'}", [1, None], datastore={"k": "old"}
+    )
     assert play.datastore == {"k": [1, None]}
     assert outcome(play) == ("DataSet", {"key": "k", "old": "old", "new": [1, None]}, "SUCCEEDED")
 
@@ -114,6 +119,7 @@ def test_integers_are_exact():
         ("Ask", "{question: 'Why?', within: 3}"),
         ("Ask", "{question: 'Why?', options: yes}"),
         ("Ask", "{options: [a]}"),
+        ("Ask", "{question: 'Why?', who: 3}"),
         ("Fail", "{}"),
     ],
 )
@@ -140,13 +146,19 @@ def test_commands_of_the_server_are_tasks():
 
 
 def test_later_steps_see_the_datastore_as_their_execution_wrote_it():
-    play = run("SetData", "{key: k, value: 1}", steps="- {id: b, dependsOn: [a], context: {k: \"{{ datastore('k') }}\"}}")
+    play = run(
+        "SetData",
+        "{key: k, value: 1}",
+        steps="- {id: b, dependsOn: [a], context: {k: \"{{ datastore('k') }}\"}}",
+    )
     assert play.execution.context == {"k": 1}
 
 
 @pytest.mark.parametrize("chosen", [0, 1])
 def test_two_that_set_an_absent_item_exclude_each_other_in_any_order(chosen):
-    play = run("SetData", "{key: lock, value: '{{ Event.Payload }}', ifAbsent: true}", "x", hold_tasks=True)
+    play = run(
+        "SetData", "{key: lock, value: '{{ Event.Payload }}', ifAbsent: true}", "x", hold_tasks=True
+    )
     play.say("y")
     play.run_tasks(lambda tasks: min(chosen, len(tasks) - 1))
     names = [e.steps["a"].result.name for e in play.executions]
@@ -158,7 +170,11 @@ def test_two_that_set_an_absent_item_exclude_each_other_in_any_order(chosen):
 
 
 def test_send_event_sends_an_event_of_the_pack_flyte():
-    play = run("SendEvent", "{event: Go, payload: {n: 1}}", steps="\n---\n{name: other, steps: [{id: b, event: {packName: Flyte, name: Go}}]}")
+    play = run(
+        "SendEvent",
+        "{event: Go, payload: {n: 1}}",
+        steps="\n---\n{name: other, steps: [{id: b, event: {packName: Flyte, name: Go}}]}",
+    )
     assert play.execution.flow.name == "other"
     assert play.execution.trigger.payload == {"n": 1}
     assert play.executions[0].steps["a"].result.name == "EventSent"
@@ -200,7 +216,11 @@ def test_run_flow_waits_for_the_end_of_the_flow():
     play.do(payload=5)
     assert play.execution.output == {"sum": 5}
     first = play.executions[0]
-    assert first.steps["a"].payload == {"execution": play.execution.execution_id, "state": "SUCCEEDED", "output": {"sum": 5}}
+    assert first.steps["a"].payload == {
+        "execution": play.execution.execution_id,
+        "state": "SUCCEEDED",
+        "output": {"sum": 5},
+    }
     assert (first.steps["a"].state, first.state) == ("SUCCEEDED", "SUCCEEDED")
 
 
@@ -293,11 +313,20 @@ ASK = "- {id: good, dependsOn: [a]}\n- {id: bad, event: {resultOf: a, state: FAI
 
 
 def test_a_question_is_answered_once():
-    play = run("Ask", "{question: 'Deploy {{ Event.Payload }}?', where: {packName: Slack, channelId: ci}}", "shop", steps=ASK)
+    play = run(
+        "Ask",
+        "{question: 'Deploy {{ Event.Payload }}?', where: {packName: Slack, channelId: ci}}",
+        "shop",
+        steps=ASK,
+    )
     question = play.questions[0]
     assert (question.text, question.options) == ("Deploy shop?", ["approve", "refuse"])
     play.answer(question.question_id, "approve", "ann@example.com", "go")
-    assert outcome(play) == ("Answered", {"option": "approve", "person": "ann@example.com", "comment": "go"}, "SUCCEEDED")
+    assert outcome(play) == (
+        "Answered",
+        {"option": "approve", "person": "ann@example.com", "comment": "go"},
+        "SUCCEEDED",
+    )
     assert list(play.steps) == ["a", "good"]
     with pytest.raises(ConflictError):
         play.answer(question.question_id, "refuse", "ann@example.com")
@@ -351,7 +380,9 @@ def test_cancelling_an_execution_closes_its_question():
 
 
 def test_the_timeout_of_a_step_closes_its_question():
-    play = Play("[{id: a, event: {packName: Chat}, timeout: 1m, command: {packName: Flyte, name: Ask, input: {question: Well?}}}]")
+    play = Play(
+        "[{id: a, event: {packName: Chat}, timeout: 1m, command: {packName: Flyte, name: Ask, input: {question: Well?}}}]"
+    )
     play.say()
     play.wait("1m")
     assert play.questions == ()
@@ -360,7 +391,7 @@ def test_the_timeout_of_a_step_closes_its_question():
 
 def test_a_question_that_ran_out_while_no_server_ran_gets_a_minute_more():
     play = run("Ask", "{question: Well?, within: 15m}")
-    play.stop_for(__import__("datetime").timedelta(hours=1))
+    play.stop_for(timedelta(hours=1))
     play.wait("59s")
     play.answer(play.questions[0].question_id, "approve", "ann@example.com")
     assert play.execution.state == "SUCCEEDED"

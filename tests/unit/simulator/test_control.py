@@ -1,5 +1,7 @@
 """Control: pause, run by hand, cancel, rerun, and chains that end."""
 
+from datetime import timedelta
+
 import pytest
 
 from flyteops.errors import ConflictError, InputError, NotFoundError
@@ -44,6 +46,26 @@ def test_a_paused_schedule_is_skipped():
     assert len(play.executions) == 1
 
 
+@pytest.mark.parametrize(
+    ("catch_up", "missed"), [("all", ["13", "14", "15"]), ("last", ["15"]), ("skip", [])]
+)
+def test_a_schedule_catches_up_after_a_time_without_servers(catch_up, missed):
+    play = Play(f"[{{id: a, schedule: {{cron: '0 * * * *', catchUp: {catch_up}}}}}]")
+    play.stop_for(timedelta(hours=3, minutes=30))
+    assert [e.trigger.payload["scheduledAt"][11:13] for e in play.executions] == missed
+    play.wait("30m")
+    assert play.execution.trigger.payload["scheduledAt"] == "2026-12-01T16:00:00Z"
+
+
+def test_events_about_packs_can_be_triggers():
+    play = Play(
+        "[{id: a, event: {packName: Flyte, name: PackSilent}, criteria: \"{{ Event.Payload.pack == 'Shell' }}\"}]"
+    )
+    play.report("PackSilent", {"pack": "Shell"})
+    play.report("PackBack", {"pack": "Shell"})
+    assert [e.state for e in play.executions] == ["SUCCEEDED"]
+
+
 def test_a_new_version_has_its_own_schedule():
     play = Play("[{id: a, schedule: {cron: '0 * * * *'}}]")
     play.save(read("[{id: b, schedule: {cron: '30 * * * *'}}]")[0])
@@ -52,7 +74,9 @@ def test_a_new_version_has_its_own_schedule():
 
 
 def test_a_flow_can_be_run_by_hand_also_when_it_is_paused():
-    play = Play("[{id: a, event: {packName: Flyte, name: Called}, context: {n: '{{ Event.Payload }}'}}]")
+    play = Play(
+        "[{id: a, event: {packName: Flyte, name: Called}, context: {n: '{{ Event.Payload }}'}}]"
+    )
     play.pause("flow")
     event = play.run("flow", 3)
     assert play.execution.trigger.event_id == event
@@ -112,6 +136,7 @@ def test_cancelling_ends_actions_and_waits_and_late_results_are_kept():
         play.heartbeat(action.action_id)
     play.complete(action.action_id, "Done")
     assert [event.name for event in action.late_results] == ["Done"]
+    assert play.why("a")[-1] == ("skipped", "cancelled")
     play.send("Mail", "Came", 1)
     play.wait("30d")
     assert play.steps == {"a": None, "g": "SUCCEEDED", "w": None}
@@ -199,7 +224,9 @@ def test_a_rerun_from_a_step_may_have_another_input():
     play.do()
     play.fail()
     play.rerun(play.execution.execution_id, from_step="b", replacement={"x": 1})
-    assert [a.input for a in play.open_actions if a.execution_id == play.execution.execution_id] == [{"x": 1}]
+    assert [
+        a.input for a in play.open_actions if a.execution_id == play.execution.execution_id
+    ] == [{"x": 1}]
 
 
 def test_a_rerun_from_a_step_that_did_not_run_uses_the_last_result_before_it():

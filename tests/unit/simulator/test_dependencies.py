@@ -86,7 +86,7 @@ def test_an_event_from_outside_continues_nothing():
 
 def test_labels_of_a_pattern_hold_for_results():
     play = play_of(
-        f"id: a, event: {{packName: Chat}}, command: {{packName: Worker, name: Do, packLabels: {{env: prod}}}}",
+        "id: a, event: {packName: Chat}, command: {packName: Worker, name: Do, packLabels: {env: prod}}",
         f'id: c, event: {{resultOf: a, packLabels: {{env: "{{{{ Trigger.Payload }}}}"}}}}, {DO}',
     )
     for env in ("test", "prod"):
@@ -121,7 +121,9 @@ def test_all_can_no_longer_run_as_soon_as_one_result_does_not_fit():
 
 @pytest.mark.parametrize("order", [["a", "b"], ["b", "a"]])
 def test_all_with_event_waits_for_results_that_fit_whatever_their_state(order):
-    play = begun(f"id: c, dependsOn: {{all: [a, b]}}, event: {{packName: Worker, name: Done}}, {DO}")
+    play = begun(
+        f"id: c, dependsOn: {{all: [a, b]}}, event: {{packName: Worker, name: Done}}, {DO}"
+    )
     play.do_step(order[0], failure=True)
     play.do_step(order[1])
     assert play.open == ["c"]
@@ -186,7 +188,9 @@ def test_settled_runs_when_the_others_can_no_longer_run():
 
 
 def test_settled_waits_for_what_may_still_run():
-    play = begun(f"id: last, dependsOn: {{settled: [a, far]}}, {DO}", f"id: far, dependsOn: [a], {DO}")
+    play = begun(
+        f"id: last, dependsOn: {{settled: [a, far]}}, {DO}", f"id: far, dependsOn: [a], {DO}"
+    )
     play.do_step("a")
     assert play.open == ["b", "far"]
     play.do_step("far", failure=True)
@@ -230,7 +234,7 @@ def test_a_gate_has_the_event_that_ran_it_as_its_result_and_goes_on_in_the_same_
     play = play_of(
         "id: gate, event: {packName: Chat}",
         "id: next, dependsOn: [gate]",
-        f'id: act, dependsOn: [next], command: {{packName: Worker, name: Do, input: "{{{{ Steps.gate.Payload }}}} {{{{ Steps.next.Event }}}}"}}',
+        'id: act, dependsOn: [next], command: {packName: Worker, name: Do, input: "{{ Steps.gate.Payload }} {{ Steps.next.Event }}"}',
         hold_tasks=True,
     )
     play.say("hello")
@@ -250,7 +254,7 @@ def test_a_gate_behind_a_failure_has_succeeded():
 
 def test_a_step_whose_templates_fail_has_the_result_error_that_others_may_answer():
     play = begun(
-        'id: c, dependsOn: [a], criteria: "{{ 1 + \'x\' }}", command: {packName: Worker, name: Do}',
+        "id: c, dependsOn: [a], criteria: \"{{ 1 + 'x' }}\", command: {packName: Worker, name: Do}",
         f"id: help, event: {{resultOf: c, name: Error, state: FAILED}}, {DO}",
     )
     play.do_step("a")
@@ -263,7 +267,7 @@ def test_a_step_whose_templates_fail_has_the_result_error_that_others_may_answer
 
 
 def test_a_failing_label_of_a_pattern_fails_the_step():
-    play = begun(f'id: c, event: {{resultOf: a, packLabels: {{x: "{{{{ 1 + \'a\' }}}}"}}}}, {DO}')
+    play = begun(f"id: c, event: {{resultOf: a, packLabels: {{x: \"{{{{ 1 + 'a' }}}}\"}}}}, {DO}")
     play.do_step("a")
     assert play.steps["c"] == "FAILED"
 
@@ -319,7 +323,9 @@ def test_templates_see_steps_trigger_and_execution():
 
 
 def test_failed_steps_are_listed_in_the_order_of_their_results():
-    play = begun('id: c, dependsOn: {settled: [a, b]}, context: {failed: "{{ Execution.FailedSteps }}"}')
+    play = begun(
+        'id: c, dependsOn: {settled: [a, b]}, context: {failed: "{{ Execution.FailedSteps }}"}'
+    )
     play.do_step("b", failure=True)
     play.do_step("a", failure=True)
     assert play.execution.steps["c"].context == {"failed": ["b", "a"]}

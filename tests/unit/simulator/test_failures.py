@@ -23,7 +23,12 @@ def begun(terms: str = "", *steps: str, flow: str = "", payload=None, **more) ->
 
 @pytest.mark.parametrize(
     ("name", "failure", "state"),
-    [("Done", False, "SUCCEEDED"), ("Done", True, "FAILED"), ("FATAL", False, "FAILED"), ("Bad", False, "FAILED")],
+    [
+        ("Done", False, "SUCCEEDED"),
+        ("Done", True, "FAILED"),
+        ("FATAL", False, "FAILED"),
+        ("Bad", False, "FAILED"),
+    ],
 )
 def test_a_result_has_failed_by_its_name_mark_or_declaration(name, failure, state):
     pack = PackDeclaration("Worker", events=(EventDeclaration("Bad", failure=True),))
@@ -90,7 +95,9 @@ def test_a_failure_that_made_a_step_run_is_answered():
 
 
 def test_an_answer_that_fails_is_a_failure_of_its_own():
-    play = begun("", "id: b, event: {resultOf: a, state: FAILED}, command: {packName: Worker, name: Undo}")
+    play = begun(
+        "", "id: b, event: {resultOf: a, state: FAILED}, command: {packName: Worker, name: Undo}"
+    )
     play.do(failure=True)
     play.do(failure=True)
     assert play.execution.state == "FAILED"
@@ -129,7 +136,9 @@ steps: [{id: report, event: {packName: Flyte, name: StepFailed}, command: {packN
 
 
 def test_step_failed_is_the_trigger_of_error_flows_once():
-    play = Play("[{id: a, event: {packName: Chat}, command: {packName: Worker, name: Do}}]" + ERRORS)
+    play = Play(
+        "[{id: a, event: {packName: Chat}, command: {packName: Worker, name: Do}}]" + ERRORS
+    )
     play.say()
     play.do(failure=True)
     assert play.execution.steps.keys() == {"report"}
@@ -330,7 +339,10 @@ def test_the_result_that_commits_before_the_timeout_wins():
     assert play.execution.steps["a"].result.name == "Done"
 
 
-@pytest.mark.parametrize("delay", ["90s", "'{{ Event.Payload.seconds }}'", "'2026-12-01T12:01:30Z'", "'{{ Event.Payload.at }}'"])
+@pytest.mark.parametrize(
+    "delay",
+    ["90s", "'{{ Event.Payload.seconds }}'", "'2026-12-01T12:01:30Z'", "'{{ Event.Payload.at }}'"],
+)
 def test_a_delay_is_a_duration_or_a_time(delay):
     play = Play(STEP.format(f"delay: {delay}"))
     play.say({"seconds": 90, "at": "2026-12-01T12:01:30Z"})

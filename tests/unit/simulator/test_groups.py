@@ -112,7 +112,11 @@ def test_retry_fails_when_and_expires_hold_for_each_item():
     play.do(payload="ok")
     play.wait("1m")
     results = completed(play)["results"]
-    assert [(r["state"], r["event"]) for r in results] == [("SUCCEEDED", "Done"), ("SUCCEEDED", "Done"), ("FAILED", "Expired")]
+    assert [(r["state"], r["event"]) for r in results] == [
+        ("SUCCEEDED", "Done"),
+        ("SUCCEEDED", "Done"),
+        ("FAILED", "Expired"),
+    ]
 
 
 def test_the_delay_of_the_step_counts_once_and_its_timeout_for_all():
@@ -181,12 +185,15 @@ def rounds(terms: str = "", command: str = "") -> Play:
 
 def test_the_command_is_repeated_while_that_is_true_of_the_last_result():
     play = rounds()
-    given = []
-    for payload in ({"next": "two"}, {"next": "three"}, {}):
-        given.append(play.do(payload=payload).input)
+    payloads = ({"next": "two"}, {"next": "three"}, {})
+    given = [play.do(payload=payload).input for payload in payloads]
     assert given == ["first-0", "two-1", "three-2"]
     assert (completed(play)["total"], play.execution.state) == (3, "SUCCEEDED")
-    assert [r["payload"] for r in completed(play)["results"]] == [{"next": "two"}, {"next": "three"}, {}]
+    assert [r["payload"] for r in completed(play)["results"]] == [
+        {"next": "two"},
+        {"next": "three"},
+        {},
+    ]
 
 
 def test_a_failure_ends_it():
@@ -230,7 +237,9 @@ def test_a_failing_while_is_a_failure():
 
 
 def test_a_while_that_is_neither_true_nor_false_is_a_failure():
-    play = Play("[{id: a, event: {packName: Chat}, repeat: {while: '{{ Event.Payload }}'}, command: {packName: Worker, name: Do}}]")
+    play = Play(
+        "[{id: a, event: {packName: Chat}, repeat: {while: '{{ Event.Payload }}'}, command: {packName: Worker, name: Do}}]"
+    )
     play.say()
     play.do(payload=3)
     assert play.steps == {"a": "FAILED"}

@@ -44,7 +44,9 @@ def test_dedupe_drops_an_event_whose_key_has_passed():
 
 
 def test_a_null_key_is_not_limited():
-    play = limited(f"dedupe: {{{KEY}, within: 1h}}, rateLimit: {{{KEY}, max: 1, per: 1h}}, concurrency: {{{KEY}}}")
+    play = limited(
+        f"dedupe: {{{KEY}, within: 1h}}, rateLimit: {{{KEY}, max: 1, per: 1h}}, concurrency: {{{KEY}}}"
+    )
     say(play, 1, 2, 3, k=None)
     assert started(play) == [1, 2, 3]
 
@@ -201,7 +203,9 @@ def test_rate_limit_drops_what_would_be_too_much_in_any_period():
 
 
 def test_what_a_limit_drops_earlier_ones_do_not_count():
-    play = limited('dedupe: {key: "{{ Event.Payload.n }}", within: 1h}, rateLimit: {max: 1, per: 1m}')
+    play = limited(
+        'dedupe: {key: "{{ Event.Payload.n }}", within: 1h}, rateLimit: {max: 1, per: 1m}'
+    )
     say(play, 1, 2)
     play.wait("1m")
     say(play, 2, 1)

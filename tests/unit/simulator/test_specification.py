@@ -119,7 +119,12 @@ PEOPLE = {"chatops": {"groups": {"ops": ["Slack:U1", "bob@example.com"]}}}
 
 def deployment(app: str = "shop", play: Play | None = None) -> Play:
     play = play or Play(DEPLOY, datastore=PEOPLE)
-    payload = {"command": "deploy", "arguments": {"app": app}, "channelId": "C1", "user": {"id": "U1"}}
+    payload = {
+        "command": "deploy",
+        "arguments": {"app": app},
+        "channelId": "C1",
+        "user": {"id": "U1"},
+    }
     play.send("Slack", "CommandReceived", payload)
     return play
 
@@ -133,7 +138,9 @@ def approved() -> Play:
 def test_an_approved_deployment_is_verified_and_announced():
     play = approved()
     assert play.do("Output", pack="Shell").input == "./deploy shop"
-    assert play.do("Response", {"status": 200}, pack="Http").input == {"url": "https://shop.example.com/"}
+    assert play.do("Response", {"status": 200}, pack="Http").input == {
+        "url": "https://shop.example.com/"
+    }
     assert play.do("MessageSent", pack="Slack").input == {"channelId": "C1", "message": "shop runs"}
     assert play.execution.state == "SUCCEEDED"
     assert list(play.steps) == ["approval", "deploy", "verify", "done"]
@@ -143,7 +150,10 @@ def test_an_approved_deployment_is_verified_and_announced():
 def test_the_question_is_asked_where_the_command_was_given_and_others_answer():
     play = deployment()
     question = play.questions[0]
-    assert (question.text, question.where) == ("Deploy shop?", {"packName": "Slack", "channelId": "C1"})
+    assert (question.text, question.where) == (
+        "Deploy shop?",
+        {"packName": "Slack", "channelId": "C1"},
+    )
     assert question.requested_by == "Slack:U1"
     for person in ("Slack:U1", "eve@example.com"):
         with pytest.raises(Exception, match=person):
@@ -168,7 +178,12 @@ def test_a_failed_deployment_is_rolled_back_and_never_announced_as_done():
     assert play.do("Output", pack="Shell").input == "./rollback shop"
     assert play.execution.state == "FAILED"
     assert play.execution.message == "rollback of shop: SUCCEEDED"
-    assert play.steps == {"approval": "SUCCEEDED", "deploy": "FAILED", "rollback": "SUCCEEDED", "failed": "FAILED"}
+    assert play.steps == {
+        "approval": "SUCCEEDED",
+        "deploy": "FAILED",
+        "rollback": "SUCCEEDED",
+        "failed": "FAILED",
+    }
     assert [e.payload["reason"] for e in play.events if e.name == "StepFailed"] == ["fail"]
 
 
@@ -220,7 +235,9 @@ def disks(*hosts: str) -> Play:
 
 def test_the_hosts_of_all_alerts_are_cleaned_once_three_at_a_time():
     play = disks("a", "b", "c")
-    assert [a.input for a in play.open_actions] == [f"ssh -- {h} clean-disk" for h in ("a", "'db 1'", "b")]
+    assert [a.input for a in play.open_actions] == [
+        f"ssh -- {h} clean-disk" for h in ("a", "'db 1'", "b")
+    ]
     play.do("Output", pack="Shell")
     assert len(play.open_actions) == 3
     for _ in range(3):

@@ -95,7 +95,12 @@ def test_criteria_come_after_the_key_and_while_they_are_false_or_fail_the_wait_g
         play.say({"id": 7, "n": n}, "Replied")
         assert len(play.waits) == 1
     play.say({"id": 7, "n": 4}, "Replied")
-    assert play.why("reply") == [("ran", "waiting"), ("skipped", "criteria"), ("failed", "error"), ("ran", "resumed")]
+    assert play.why("reply") == [
+        ("ran", "waiting"),
+        ("skipped", "criteria"),
+        ("failed", "error"),
+        ("ran", "resumed"),
+    ]
 
 
 def test_the_event_runs_the_command_and_the_timeout_no_longer_counts():
