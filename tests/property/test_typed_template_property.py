@@ -3,7 +3,6 @@ template answers, refuses with a place or stops at a limit.
 """
 
 import json
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
@@ -30,9 +29,13 @@ NUMBERS = st.one_of(EXACT, st.sampled_from(["f", "0.5", "1e3"]))
 TEXTS = st.sampled_from(["s", "u", "'x'", '"ex"', "'te'"])
 
 
-def joined(operand: st.SearchStrategy[str], operators: list[str], most: int = 4) -> Any:
+def joined(
+    operand: st.SearchStrategy[str], operators: list[str], most: int = 4, least: int = 1
+) -> st.SearchStrategy[str]:
     """Join operands by operators, so that only the precedence says how they belong together."""
-    rest = st.lists(st.tuples(st.sampled_from(operators), operand), max_size=most - 1)
+    rest = st.lists(
+        st.tuples(st.sampled_from(operators), operand), min_size=least - 1, max_size=most - 1
+    )
     return st.tuples(operand, rest).map(
         lambda e: e[0] + "".join(f" {operator} {each}" for operator, each in e[1])
     )
@@ -53,14 +56,21 @@ def nested(operand: st.SearchStrategy[str], operators: list[str]) -> st.SearchSt
 ARITHMETIC = nested(EXACT, ["+", "-", "*", "//", "%"])
 TEXT = joined(st.one_of(TEXTS, joined(TEXTS, ["+"]).map("({})".format)), ["+"])
 COMPARISON = st.one_of(
-    joined(ARITHMETIC, ["<", "<=", "==", "!=", ">", ">="], 3),
-    joined(TEXT, ["<", "<=", "==", "!=", ">", ">=", "in", "not in"], 3),
-    st.tuples(st.one_of(NUMBERS, TEXT), st.sampled_from(["in", "not in"]), st.sampled_from("le")).map(" ".join),
+    joined(ARITHMETIC, ["<", "<=", "==", "!=", ">", ">="], 3, 2),
+    joined(TEXT, ["<", "<=", "==", "!=", ">", ">=", "in", "not in"], 3, 2),
+    st.tuples(
+        st.one_of(NUMBERS, TEXT), st.sampled_from(["in", "not in"]), st.sampled_from("le")
+    ).map(" ".join),
 )
-NEGATED = st.one_of(COMPARISON, COMPARISON.map("not {}".format), COMPARISON.map("not not {}".format))
+NEGATED = st.one_of(
+    COMPARISON, COMPARISON.map("not {}".format), COMPARISON.map("not not {}".format)
+)
 CONDITION = st.one_of(
     joined(NEGATED, ["and", "or"]),
-    joined(st.one_of(NEGATED, joined(NEGATED, ["and", "or"]).map("(({}) == True)".format)), ["and", "or"]),
+    joined(
+        st.one_of(NEGATED, joined(NEGATED, ["and", "or"]).map("(({}) == True)".format)),
+        ["and", "or"],
+    ),
 )
 CHOICE = st.tuples(ARITHMETIC, CONDITION, ARITHMETIC, CONDITION, TEXT).map(
     lambda e: f"{e[0]} if {e[1]} else {e[2]} if {e[3]} else {e[4]}"
@@ -93,7 +103,12 @@ def test_an_expression_has_the_value_that_python_gives_it(source: str) -> None:
 
 
 @settings(max_examples=examples(1_000), deadline=None, suppress_health_check=HEALTH)
-@given(nested(st.one_of(st.integers(0, 12).map(str), st.sampled_from(["f", "a", "0.25"])), ["+", "-", "*", "/"]))
+@given(
+    nested(
+        st.one_of(st.integers(0, 12).map(str), st.sampled_from(["f", "a", "0.25"])),
+        ["+", "-", "*", "/"],
+    )
+)
 def test_divisions_are_those_of_python(source: str) -> None:
     compiled = compile_typed("{{ " + source + " }}")
     try:
@@ -109,11 +124,17 @@ def test_divisions_are_those_of_python(source: str) -> None:
 # --- values
 
 SCALARS = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text()
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(),
 )
 JSON = st.recursive(
     SCALARS,
-    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.text(), inner, max_size=4)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4), st.dictionaries(st.text(), inner, max_size=4)
+    ),
     max_leaves=20,
 )
 
@@ -122,7 +143,10 @@ JSON = st.recursive(
 @given(JSON)
 def test_a_value_is_handed_on_and_printed_without_loss(value: object) -> None:
     assert to_json(compile_typed("{{ x }}").render({"x": value}, runtime())) == value
-    assert compile_typed("{{ x == y }}").render({"x": value, "y": json.loads(json.dumps(value))}) is True
+    assert (
+        compile_typed("{{ x == y }}").render({"x": value, "y": json.loads(json.dumps(value))})
+        is True
+    )
     printed = compile_typed("{{ [x] }}.").render({"x": value}, runtime())[:-1]
     assert json.loads(printed) == [value]
 
@@ -130,9 +154,84 @@ def test_a_value_is_handed_on_and_printed_without_loss(value: object) -> None:
 # --- anything else
 
 FRAGMENTS = [
-    *"{{ }} {% %} {{- -}} {%- -%} {# #} ' \" \\ é \U0001f600 [ ] { } ( ) 1 5.5 99999999999999999999 | : , .".split(),
-    *"+ - * / // % ~ == != < >= = ! && in and or not is defined if else elif endif for endfor set x y true".split(),
-    *"Event .Payload .n .0 [0] ['k'] |upper |default: |length datastore( now( range( secret( loop.index".split(),
+    *[
+        "{{",
+        "}}",
+        "{%",
+        "%}",
+        "{{-",
+        "-}}",
+        "{%-",
+        "-%}",
+        "{#",
+        "#}",
+        "'",
+        '"',
+        "\\",
+        "é",
+        "😀",
+        "[",
+        "]",
+        "{",
+        "}",
+        "(",
+        ")",
+        "1",
+        "5.5",
+        "99999999999999999999",
+        "|",
+        ":",
+        ",",
+        ".",
+    ],
+    *[
+        "+",
+        "-",
+        "*",
+        "/",
+        "//",
+        "%",
+        "~",
+        "==",
+        "!=",
+        "<",
+        ">=",
+        "=",
+        "!",
+        "&&",
+        "in",
+        "and",
+        "or",
+        "not",
+        "is",
+        "defined",
+        "if",
+        "else",
+        "elif",
+        "endif",
+        "for",
+        "endfor",
+        "set",
+        "x",
+        "y",
+        "true",
+    ],
+    *[
+        "Event",
+        ".Payload",
+        ".n",
+        ".0",
+        "[0]",
+        "['k']",
+        "|upper",
+        "|default:",
+        "|length",
+        "datastore(",
+        "now(",
+        "range(",
+        "secret(",
+        "loop.index",
+    ],
     "{% verbatim %}",
     "{% endverbatim %}",
     "{% comment %}",
@@ -149,8 +248,21 @@ SCOPE = {
     "Event": {
         "Name": "Saïd",
         "At": NOW,
-        "Payload": {"n": 3, "h": -2.5, "big": 1e21, "id": BIG, "s": "deploy web é", "nul": None, "t": True}
-        | {"l": [1, "a", None, [2], {"k": 1}], "e": [], "m": {"k": "v", "x": [1, 2]}, "bad": "\udcff"},
+        "Payload": {
+            "n": 3,
+            "h": -2.5,
+            "big": 1e21,
+            "id": BIG,
+            "s": "deploy web é",
+            "nul": None,
+            "t": True,
+        }
+        | {
+            "l": [1, "a", None, [2], {"k": 1}],
+            "e": [],
+            "m": {"k": "v", "x": [1, 2]},
+            "bad": "\udcff",
+        },
     }
 }
 
@@ -207,8 +319,12 @@ def test_any_pile_of_fragments_compiles_or_is_refused_with_a_place(source: str) 
 
 PATHS = [f"Event.Payload.{key}" for key in SCOPE["Event"]["Payload"]]
 OPERANDS = st.one_of(
-    st.sampled_from([*PATHS, "Event.At", "Event", "x", "x.k", "loop.index", "nope", "Event.Payload[x]"]),
-    st.sampled_from(["1", "2.5", "'a b'", "''", "true", "null", "[1, x]", "{'k': x}", "datastore('team').lead"]),
+    st.sampled_from(
+        [*PATHS, "Event.At", "Event", "x", "x.k", "loop.index", "nope", "Event.Payload[x]"]
+    ),
+    st.sampled_from(
+        ["1", "2.5", "'a b'", "''", "true", "null", "[1, x]", "{'k': x}", "datastore('team').lead"]
+    ),
     st.sampled_from([f"{name}({'2' * each.arguments})" for name, each in FUNCTIONS.items()]),
 )
 OPERATORS = ["+", "-", "*", "/", "//", "%", "~", "==", "!=", "<", ">=", "in", "not in", "and", "or"]
@@ -227,7 +343,9 @@ def filtered(draw: st.DrawFn) -> str:
 EXPRESSIONS = st.recursive(
     filtered(),
     lambda inner: st.one_of(
-        st.tuples(inner, st.sampled_from(OPERATORS), inner).map(lambda e: f"({e[0]}) {e[1]} ({e[2]})"),
+        st.tuples(inner, st.sampled_from(OPERATORS), inner).map(
+            lambda e: f"({e[0]}) {e[1]} ({e[2]})"
+        ),
         st.tuples(inner, inner, inner).map(lambda e: f"({e[0]} if {e[1]} else {e[2]})"),
         inner.map("not ({})".format),
         inner.map("-({})".format),
@@ -248,7 +366,7 @@ STATEMENTS = st.recursive(
 )
 
 
-@settings(max_examples=examples(1_500), deadline=None, suppress_health_check=HEALTH)
+@settings(max_examples=examples(800), deadline=None, suppress_health_check=HEALTH)
 @given(STATEMENTS)
 def test_a_template_that_compiles_gives_a_value_or_an_error_with_a_place(source: str) -> None:
     check(source)

@@ -69,7 +69,7 @@ class DocumentParser(ExpressionParser):
 
     def __init__(self, source: str, limits: Limits) -> None:
         super().__init__(source, limits)
-        self._tags: Mapping[str, Callable[[Lexeme], Statement]] = {
+        self.tags: Mapping[str, Callable[[Lexeme], Statement]] = {
             "for": self._for,
             "if": self._if,
             "set": self._set,
@@ -128,9 +128,9 @@ class DocumentParser(ExpressionParser):
         token = self.current
         if token.kind != NAME:
             raise self.error(f"the name of a tag comes after '{{%', not {self.found()}")
-        read = self._tags.get(token.value)
+        read = self.tags.get(token.value)
         if read is None:
-            raise self.error(_about_tag(token.value, self._tags), token)
+            raise self.error(_about_tag(token.value, self.tags), token)
         self.position += 1
         return read(token)
 

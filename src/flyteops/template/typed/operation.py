@@ -197,11 +197,15 @@ def member(value: Value, key: Value, *, strict: bool) -> Value:
 
 
 def _about_member(kind: str, key: Value) -> str:
-    if kind_of(key) == TEXT:
-        hint = f"; read an item with [0], or all with |map({key[:40]!r})" if kind == LIST else ""
-        return f"a {kind} has no part {key[:40]!r}{hint}"
-    if kind in (LIST, TEXT):
-        return f"the index of a {kind} must be an integer, not {described(key)}"
     if kind == MAP:
         return f"the keys of a map are texts, not {described(key)}; convert it with |string"
+    if kind_of(key) == TEXT:
+        shown = repr(key[:40])
+        hints = {
+            LIST: f"; read an item with [0], or all with |map({shown})",
+            TIME: "; use the filter date",
+        }
+        return f"a {kind} has no part {shown}{hints.get(kind, '')}"
+    if kind in (LIST, TEXT):
+        return f"the index of a {kind} must be an integer, not {described(key)}"
     return f"a {kind} has no parts"

@@ -29,7 +29,12 @@ def test_null_stays_null_everywhere():
 def test_times_become_text_and_integers_stay_exact():
     value = {"at": "{{ now() }}", "l": ["{{ [now()] }}"], "big": "{{ big + 0 }}", "f": "{{ 6.0 }}"}
     result = rendered(value, big=BIG)
-    assert result == {"at": "2026-03-01T12:30:00Z", "l": [["2026-03-01T12:30:00Z"]], "big": BIG, "f": 6}
+    assert result == {
+        "at": "2026-03-01T12:30:00Z",
+        "l": [["2026-03-01T12:30:00Z"]],
+        "big": BIG,
+        "f": 6,
+    }
     assert rendered("{{ at }}", at=NOW.replace(microsecond=250_000)) == "2026-03-01T12:30:00.25Z"
 
 
@@ -62,7 +67,10 @@ def test_all_faults_are_reported_with_their_paths():
         compile_typed_value({"a": ["ok", "\n{{ + }}"], "b": "{{ x|uper }}"})
     error = raised.value
     assert (error.path, error.line, error.column) == ("a[1]", 2, 4)
-    assert [(each.path, each.line, each.column) for each in error.problems] == [("a[1]", 2, 4), ("b", 1, 6)]
+    assert [(each.path, each.line, each.column) for each in error.problems] == [
+        ("a[1]", 2, 4),
+        ("b", 1, 6),
+    ]
 
 
 def test_a_fault_of_rendering_has_its_path():

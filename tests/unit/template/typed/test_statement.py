@@ -23,6 +23,7 @@ from tests.typed import failure, render
         ("a\n{%- if true -%}\n b \n{%- endif -%}\n c", "abc"),
         ("{{ 1 -}} {# c #} {{- 2 }}", "12"),
         ("{# a\nb {{ #}x", "x"),
+        ("{{ 1 -}} a {# c #} b", "1a  b"),
         ("{% comment %}{{ ' {% nope {% endcomment %}x", "x"),
         ("a {%- comment -%} b {%- endcomment -%} c", "ac"),
         ("{% verbatim %}{{ x }}{% if %}{% endverbatim %}", "{{ x }}{% if %}"),
@@ -67,7 +68,10 @@ def test_if_without_else_may_print_nothing():
         ("{% for x in l %}x{% else %}none{% endfor %}", "xxx"),
         ("{% for x in l if l else [] %}{{ x }}{% endfor %}", "312"),
         ("{% for x in range(2) %}{{ loop.index }}{{ loop.first }} {% endfor %}", "1true 2false "),
-        ("{% for x in l %}{{ forloop.Counter0 }}{% if not forloop.Last %},{% endif %}{% endfor %}", "0,1,2"),
+        (
+            "{% for x in l %}{{ forloop.Counter0 }}{% if not forloop.Last %},{% endif %}{% endfor %}",
+            "0,1,2",
+        ),
         ("{% for x in l %}{{ loop.revindex }}{{ forloop.Revcounter0 }}{% endfor %}", "322110"),
         ("{% for x in l %}{{ loop.length }}{% endfor %}", "333"),
         (
@@ -132,7 +136,11 @@ def test_set_binds_a_name(source, wanted):
         ("{% comment %}x", (1, 1), "'comment' is not closed"),
         ("{% for x in 'text' %}{% endfor %}", (1, 4), "'for' needs a list or a map, not a text"),
         ("{% for x in 5 %}{% endfor %}", (1, 4), "'for' needs a list or a map, not a number"),
-        ("{% for a, b in [1] %}{% endfor %}", (1, 4), "'for' with two names needs a map, or a list of pairs"),
+        (
+            "{% for a, b in [1] %}{% endfor %}",
+            (1, 4),
+            "'for' with two names needs a map, or a list of pairs",
+        ),
         ("{{ loop.index }}", (1, 4), "the name 'loop' is unknown here"),
     ],
 )
@@ -151,4 +159,7 @@ def test_a_tag_of_edition_1_is_refused_with_its_replacement(name):
 
 @pytest.mark.parametrize("name", REPLACED)
 def test_a_function_of_edition_1_is_refused_with_its_replacement(name):
-    assert failure("{{ " + name + "(x) }}").message == f"there is no function '{name}'; {REPLACED[name]}"
+    assert (
+        failure("{{ " + name + "(x) }}").message
+        == f"there is no function '{name}'; {REPLACED[name]}"
+    )

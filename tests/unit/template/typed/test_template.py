@@ -11,7 +11,9 @@ from flyteops.template.typed.node import Comparison, Constant, PathReading, walk
 from tests.typed import BIG, NOW, failure, render, runtime
 
 
-@pytest.mark.parametrize("given", [None, True, 3, 2.5, BIG, "text", "", [1, None], {"a": {}}, [], NOW])
+@pytest.mark.parametrize(
+    "given", [None, True, 3, 2.5, BIG, "text", "", [1, None], {"a": {}}, [], NOW]
+)
 def test_exactly_one_expression_hands_on_its_value(given):
     result = render("{{ x }}", x=given)
     assert result == given
@@ -64,7 +66,10 @@ def test_a_template_knows_whether_it_is_an_expression_or_constant(source, is_exp
         ("{% set x = x.y %}{{ x.z }}", [("x", "y")]),
         ("{% if a %}{% set x = 1 %}{% endif %}{{ x.y }}", [("a",), ("x", "y")]),
         ("{% if a %}{% set x = 1 %}{% else %}{% set x = 2 %}{% endif %}{{ x }}", [("a",)]),
-        ("{% if a %}{% set x = 1 %}{% elif b %}{% else %}{% set x = 2 %}{% endif %}{{ x }}", [("a",), ("b",), ("x",)]),
+        (
+            "{% if a %}{% set x = 1 %}{% elif b %}{% else %}{% set x = 2 %}{% endif %}{{ x }}",
+            [("a",), ("b",), ("x",)],
+        ),
         ("{% for i in a %}{% set x = 1 %}{% endfor %}{{ x }}", [("a",), ("x",)]),
         ("{{ loop.index }}", [("loop", "index")]),
     ],
@@ -93,7 +98,10 @@ def test_the_functions_are_known():
 def test_the_tree_can_be_analysed():
     tree = compile_typed("{% if Event.Name == 'x' %}{{ a.b }}{% endif %}").tree
     nodes = list(walk(tree))
-    assert [node.static for node in nodes if isinstance(node, PathReading)] == [("Event", "Name"), ("a", "b")]
+    assert [node.static for node in nodes if isinstance(node, PathReading)] == [
+        ("Event", "Name"),
+        ("a", "b"),
+    ]
     assert [node.value for node in nodes if isinstance(node, Constant)] == ["x"]
     assert [node.rest[0].operator for node in nodes if isinstance(node, Comparison)] == ["=="]
     assert hash(tree) == hash(compile_typed("{% if Event.Name == 'x' %}{{ a.b }}{% endif %}").tree)
@@ -138,7 +146,10 @@ def test_the_faults_of_reading_a_secret_have_a_place():
         raise KeyError(name)
 
     compiled = compile_typed("\n{{ secret('key') }}")
-    for given, message in ((Runtime(secret=refuse), "no secret named 'key'"), (Runtime(), "can only be used in the input")):
+    for given, message in (
+        (Runtime(secret=refuse), "no secret named 'key'"),
+        (Runtime(), "can only be used in the input"),
+    ):
         with pytest.raises(TemplateError, match=message) as raised:
             compiled.render({}, given)
         assert (raised.value.line, raised.value.column) == (2, 4)
@@ -186,7 +197,10 @@ def test_the_scope_may_load_its_names():
 
 
 def test_values_of_other_types_are_refused():
-    assert "a value of the type object cannot be used here" in failure("{{ x ~ 1 }}", {"x": object()}).message
+    assert (
+        "a value of the type object cannot be used here"
+        in failure("{{ x ~ 1 }}", {"x": object()}).message
+    )
     assert "type bytes" in failure("{{ x }}", {"x": b""}).message
     assert "too large" in failure("{{ x }}", {"x": float("nan")}).message
 
@@ -204,7 +218,9 @@ def test_text_that_is_not_valid_unicode_is_replaced():
 
 
 def test_a_template_is_rendered_again_with_the_same_result():
-    compiled = compile_typed("{% set n = n + 1 %}{% set l = l %}{% for x in l %}{% set l = l + [x] %}{% endfor %}{{ n }}{{ l }}")
+    compiled = compile_typed(
+        "{% set n = n + 1 %}{% set l = l %}{% for x in l %}{% set l = l + [x] %}{% endfor %}{{ n }}{{ l }}"
+    )
     scope = {"n": 1, "l": [1]}
     assert [compiled.render(scope, runtime()) for _ in range(2)] == ["2[1,1]"] * 2
     assert scope == {"n": 1, "l": [1]}

@@ -22,7 +22,8 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 _URL_ALPHABET = str.maketrans("-_", "+/")
 _DEEPEST = 256
 _LONGEST_INTEGER = 1_000
-_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+\\?(?:"|\Z)|[\[\]{}]', re.DOTALL)
+"""A bracket, or a text, also an endless one, whose brackets do not count."""
 
 
 def tojson(value: Value, *, env: Environment) -> str:
@@ -101,14 +102,20 @@ def b64decode(value: Value, *, env: Environment) -> str | None:
     env.spend(1 + (len(string) >> 6))
     given = _BLANKS.sub("", string).translate(_URL_ALPHABET)
     bare = given.rstrip("=")
-    if not _BASE64.fullmatch(given) or len(bare) % 4 == 1:
-        raise TemplateRenderError(f"`b64decode` got {string[:40]!r}, which is not Base64")
+    if not _BASE64.fullmatch(given):
+        raise _not_base64(string)
     try:
         return base64.b64decode(bare + "=" * (-len(bare) % 4)).decode()
-    except (binascii.Error, UnicodeDecodeError):
+    except binascii.Error:
+        raise _not_base64(string) from None
+    except UnicodeDecodeError:
         raise TemplateRenderError(
             f"`b64decode` got {string[:40]!r}, which is not a text in UTF-8"
         ) from None
+
+
+def _not_base64(string: str) -> TemplateRenderError:
+    return TemplateRenderError(f"`b64decode` got {string[:40]!r}, which is not Base64")
 
 
 def sha256(value: Value, *, env: Environment) -> str | None:

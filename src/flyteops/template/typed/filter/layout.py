@@ -193,8 +193,10 @@ class _Scanner:
         for word in re.split(r"(\s+)", literal):
             if word.isspace():
                 self._take(_BLANKS, "white space")
-            elif word:
-                self._take(re.compile(re.escape(word)), repr(word))
+            elif not self.string.startswith(word, self.position):
+                raise self._misfit(repr(word))
+            else:
+                self.position += len(word)
 
     def _directive(self, code: str) -> None:
         if code == "e":
@@ -204,9 +206,12 @@ class _Scanner:
     def _take(self, pattern: re.Pattern[str], needed: str) -> str:
         found = pattern.match(self.string, self.position)
         if found is None:
-            raise LayoutError(f"{self.string[self.position :][:40]!r} instead of {needed}")
+            raise self._misfit(needed)
         self.position = found.end()
         return found[0]
+
+    def _misfit(self, needed: str) -> LayoutError:
+        return LayoutError(f"{self.string[self.position :][:40]!r} instead of {needed}")
 
 
 def _expanded(layout: str) -> str:

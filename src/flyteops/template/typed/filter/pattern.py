@@ -79,6 +79,8 @@ def _find_all(pattern: Pattern, value: Value, *, env: Environment) -> list[Value
     found: list[Value] = []
 
     def keep(each: Match) -> bytes:
+        if _splits(data, each):
+            return b""
         if len(found) >= env.limits.list_length:
             env.check_count(len(found) + 1)
         found.append(_groups(pattern, data, each))
@@ -86,6 +88,12 @@ def _find_all(pattern: Pattern, value: Value, *, env: Environment) -> list[Value
 
     env.replaced(pattern, keep, data)
     return found
+
+
+def _splits(data: bytes, each: Match) -> bool:
+    """Return whether an empty match is between the bytes of one character."""
+    start, end = each.span(0)
+    return start == end < len(data) and data[start] & 0xC0 == 0x80
 
 
 def _groups(pattern: Pattern, data: bytes, each: Match) -> Value:
@@ -109,6 +117,8 @@ def _replace(pattern: Pattern, value: Value, replacement: Value, *, env: Environ
 
     def insert(each: Match) -> bytes:
         nonlocal size
+        if _splits(data, each):
+            return b""
         inserted = b"".join(
             _span(data, each, part) if isinstance(part, int) else part for part in parts
         )

@@ -328,6 +328,7 @@ def test_a_value_is_printed_in_its_form(expression, wanted):
         ("s.field", "a text has no part 'field'"),
         ("n.field", "a number has no part 'field'"),
         ("l.field", "a list has no part 'field'; read an item with [0], or all with |map('field')"),
+        ("at.Year", "a time has no part 'Year'; use the filter date"),
         ("n[0]", "a number has no parts"),
         ("m[0]", "the keys of a map are texts, not a number"),
         ("l[1 / 2]", "the index of a list must be an integer"),
