@@ -7,7 +7,7 @@ from flyteops.definition import FlowDefinition
 from flyteops.document import Document, Path
 from flyteops.errors import Problem
 from flyteops.flow.edition2.builtin import SERVER_EVENTS
-from flyteops.flow.edition2.expression import Reading, readings
+from flyteops.flow.edition2.expression import TemplateReading, readings
 from flyteops.flow.edition2.form import is_template
 from flyteops.flow.edition2.outline import FlowOutline, StepOutline
 from flyteops.flow.edition2.place import LIMITS
@@ -154,7 +154,7 @@ def _about_names(outline: FlowOutline, _: FlowDefinition) -> Iterator[Advice]:
             yield reading.path, message
 
 
-def _about_path(reading: Reading, keys: Sequence[str]) -> str | None:
+def _about_path(reading: TemplateReading, keys: Sequence[str]) -> str | None:
     if len(reading.names) < 2:
         return None
     root, name = str(reading.names[0]), str(reading.names[1])

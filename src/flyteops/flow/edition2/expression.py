@@ -25,19 +25,19 @@ ReadPath = tuple[str | int, ...]
 """The static part of a path that a template reads."""
 
 
-class Reading(NamedTuple):
+class TemplateReading(NamedTuple):
     """A path that a template reads, and the place of the template."""
 
     path: Path
     names: ReadPath
 
 
-def readings(flow: FlowOutline) -> Iterator[Reading]:
+def readings(flow: FlowOutline) -> Iterator[TemplateReading]:
     """Yield the paths that the templates of a flow read; those with faults are left out."""
     for place in template_places(flow):
         with suppress(TemplateError):
             for names in dict.fromkeys(compile_typed(place.source).paths):
-                yield Reading(place.path, names)
+                yield TemplateReading(place.path, names)
 
 
 def check_templates(flow: FlowOutline, report: Report) -> None:

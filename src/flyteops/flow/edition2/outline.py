@@ -1,6 +1,7 @@
 """A view of the steps of a flow file that may have faults, for the checks between parts."""
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 from flyteops.document import Path
@@ -46,7 +47,7 @@ class StepOutline:
         """The step in a message."""
         return "this step" if self.id is None else f"step {self.id!r}"
 
-    @property
+    @cached_property
     def is_trigger(self) -> bool:
         """Whether it begins executions."""
         is_dependent = self.node.has("dependsOn") or any(
@@ -110,11 +111,11 @@ class FlowOutline:
     def __init__(self, node: Node) -> None:
         self.node = node
         self.steps = tuple(StepOutline(index, each) for index, each in node.nodes("steps"))
+        self._dependencies: dict[int, list[StepOutline]] = {}
         self.by_id: dict[str, StepOutline] = {}
         for step in self.steps:
             if step.id is not None:
                 self.by_id.setdefault(step.id, step)
-        self.has_steps = bool(node.get("steps"))
 
     @property
     def ids(self) -> list[str]:
@@ -122,5 +123,9 @@ class FlowOutline:
 
     def dependencies(self, step: StepOutline) -> list[StepOutline]:
         """Return the known steps that a step depends on, each once."""
-        ids = dict.fromkeys(reference.step_id for reference in step.references)
-        return [self.by_id[each] for each in ids if each in self.by_id]
+        if step.index not in self._dependencies:
+            ids = dict.fromkeys(reference.step_id for reference in step.references)
+            self._dependencies[step.index] = [
+                self.by_id[each] for each in ids if each in self.by_id
+            ]
+        return self._dependencies[step.index]

@@ -22,7 +22,7 @@ NAMES = (
 """The names that templates can see, each in its places."""
 
 
-class Scope(NamedTuple):
+class VisibleNames(NamedTuple):
     """The names that a template sees, and the reason in words."""
 
     names: frozenset[str]
@@ -34,21 +34,21 @@ class TemplatePlace(NamedTuple):
 
     path: Path
     source: str
-    scope: Scope
+    scope: VisibleNames
     may_use_secrets: bool = False
 
 
-VARS = Scope(frozenset(), "vars are constants")
-LIMIT = Scope(frozenset(["Event", "Vars"]), "the limits of a flow see Event and Vars only")
-KEY = Scope(frozenset(["Event"]), "the key of an event sees Event only")
-START = Scope(
+VARS = VisibleNames(frozenset(), "vars are constants")
+LIMIT = VisibleNames(frozenset(["Event", "Vars"]), "the limits of a flow see Event and Vars only")
+KEY = VisibleNames(frozenset(["Event"]), "the key of an event sees Event only")
+START = VisibleNames(
     frozenset(["Event", "Vars"]), "the criteria and labels of a trigger see Event and Vars only"
 )
-TRIGGER = Scope(
+TRIGGER = VisibleNames(
     frozenset(["Event", "Vars", "Trigger", "Context", "Execution"]),
     "no step has a result before a trigger",
 )
-STEP = Scope(TRIGGER.names | {"Steps"}, "")
+STEP = VisibleNames(TRIGGER.names | {"Steps"}, "")
 
 LIMITS = {
     "dedupe": ("key", "within"),
@@ -87,13 +87,13 @@ def _of_step(step: StepOutline) -> Iterator[TemplatePlace]:
     yield from _of_command(step, scope)
 
 
-def _of_command(step: StepOutline, scope: Scope) -> Iterator[TemplatePlace]:
+def _of_command(step: StepOutline, scope: VisibleNames) -> Iterator[TemplatePlace]:
     command = step.command
     if command is None:
         return
     extra = {"Item", "Index"} if step.node.has("forEach") else set()
     extra |= {"Previous", "Index"} if step.node.has("repeat") else set()
-    within = Scope(scope.names | extra, scope.reason)
+    within = VisibleNames(scope.names | extra, scope.reason)
     path = (*step.path, "command")
     for place in _members(command, path, ("input",), within):
         yield place._replace(may_use_secrets=not step.calls_server)
@@ -103,12 +103,12 @@ def _of_command(step: StepOutline, scope: Scope) -> Iterator[TemplatePlace]:
 
 
 def _members(
-    node: Node | None, path: Path, keys: tuple[str, ...], scope: Scope
+    node: Node | None, path: Path, keys: tuple[str, ...], scope: VisibleNames
 ) -> Iterator[TemplatePlace]:
     for key in keys if node is not None else ():
         yield from _texts(node and node.get(key), (*path, key), scope)
 
 
-def _texts(value: object, path: Path, scope: Scope) -> Iterator[TemplatePlace]:
+def _texts(value: object, path: Path, scope: VisibleNames) -> Iterator[TemplatePlace]:
     for at, source in texts(value, path):
         yield TemplatePlace(at, source, scope)

@@ -71,6 +71,9 @@ class PossibleResults:
         waiting, seen = [step], {step.index}
         while waiting:
             each = waiting.pop()
+            if each.index in self._known:
+                found |= self._known[each.index]
+                continue
             found |= _failures(each)
             if not _hands_on(each):
                 found |= self._own(each)
