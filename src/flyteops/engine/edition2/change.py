@@ -25,13 +25,14 @@ class ActionView(msgspec.Struct, frozen=True):
 
 
 class ActionResult(msgspec.Struct, frozen=True):
-    """The result of an action, which pack and lease entitle to.
+    """The result of an action, from a pack with the lease of one of its attempts.
 
-    The store has checked that the action is open and that the result is that of its last attempt.
+    It `is_late` if the attempt was lost or the action is no longer open; then it is only kept.
     """
 
     action: ActionView
     result: Occurrence
+    is_late: bool = False
 
 
 class CommandExpired(msgspec.Struct, frozen=True):

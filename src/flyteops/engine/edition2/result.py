@@ -12,7 +12,7 @@ from flyteops.engine.edition2.change import (
     CommandLost,
     ExecutionStopped,
 )
-from flyteops.engine.edition2.document import Occurrence, raw
+from flyteops.engine.edition2.document import ExecutionDocument, Occurrence, raw
 from flyteops.engine.edition2.draft import SERVER_PACK, Draft, context_of
 from flyteops.engine.edition2.ending import end, report
 from flyteops.engine.edition2.group import end_action, item_of
@@ -29,12 +29,23 @@ from flyteops.model import FATAL, SERVER
 def apply_result(draft: Draft, change: ActionResult) -> bool:
     """Give an action the result of its pack; return false if the step has ended already."""
     action, result = change.action, change.result
-    if not _is_open(draft, action):
+    if change.is_late or not _is_open(draft, action):
+        step = draft.planned(action.step_id)
+        draft.decide(result.event.event_id, step, "skipped", *_lateness(draft.document))
         return False
     draft.learn(result.event)
     state = judge(draft, action, result)
     settle(draft, action, _placed(draft, action, result, state), kind="failed")
     return True
+
+
+def _lateness(document: ExecutionDocument) -> tuple[str, str]:
+    """Return the reason and its words why nothing follows from a result."""
+    if document.state == "CANCELLED":
+        return "cancelled", "the execution was cancelled"
+    if document.is_over:
+        return "ended", f"the execution is {document.state}"
+    return "timedOut", "the result came too late"
 
 
 def _is_open(draft: Draft, action: ActionView) -> bool:
