@@ -287,7 +287,9 @@ class Pair:
         self.model.run_tasks(choose)
 
     def check(self) -> None:
-        assert seen_in_engine(self.world) == seen_in_model(self.model)
+        found, wanted = seen_in_engine(self.world), seen_in_model(self.model)
+        for part, value in wanted.items():
+            assert found[part] == value, f"the {part} differ"
 
 
 def outcome_of(call: Any) -> str:

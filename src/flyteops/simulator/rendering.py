@@ -11,7 +11,7 @@ from flyteops.simulator.record import Action, Event, Execution, Key, StepRun
 from flyteops.simulator.world import World
 from flyteops.template.runtime import Runtime
 from flyteops.template.typed import compile_typed_value
-from flyteops.timeformat import format_timestamp, parse_duration, parse_timestamp
+from flyteops.timeformat import parse_duration, parse_timestamp
 
 Scope = Mapping[str, object]
 
@@ -60,7 +60,7 @@ class Renderer:
         }
         return self
 
-    def with_item(self, index: int, item: JsonValue, previous: JsonValue) -> "Renderer":
+    def with_item(self, index: int, item: JsonValue, previous: object) -> "Renderer":
         """Add the names of `forEach` and `repeat`."""
         self.scope.update(Index=index, Item=item, Previous=previous)
         return self
@@ -171,7 +171,7 @@ def step_value(run: StepRun) -> dict[str, object]:
     }
 
 
-def action_value(action: Action | None) -> JsonValue:
+def action_value(action: Action | None) -> dict[str, object] | None:
     """Return `Previous`: a finished round like an entry of `Steps`; null before the first."""
     if action is None or action.result is None:
         return None
@@ -180,8 +180,8 @@ def action_value(action: Action | None) -> JsonValue:
         "Event": action.result.name,
         "State": action.outcome,
         "Input": action.input,
-        "StartedAt": format_timestamp(action.created_at),
-        "FinishedAt": None if action.finished_at is None else format_timestamp(action.finished_at),
+        "StartedAt": action.created_at,
+        "FinishedAt": action.finished_at,
     }
 
 
