@@ -569,4 +569,4 @@ class World:
                 old = self.data.get(key)
                 self.data[key] = new
                 return "DataSet", {"key": key, "old": old, "new": new}
-        return "FATAL", {"message": "bad"}
+        return "FATAL", {"message": "The input of SetData lacks 'value'."}

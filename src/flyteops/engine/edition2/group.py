@@ -225,7 +225,7 @@ class _Outcome(msgspec.Struct, omit_defaults=True, rename="camel"):
     item: msgspec.Raw
     state: str
     event: str
-    payload: msgspec.Raw | None
+    payload: msgspec.Raw
     payload_left_out: bool = False
 
 
@@ -235,7 +235,7 @@ def _results(draft: Draft, step: PlannedStep, made: int) -> Iterator[_Outcome]:
     for index in range(made):
         data = draft.attachment(_outcome_key(step, index))
         outcome = msgspec.json.decode(data, type=_Outcome)
-        left -= len(bytes(outcome.payload or b"null"))
+        left -= len(bytes(outcome.payload))
         if left < 0:
-            outcome.payload, outcome.payload_left_out = None, True
+            outcome.payload, outcome.payload_left_out = msgspec.Raw(b"null"), True
         yield outcome

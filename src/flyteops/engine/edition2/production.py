@@ -31,12 +31,15 @@ def make_action(
     renderer = draft.renderer(step.id, record.event, context_of(record), index)
     if index is not None:
         renderer.scope.update(Index=index, Item=item, Previous=previous)
-    value, masked = renderer.input(
-        command.input, secrets=command.command.pack_name != SERVER
-    )
-    action = _planned(draft, command, renderer, record)
+    labels = _labels(command, renderer)
+    value, masked = renderer.input(command.input, secrets=_is_for_pack(command))
+    action = _timed(draft, command, renderer, record)
     action = msgspec.structs.replace(
-        action, step_id=step.id, input=msgspec.json.encode(value), index=index
+        action,
+        step_id=step.id,
+        pack_labels=labels,
+        input=msgspec.json.encode(value),
+        index=index,
     )
     draft.ctx.evaluation.end_step()
     draft.actions.append(action)
@@ -48,27 +51,34 @@ def make_action(
     return action
 
 
-def _planned(
-    draft: Draft, command: PlannedCommand, renderer: Renderer, record: StepRecord
-) -> PlannedAction:
-    """Return an action without its step and its input."""
-    definition = command.command
+def _is_for_pack(command: PlannedCommand) -> bool:
+    return command.command.pack_name != SERVER
+
+
+def _labels(command: PlannedCommand, renderer: Renderer) -> dict[str, str]:
     labels = {key: renderer.text(value) for key, value in command.labels.items()}
     for problem in label_problems("command.packLabels", labels):
         raise TemplateRenderError(str(problem))
+    return labels
+
+
+def _timed(
+    draft: Draft, command: PlannedCommand, renderer: Renderer, record: StepRecord
+) -> PlannedAction:
+    """Return an action with its times, but without its step, labels and input."""
+    definition, is_for_pack = command.command, _is_for_pack(command)
     silence = expires = None
     if command.silence is not None:
         silence = renderer.duration(command.silence, "command.timeout")
     if command.expires is not None:
         expires = renderer.duration(command.expires, "command.expires")
     starts_at = draft.now if record.not_before is None else max(draft.now, record.not_before)
-    is_for_pack = definition.pack_name != SERVER
     return PlannedAction(
         action_id=draft.ctx.evaluation.new_id(),
         step_id="",
         name=definition.name,
         pack_name=definition.pack_name,
-        pack_labels=labels,
+        pack_labels={},
         input=b"",
         created_at=draft.now,
         not_before=starts_at if starts_at > draft.now else None,
