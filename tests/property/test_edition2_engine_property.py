@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -32,42 +32,64 @@ LABELS = {"env": "prod"}
 
 # ------------------------------------------------------------------------------------------- flows
 
+N = "Event.Payload.n|default(1)"
+
 CRITERIA = [
-    None,
-    None,
-    None,
-    "{{ Event.Payload.n > 1 }}",
+    *[None] * 12,
+    f"{{{{ {N} > 1 }}}}",
+    f"{{{{ {N} < 3 }}}}",
     "{{ Event.Payload.ok }}",
     "{{ Context.c == 1 }}",
     "{{ Execution.FailedSteps|length > 0 }}",
     "{{ Trigger.Payload.n == 1 }}",
-    "{{ Vars.limit > Event.Payload.n }}",
+    f"{{{{ Vars.limit > {N} }}}}",
     "{{ datastore('k') == 1 }}",
     "{{ Steps.a.State == 'FAILED' }}",
     "{{ Steps.s1.Payload.n == 1 }}",
-    "{{ 1 + 'a' }}",
+    "{{ Vars.bad }}",
 ]
-FOR_TRIGGERS = [None, None, "{{ Event.Payload.n < 3 }}", "{{ Event.Payload.ok }}", "{{ Vars.limit == 2 }}"]
+FOR_TRIGGERS = [*[None] * 6, "{{ Event.Payload.n < 3 }}", "{{ Event.Payload.ok }}"]
 CONTEXTS = [
     None,
     {"c": 1},
-    {"c": "{{ Event.Payload.n }}"},
+    {"c": f"{{{{ {N} }}}}"},
     {"d": "{{ Context.c }}", "e": {"of": ["{{ Event.Name }}", None]}},
-    {"c": "{{ 1 + 'a' }}"},
+    {"c": "{{ Steps.a.Payload }}", "f": "{{ Context }}"},
 ]
+FAULTY = {"c": "{{ 1 + 'a' }}"}
 INPUTS = [
     None,
     {"x": "{{ Event.Payload }}", "context": "{{ Context }}"},
     {"a": "{{ Steps.a.Payload }}", "failed": "{{ Execution.FailedSteps }}"},
     {"in": "{{ Steps.a.Input }}", "secret": "{{ secret('token') }}"},
     "{{ Steps }}",
-    "{{ Trigger.Payload.n }} {{ Vars.limit }}",
-    {"item": "{{ Item }}", "i": "{{ Index }}", "p": "{{ Previous.Payload.n }}", "s": "{{ Previous.Input }}"},
-    {"sum": "{{ Event.Payload.n + Item }}"},
-    {"at": "{{ Execution.StartedAt }}", "done": "{{ Steps.s1.FinishedAt }}", "now": "{{ now() }}"},
+    "{{ Trigger.Payload }} {{ Vars.limit }}",
+    {
+        "at": "{{ Execution.StartedAt }}",
+        "done": "{{ Steps.s1.FinishedAt }}",
+        "now": "{{ now() }}",
+        "name": "{{ Steps.s1.Event }} {{ Steps.a.State }}",
+    },
 ]
-TIMES = ["3.001s", "5.003s", "7.007s", "11.013s", "{{ Event.Payload.n }}s", "{{ Context.c }}s"]
-TRUTHS = [True, False, "{{ Event.Payload.n > 1 }}", "{{ Event.Name == 'X' }}", "{{ Event.Payload.ok }}", "{{ Index < 2 }}"]
+OF_GROUPS = [
+    {
+        "item": "{{ Item }}",
+        "i": "{{ Index }}",
+        "p": "{{ Previous.Payload }}",
+        "s": "{{ Previous.Input }}",
+        "at": "{{ Previous.StartedAt }} {{ Previous.FinishedAt }}",
+    },
+    {"sum": "{{ 1 + Item|default(2) }}"},
+]
+TIMES = ["3.001s", "5.003s", "7.007s", "11.013s", f"{{{{ {N} }}}}s", "{{ Context.c|default(4) }}s"]
+TRUTHS = [
+    True,
+    False,
+    f"{{{{ {N} > 1 }}}}",
+    "{{ Event.Name == 'X' }}",
+    "{{ Event.Payload.ok }}",
+    "{{ Index < 2 }}",
+]
 
 
 def some(draw: st.DrawFn, values: Sequence[Any], one_in: int = 3) -> Any:
@@ -86,30 +108,34 @@ def commands(draw: st.DrawFn) -> CommandDefinition:
                     ("Fail", {"message": "no {{ Event.Payload.n }}"}),
                     ("SetData", {"key": "k", "value": "{{ Event.Payload.n }}"}),
                     ("SetData", {"key": "k"}),
+                    ("SetData", {"key": "k", "value": 1}),
                 ]
             )
         )
         return CommandDefinition(
-            name=name, pack_name="Flyte", input=given, retry=some(draw, [Retry(on=("failed",), backoff="2.017s")])
+            name=name,
+            pack_name="Flyte",
+            input=given,
+            retry=some(draw, [Retry(on=("failed",), backoff="2.017s")]),
         )
-    silence = some(draw, TIMES)
+    silence = some(draw, TIMES, 4)
     retry = Retry(
         attempts=draw(st.integers(1, 3)),
         backoff=draw(st.sampled_from(["0s", "1.019s"])),
         max_backoff=draw(st.sampled_from(["1.5s", "10m"])),
         on=draw(st.sampled_from([("failed",), ("lost",), ("failed", "lost")])),
-        when=draw(st.sampled_from(TRUTHS)),
+        when=draw(st.sampled_from([True, True, *TRUTHS])),
     )
     return CommandDefinition(
         name=draw(st.sampled_from(["Do", "Make"])),
         pack_name="Worker",
-        pack_labels=some(draw, [{"env": "prod"}, {"env": "{{ Event.Payload.k }}"}], 6),
+        pack_labels=some(draw, [{"env": "prod"}, {"env": "{{ Event.Name }}"}], 8),
         input=draw(st.sampled_from(INPUTS)),
         timeout=silence,
         on_lost=draw(st.sampled_from([None, "retry", "fail", "ask"])) if silence else None,
-        retry=retry if draw(st.integers(1, 3)) == 1 else None,
-        fails_when=some(draw, TRUTHS),
-        expires=some(draw, TIMES),
+        retry=retry if draw(st.booleans()) else None,
+        fails_when=some(draw, TRUTHS, 5),
+        expires=some(draw, TIMES, 8),
     )
 
 
@@ -122,10 +148,20 @@ def terms(draw: st.DrawFn) -> dict[str, Any]:
         kind = draw(st.integers(1, 6))
         if kind == 1:
             items: Any = draw(
-                st.sampled_from([[1, "a", None], [], "{{ datastore('names') }}", "{{ Event.Payload.list }}", list(range(7))])
+                st.sampled_from(
+                    [
+                        [1, "a", None],
+                        [],
+                        "{{ datastore('names') }}",
+                        "{{ Event.Payload.list }}",
+                        list(range(7)),
+                    ]
+                )
             )
             for_each = ForEach(
-                in_=items, parallel=draw(st.integers(1, 3)), on_failure=draw(st.sampled_from(["continue", "stop"]))
+                in_=items,
+                parallel=draw(st.integers(1, 3)),
+                on_failure=draw(st.sampled_from(["continue", "stop"])),
             )
         elif kind == 2:
             repeat = Repeat(
@@ -133,8 +169,11 @@ def terms(draw: st.DrawFn) -> dict[str, Any]:
                 max=draw(st.integers(1, 3)),
                 delay=some(draw, ["0s", "2.023s", "{{ Event.Payload.n }}s"]),
             )
+        if (for_each or repeat) and command.pack_name == "Worker":
+            given = draw(st.sampled_from([*OF_GROUPS, *INPUTS]))
+            command = msgspec.structs.replace(command, input=given)
     return {
-        "context": draw(st.sampled_from(CONTEXTS)),
+        "context": some(draw, [FAULTY], 20) or draw(st.sampled_from(CONTEXTS)),
         "delay": some(draw, TIMES, 5),
         "timeout": some(draw, TIMES, 5),
         "command": command,
@@ -148,7 +187,7 @@ def result_patterns(draw: st.DrawFn, wanted: Sequence[str], *, names_steps: bool
     return TriggerPattern(
         name=some(draw, ["X", "Y", "Error", "TimedOut", "Completed", "FATAL"]),
         pack_name=some(draw, ["Worker", "Flyte"], 6),
-        pack_labels=some(draw, [{"env": "prod"}, {"env": "{{ 1 + 'a' }}"}], 8),
+        pack_labels=some(draw, [LABELS, LABELS, LABELS, {"env": "{{ Vars.bad }}"}], 8),
         state=some(draw, ["SUCCEEDED", "FAILED"], 2),
         result_of=draw(st.sampled_from(wanted)) if names_steps else None,
     )
@@ -166,13 +205,20 @@ def dependents(draw: st.DrawFn, step_id: str, known: Sequence[str]) -> StepDefin
         )
     depends_on: Any = Dependency(**{kind: wanted}) if kind != "named" else None
     if kind == "named":
-        event = tuple(
-            draw(result_patterns([each], names_steps=True)) for each in wanted
-        )
+        event = tuple(draw(result_patterns([each], names_steps=True)) for each in wanted)
     correlate = None
-    if kind in ("any", "all") and draw(st.integers(1, 4)) == 1:
+    if kind in ("any", "all") and draw(st.booleans()):
         correlate = Correlation(
-            with_=draw(st.sampled_from(["{{ Trigger.Payload.k }}", "{{ Event.Payload.k }}", "one", "{{ Event.Payload }}"])),
+            with_=draw(
+                st.sampled_from(
+                    [
+                        "{{ Trigger.Payload.k }}",
+                        "{{ Event.Payload.k }}",
+                        "one",
+                        "{{ Event.Payload }}",
+                    ]
+                )
+            ),
             event="{{ Event.Payload.k }}",
             look_back=some(draw, ["9.029s", "1h"]),
         )
@@ -181,10 +227,10 @@ def dependents(draw: st.DrawFn, step_id: str, known: Sequence[str]) -> StepDefin
                 st.lists(
                     st.builds(
                         TriggerPattern,
-                        pack_name=st.sampled_from(["Chat", "Worker", "Flyte"]),
-                        name=st.sampled_from([None, "Said", "X", "Error"]),
+                        pack_name=st.sampled_from(["Chat", "Chat", "Worker", "Flyte"]),
+                        name=st.sampled_from([None, None, "Said", "X", "Error"]),
                         key=st.sampled_from([None, None, "one", "{{ Event.Payload.n }}"]),
-                        pack_labels=st.sampled_from([None, None, {"env": "prod"}]),
+                        pack_labels=st.sampled_from([None, None, None, {"env": "prod"}]),
                     ),
                     min_size=1,
                     max_size=2,
@@ -204,9 +250,13 @@ def dependents(draw: st.DrawFn, step_id: str, known: Sequence[str]) -> StepDefin
 @st.composite
 def triggers(draw: st.DrawFn, step_id: str) -> StepDefinition:
     event: Any = TriggerPattern(
-        pack_name="Chat", name=draw(st.sampled_from([None, "Said", "Said"])), pack_labels=some(draw, [LABELS], 5)
+        pack_name="Chat",
+        name=draw(st.sampled_from([None, "Said", "Said"])),
+        pack_labels=some(draw, [LABELS], 5),
     )
-    return StepDefinition(id=step_id, event=event, criteria=draw(st.sampled_from(FOR_TRIGGERS)), **draw(terms()))
+    return StepDefinition(
+        id=step_id, event=event, criteria=draw(st.sampled_from(FOR_TRIGGERS)), **draw(terms())
+    )
 
 
 @st.composite
@@ -217,7 +267,7 @@ def flows(draw: st.DrawFn, name: str = "flow", *, most: int = 7) -> FlowDefiniti
         steps.append(draw(dependents(f"s{number}", known)))
     return FlowDefinition(
         name=name,
-        timeout=some(draw, ["61.031s", "{{ Event.Payload.n }}m", "x"], 8),
+        timeout=some(draw, ["61.031s", "{{ Event.Payload.n }}m", "x"], 12),
         vars={"limit": 2, "bad": "{{ 1 + 'a' }}"},
         steps=tuple(draw(st.permutations(steps))),
     )
@@ -232,13 +282,21 @@ def others(draw: st.DrawFn) -> FlowDefinition:
         state=some(draw, ["SUCCEEDED", "FAILED"]),
     )
     trigger = StepDefinition(id="t", event=pattern, **draw(terms()))
-    return FlowDefinition(name="other", vars={"limit": 2}, steps=(trigger, draw(dependents("u", ["t"]))))
+    return FlowDefinition(
+        name="other", vars={"limit": 2}, steps=(trigger, draw(dependents("u", ["t"])))
+    )
 
 
-payloads = st.fixed_dictionaries(
-    {"n": st.integers(0, 3), "k": st.sampled_from(["one", "two", 1, True, None])},
-    optional={"ok": st.booleans(), "message": st.just("m"), "list": st.just([3, 4])},
-) | st.sampled_from([None, 7, "text", 2**70])
+objects = st.fixed_dictionaries(
+    {
+        "n": st.integers(0, 3),
+        "k": st.sampled_from(["one", "one", "two", 1, True, None]),
+        "ok": st.booleans(),
+        "list": st.just([3, 4]),
+    },
+    optional={"message": st.just("m")},
+)
+payloads = objects | objects | objects | st.sampled_from([None, 7, "text", 2**70, {"n": "x"}])
 
 # ----------------------------------------------------------------------------------------- playing
 
@@ -255,12 +313,15 @@ class Pair:
         self.model.send("Chat", name, payload, labels=labels)
         self.world.send("Chat", name, payload, labels)
 
-    def take(self) -> None:
+    def take(self) -> bool:
         taken = self.model.take("Worker", labels=LABELS)
         row = self.world.take("Worker", LABELS)
         assert (taken is None) == (row is None)
+        return row is not None
 
-    def complete(self, number: int, attempt: int | None, name: str, payload: Any, *, failure: bool) -> None:
+    def complete(
+        self, number: int, attempt: int | None, name: str, payload: Any, *, failure: bool
+    ) -> None:
         action = self.model._world.actions[number]
         lease = None if attempt is None else action.attempts[attempt].lease
         row = list(self.world.rows.values())[number]
@@ -498,18 +559,20 @@ def happen(pair: Pair, data: st.DataObject) -> None:
     actions = pair.model._world.actions
     taken = [number for number, each in enumerate(actions) if each.attempts and not each.for_server]
     pending = [number for number in taken if actions[number].state == "PENDING"]
-    kinds = ["send", "take", "take", "time"]
-    kinds += ["complete"] * 4 if pending else ["again"] if taken else []
+    kinds = ["send", "time", "take"] + (["complete"] * 6 if pending else ["take"])
     kinds += ["again"] if taken else []
-    kinds += ["cancel"] if pair.model.executions and data.draw(st.integers(1, 8)) == 1 else []
+    kinds += ["cancel"] if pair.model.executions and data.draw(st.integers(1, 9)) == 9 else []
     kind = data.draw(st.sampled_from(kinds))
     if kind == "send":
         labels = data.draw(st.sampled_from([{}, LABELS]))
-        pair.send(data.draw(st.sampled_from(["Said", "Said", "Asked"])), data.draw(payloads), labels)
+        pair.send(
+            data.draw(st.sampled_from(["Said", "Said", "Asked"])), data.draw(payloads), labels
+        )
     elif kind == "take":
-        pair.take()
+        while pair.take():
+            pass
     elif kind == "time":
-        seconds = data.draw(st.sampled_from([0.5, 1, 3, 8, 30, 3600, 8 * 86400]))
+        seconds = data.draw(st.sampled_from([0.5, 1, 1, 3, 8, 3600, 8 * 86400]))
         pair.advance(timedelta(seconds=seconds))
     elif kind == "cancel":
         pair.cancel(data.draw(st.integers(0, len(pair.model.executions) - 1)))
@@ -519,16 +582,16 @@ def happen(pair: Pair, data: st.DataObject) -> None:
         attempt: int | None = attempts - 1
         if kind == "again":
             attempt = data.draw(st.none() | st.integers(0, attempts - 1))
-        name = data.draw(st.sampled_from(["X", "X", "Y", "Bad", "FATAL", "Error"]))
-        pair.complete(number, attempt, name, data.draw(payloads), failure=data.draw(st.booleans()))
+        name = data.draw(st.sampled_from(["X", "X", "X", "X", "Y", "Bad", "FATAL", "Error"]))
+        pair.complete(number, attempt, name, data.draw(payloads), failure=data.draw(st.integers(1, 4)) == 4)
 
 
 @settings(deadline=None, suppress_health_check=list(HealthCheck))
 @given(flows(), st.none() | others(), st.data())
 def test_the_engine_does_what_the_model_does(flow, other, data):
     pair = Pair([flow] if other is None else [flow, other])
-    pair.send("Said", data.draw(payloads), LABELS)
+    pair.send("Said", data.draw(objects), LABELS)
     pair.check()
-    for _ in range(data.draw(st.integers(1, 14))):
+    for _ in range(data.draw(st.integers(1, 20))):
         happen(pair, data)
         pair.check()

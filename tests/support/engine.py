@@ -356,7 +356,9 @@ class World:
     def _end_commit(self) -> None:
         order = list(self.begun_at)
         for recorded in self.fresh:
-            waits = sorted(self.waits, key=lambda each: (order.index(each.execution_id), each.number))
+            waits = sorted(
+                self.waits, key=lambda each: (order.index(each.execution_id), each.number)
+            )
             for wait in waits:
                 if wait.number < recorded.number:
                     self._offer(recorded, wait)

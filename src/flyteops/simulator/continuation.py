@@ -19,7 +19,16 @@ from flyteops.simulator.dependency import (
 )
 from flyteops.simulator.ending import end_if_over, reason_of, report_failure
 from flyteops.simulator.pattern import fitting, labels_fit
-from flyteops.simulator.record import Decision, Event, Execution, Start, StepRun, Task, Timer, Verdict
+from flyteops.simulator.record import (
+    Decision,
+    Event,
+    Execution,
+    Start,
+    StepRun,
+    Task,
+    Timer,
+    Verdict,
+)
 from flyteops.simulator.rendering import Renderer
 from flyteops.simulator.running import fail_step, finish_step, new_run, perform, run_step
 from flyteops.simulator.world import World
@@ -270,9 +279,7 @@ def _note_unreachable(
             _skip(world, execution, step, run, ("unreachable", "it can no longer run"))
 
 
-def _was_skipped(
-    decisions: Sequence[Decision], execution: Execution, step: StepDefinition
-) -> bool:
+def _was_skipped(decisions: Sequence[Decision], execution: Execution, step: StepDefinition) -> bool:
     return any(
         decision.reason in {"state", "criteria"}
         for decision in decisions

@@ -3,7 +3,6 @@
 from collections.abc import Collection, Sequence
 from functools import singledispatch
 
-from flyteops.document import decode_json
 from flyteops.engine.edition2.advancecontext import AdvanceContext
 from flyteops.engine.edition2.change import (
     ActionResult,
@@ -28,7 +27,7 @@ from flyteops.engine.edition2.document import (
     StepRecord,
 )
 from flyteops.engine.edition2.draft import Draft, context_of
-from flyteops.engine.edition2.ending import end, end_if_over, report
+from flyteops.engine.edition2.ending import end, report
 from flyteops.engine.edition2.outcome import Advance, NewTimer
 from flyteops.engine.edition2.pattern import fitting, labels_fit
 from flyteops.engine.edition2.plan import Plan, PlannedStep

@@ -163,9 +163,7 @@ class Draft:
         self.steps[step_id] = changed
         return changed
 
-    def record(
-        self, step_id: str, name: str, payload: JsonValue, state: StepState
-    ) -> EventHead:
+    def record(self, step_id: str, name: str, payload: JsonValue, state: StepState) -> EventHead:
         """Make a result of the server for a step, to be recorded and published."""
         occurrence = self.occurrence(step_id, name, payload, SERVER_PACK, state)
         self.published.append(occurrence)
@@ -232,7 +230,13 @@ class Draft:
         self.uncontinued.add(step_id)
 
     def decide(
-        self, event_id: str, step: PlannedStep, outcome: str, reason: str, detail: str, **more: object
+        self,
+        event_id: str,
+        step: PlannedStep,
+        outcome: str,
+        reason: str,
+        detail: str,
+        **more: object,
     ) -> None:
         """Note a decision on a step."""
         document = self._document

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from flyteops.definition import MAX_ITEMS, ForEach, Repeat, StepState
+from flyteops.definition import MAX_ITEMS, ForEach, StepState
 from flyteops.document import decode_json
 from flyteops.engine.edition2.change import ActionView
 from flyteops.engine.edition2.document import GroupState, Occurrence
@@ -163,9 +163,7 @@ def _end_round(
     _complete(draft, step, made, failed=is_again, message=message)
 
 
-def _continues(
-    draft: Draft, step: PlannedStep, action: ActionView, result: Occurrence
-) -> bool:
+def _continues(draft: Draft, step: PlannedStep, action: ActionView, result: Occurrence) -> bool:
     assert step.repeat_while is not None  # noqa: S101 - for the type checker
     head = draft.learn(result.event)
     context = context_of(draft.steps[step.id])

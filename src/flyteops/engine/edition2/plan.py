@@ -24,7 +24,7 @@ LIMITS = ("dedupe", "debounce", "batch", "threshold", "rateLimit", "concurrency"
 STEP_FIELDS = frozenset(["Payload", "Input"])
 """The fields of `Steps.ID` that are kept only if a template names them."""
 
-TRUE = compile_typed_value(True)  # noqa: FBT003 - a template that is always true
+TRUE = compile_typed_value(True)
 
 
 class Version(Protocol):

@@ -89,9 +89,7 @@ def _timed(
     )
 
 
-def call_server(
-    draft: Draft, step_id: str, action_id: str, not_before: datetime | None
-) -> None:
+def call_server(draft: Draft, step_id: str, action_id: str, not_before: datetime | None) -> None:
     """Make a command of the server a task, at once or at a later time."""
     if not_before is not None and not_before > draft.now:
         draft.timers.append(NewTimer("command", step_id, not_before, action_id=action_id))

@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 import msgspec
 
+from flyteops.document import decode_json
 from flyteops.engine.edition2.document import Readiness
 from flyteops.engine.edition2.draft import UNTOUCHED, Draft, Result
 from flyteops.engine.edition2.pattern import fitting, labels_fit
 from flyteops.engine.edition2.plan import PlannedStep
 from flyteops.engine.edition2.running import merged_context
 from flyteops.engine.edition2.view import Deferred
-from flyteops.document import decode_json
 from flyteops.errors import TemplateError
 
 
@@ -65,9 +65,7 @@ def missing(draft: Draft, step: PlannedStep) -> list[str]:
     return sorted(
         each
         for each in ids
-        if each in draft.uncontinued
-        or each not in draft.steps
-        or draft.steps[each].state is None
+        if each in draft.uncontinued or each not in draft.steps or draft.steps[each].state is None
     )
 
 

@@ -37,9 +37,7 @@ class Renderer:
         self._ctx = ctx
         self.scope: dict[str, object] = {}
 
-    def value(
-        self, template: TypedValue, scope: Mapping[str, object] | None = None
-    ) -> JsonValue:
+    def value(self, template: TypedValue, scope: Mapping[str, object] | None = None) -> JsonValue:
         """Return a value with every text rendered; raise `TemplateError`."""
         return self._render(template, self.scope if scope is None else scope, self._ctx.runtime)
 
@@ -126,9 +124,7 @@ def _duration(value: JsonValue, place: str) -> timedelta:
             return parse_duration(value.strip())
         except ValueError:
             pass
-    raise TemplateRenderError(
-        f"{place} must give a duration such as 30s, not {_shown(value)}"
-    )
+    raise TemplateRenderError(f"{place} must give a duration such as 30s, not {_shown(value)}")
 
 
 def _masked(value: JsonValue, masks: Mapping[str, str]) -> JsonValue:

@@ -1,10 +1,10 @@
 """Results of actions: success or failure, another attempt, or all that follows from them."""
 
-from datetime import datetime
 
 import msgspec
 
 from flyteops.definition import StepState
+from flyteops.document import decode_json
 from flyteops.engine.edition2.change import (
     ActionResult,
     ActionView,
@@ -22,7 +22,6 @@ from flyteops.engine.edition2.production import call_server
 from flyteops.engine.edition2.rendering import Renderer
 from flyteops.errors import TemplateError
 from flyteops.flow.policy import StepPolicy
-from flyteops.document import decode_json
 from flyteops.model import FATAL, SERVER
 
 
@@ -53,9 +52,7 @@ def _is_open(draft: Draft, action: ActionView) -> bool:
     return record is not None and record.open > 0 and not draft.document.is_over
 
 
-def _placed(
-    draft: Draft, action: ActionView, result: Occurrence, state: StepState
-) -> Occurrence:
+def _placed(draft: Draft, action: ActionView, result: Occurrence, state: StepState) -> Occurrence:
     """Return a result with its place in the execution."""
     document = draft.document
     return msgspec.structs.replace(

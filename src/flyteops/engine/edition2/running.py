@@ -20,9 +20,7 @@ from flyteops.model import JsonValue
 
 def new_run(draft: Draft, step: PlannedStep, event: EventHead, context: Raw) -> StepRecord:
     """Record that a step begins to run; from now on it cannot run again."""
-    record = StepRecord(
-        number=draft.number(), started_at=draft.now, event=event, context=context
-    )
+    record = StepRecord(number=draft.number(), started_at=draft.now, event=event, context=context)
     draft.steps[step.id] = record
     draft.readiness.pop(step.id, None)
     draft.open += 1
@@ -135,7 +133,7 @@ def merged_context(draft: Draft, step: PlannedStep) -> Raw:
 
 def _merged(records: Sequence[StepRecord]) -> Raw:
     filled = [each for each in records if each.context != EMPTY]
-    if len(filled) < 2:  # noqa: PLR2004 - nothing to merge
+    if len(filled) < 2:
         return filled[0].context if filled else EMPTY
     merged: dict[str, JsonValue] = {}
     for record in sorted(filled, key=lambda each: each.order):

@@ -42,9 +42,7 @@ def _subscriptions(step: PlannedStep) -> Iterator[Subscription]:
     for each in step.patterns:
         if each.key_source is not None:
             pattern = each.pattern
-            yield Subscription(
-                pattern.pack_name, pattern.name, pattern.state, each.key_source
-            )
+            yield Subscription(pattern.pack_name, pattern.name, pattern.state, each.key_source)
 
 
 def event_keys(event: Occurrence, step: PlannedStep, ctx: EvaluationContext) -> set[bytes]:
