@@ -58,7 +58,7 @@ class Context(EvaluationContext):
             seed=world.seed(),
             datastore=world.data.__getitem__,
             monotonic=lambda: 0.0,
-            secret=lambda name, form: f"secret {name}",
+            secret=lambda name, form: f"<{name}>",
         )
         self.steps = 0
 
