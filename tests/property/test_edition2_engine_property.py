@@ -1,9 +1,11 @@
 """The engine of edition 2 does what the model does, whatever the flow and whatever happens."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from itertools import count
 from typing import Any
 
 import msgspec
@@ -81,7 +83,7 @@ OF_GROUPS = [
     },
     {"sum": "{{ 1 + Item|default(2) }}"},
 ]
-TIMES = ["3.001s", "5.003s", "7.007s", "11.013s", f"{{{{ {N} }}}}s", "{{ Context.c|default(4) }}s"]
+TIMES = ["3.001s", "5.003s", "7.007s", "11.013s", f"{{{{ {N} }}}}.000s", "{{ Context.c|default(4) }}.000s"]
 TRUTHS = [
     True,
     False,
@@ -167,7 +169,7 @@ def terms(draw: st.DrawFn) -> dict[str, Any]:
             repeat = Repeat(
                 while_=draw(st.sampled_from(TRUTHS)),
                 max=draw(st.integers(1, 3)),
-                delay=some(draw, ["0s", "2.023s", "{{ Event.Payload.n }}s"]),
+                delay=some(draw, ["0s", "2.023s", "{{ Event.Payload.n }}.000s"]),
             )
         if (for_each or repeat) and command.pack_name == "Worker":
             given = draw(st.sampled_from([*OF_GROUPS, *INPUTS]))
@@ -287,6 +289,14 @@ def others(draw: st.DrawFn) -> FlowDefinition:
     )
 
 
+def distinct(definitions: Sequence[FlowDefinition]) -> list[FlowDefinition]:
+    """The flows with durations of which no two are the same: ties of timers are not specified."""
+    numbers = count(1)
+    text = msgspec.json.encode(definitions).decode()
+    text = re.sub(r'\.\d{3}s"', lambda _: f'.{next(numbers):03d}s"', text)
+    return msgspec.json.decode(text, type=list[FlowDefinition])
+
+
 objects = st.fixed_dictionaries(
     {
         "n": st.integers(0, 3),
@@ -305,6 +315,7 @@ class Pair:
     """The model and the engine, to which the same happens."""
 
     def __init__(self, definitions: Sequence[FlowDefinition], *, hold_tasks: bool = False) -> None:
+        definitions = distinct(definitions)
         more: Any = {"datastore": DATA, "failure_names": ["Bad"], "hold_tasks": hold_tasks}
         self.model = Simulator(definitions, now=NOON, **more)
         self.world = World(definitions, NOON, DATA, ["Bad"], hold_tasks=hold_tasks)

@@ -463,6 +463,8 @@ class World:
         while (timer := self._next_timer(end)) is not None:
             self.now = max(self.now, timer.due_at)
             self.timers.remove(timer)
+            if not self._matters(timer):
+                continue
             if any(task.execution_id == timer.execution_id for task in self.tasks):
                 self.tasks.append(Task("timer", timer.execution_id, timer=timer))
             else:
@@ -473,6 +475,13 @@ class World:
     def _next_timer(self, end: datetime) -> Timer | None:
         due = [timer for timer in self.timers if timer.due_at <= end]
         return min(due, key=lambda timer: (timer.due_at, timer.number), default=None)
+
+    def _matters(self, timer: Timer) -> bool:
+        """Return whether a timer of an action still has a point; a store clears those at a take."""
+        if timer.kind not in ("expires", "lost"):
+            return True
+        row, wanted = self.rows[timer.action_id or ""], "PENDING" if timer.kind == "lost" else "NEW"
+        return row.state == wanted and len(row.attempts) == timer.attempt
 
     def _fire(self, timer: Timer) -> None:
         if timer.kind in ("expires", "lost"):
