@@ -83,7 +83,14 @@ OF_GROUPS = [
     },
     {"sum": "{{ 1 + Item|default(2) }}"},
 ]
-TIMES = ["3.001s", "5.003s", "7.007s", "11.013s", f"{{{{ {N} }}}}.000s", "{{ Context.c|default(4) }}.000s"]
+TIMES = [
+    "3.001s",
+    "5.003s",
+    "7.007s",
+    "11.013s",
+    f"{{{{ {N} }}}}.000s",
+    "{{ Context.c|default(4) }}.000s",
+]
 TRUTHS = [
     True,
     False,
@@ -273,6 +280,74 @@ def flows(draw: st.DrawFn, name: str = "flow", *, most: int = 7) -> FlowDefiniti
         vars={"limit": 2, "bad": "{{ 1 + 'a' }}"},
         steps=tuple(draw(st.permutations(steps))),
     )
+
+
+CHAT = TriggerPattern(pack_name="Chat", name="Said")
+
+
+@st.composite
+def waiting_flows(draw: st.DrawFn) -> FlowDefinition:
+    """A flow whose steps wait for the events that start it as well."""
+    steps = [StepDefinition(id="a", event=CHAT, command=some(draw, [draw(commands())]))]
+    for number in range(draw(st.integers(1, 3))):
+        known = [step.id for step in steps]
+        wait = StepDefinition(
+            id=f"s{number}",
+            depends_on=Dependency(any=tuple(draw(st.sets(st.sampled_from(known), min_size=1)))),
+            event=TriggerPattern(
+                pack_name="Chat", key=draw(st.sampled_from([None, None, "{{ Event.Payload.n }}"]))
+            ),
+            correlate=Correlation(
+                with_=draw(st.sampled_from(["one", "one", "{{ Trigger.Payload.n }}"])),
+                event="{{ Event.Payload.k }}",
+                look_back=some(draw, ["9.029s", "1h"]),
+            ),
+            criteria=draw(st.sampled_from([None, None, None, *CRITERIA])),
+            context=draw(st.sampled_from(CONTEXTS)),
+            timeout=some(draw, TIMES),
+            command=draw(st.none() | commands()),
+        )
+        steps.append(wait)
+    steps.append(draw(dependents("u", [step.id for step in steps])))
+    return FlowDefinition(name="flow", vars={"limit": 2}, steps=tuple(steps))
+
+
+@st.composite
+def retrying_flows(draw: st.DrawFn) -> FlowDefinition:
+    """A flow whose commands are retried, with little else that could happen."""
+    retry = st.builds(
+        Retry,
+        attempts=st.integers(2, 3),
+        backoff=st.sampled_from(["0s", "1.019s"]),
+        on=st.sampled_from([("failed",), ("failed", "lost"), ("lost",)]),
+        when=st.sampled_from([True, True, "{{ Event.Name == 'X' }}"]),
+    )
+    command = st.builds(
+        CommandDefinition,
+        name=st.just("Do"),
+        pack_name=st.just("Worker"),
+        input=st.sampled_from([None, "{{ Event.Payload }}"]),
+        timeout=st.just("3.001s"),
+        on_lost=st.sampled_from([None, "ask", "retry"]),
+        retry=retry,
+        fails_when=st.sampled_from([None, None, f"{{{{ {N} > 1 }}}}"]),
+        expires=st.sampled_from([None, "5.001s"]),
+    )
+    group = draw(
+        st.sampled_from(
+            [
+                {},
+                {"for_each": ForEach(in_=[1, 2, 3], parallel=2)},
+                {"repeat": Repeat(while_=True, max=2)},
+            ]
+        )
+    )
+    steps = [
+        StepDefinition(id="a", event=CHAT, command=draw(command), **group),
+        StepDefinition(id="s1", depends_on=("a",), command=draw(command)),
+        draw(dependents("u", ["a", "s1"])),
+    ]
+    return FlowDefinition(name="flow", vars={"limit": 2}, steps=tuple(steps))
 
 
 @st.composite
@@ -609,11 +684,13 @@ def happen(pair: Pair, data: st.DataObject) -> None:
         if kind == "again":
             attempt = data.draw(st.none() | st.integers(0, attempts - 1))
         name = data.draw(st.sampled_from(["X", "X", "X", "X", "Y", "Bad", "FATAL", "Error"]))
-        pair.complete(number, attempt, name, data.draw(payloads), failure=data.draw(st.integers(1, 4)) == 4)
+        pair.complete(
+            number, attempt, name, data.draw(payloads), failure=data.draw(st.integers(1, 4)) == 4
+        )
 
 
 @settings(deadline=None, suppress_health_check=list(HealthCheck))
-@given(flows(), st.none() | others(), st.data())
+@given(flows() | flows() | waiting_flows() | retrying_flows(), st.none() | others(), st.data())
 def test_the_engine_does_what_the_model_does(flow, other, data):
     pair = Pair([flow] if other is None else [flow, other])
     pair.send("Said", data.draw(objects), LABELS)
@@ -624,7 +701,7 @@ def test_the_engine_does_what_the_model_does(flow, other, data):
 
 
 @settings(deadline=None, suppress_health_check=list(HealthCheck))
-@given(flows(most=4), others(), st.data())
+@given(flows(most=4) | waiting_flows() | retrying_flows(), others(), st.data())
 def test_the_order_of_tasks_of_different_executions_is_free(flow, other, data):
     pair = Pair([flow, other], hold_tasks=True)
     for _ in range(data.draw(st.integers(1, 2))):

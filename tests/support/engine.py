@@ -241,9 +241,9 @@ class World:
         for action_id in outcome.unknown:
             self.rows[action_id].state = "UNKNOWN"
         for row in self.rows.values():
-            if row.execution_id == execution_id and row.is_open:
-                if is_over or row.action.step_id in outcome.closed:
-                    row.state = "CANCELLED"
+            is_closed = is_over or row.action.step_id in outcome.closed
+            if row.execution_id == execution_id and row.is_open and is_closed:
+                row.state = "CANCELLED"
         gone = {*outcome.closed, *outcome.resumed}
         self.waits = [
             each

@@ -4,7 +4,7 @@
 commits as one transaction.
 """
 
-from flyteops.engine.edition2.advance import advance, start, start_failed
+from flyteops.engine.edition2.advance import Origin, advance, start, start_failed
 from flyteops.engine.edition2.advancecontext import AdvanceContext
 from flyteops.engine.edition2.change import (
     ActionResult,
@@ -20,6 +20,7 @@ from flyteops.engine.edition2.change import (
     TaskDone,
 )
 from flyteops.engine.edition2.document import (
+    Caller,
     ExecutionDocument,
     Occurrence,
     StepRecord,
@@ -36,6 +37,7 @@ __all__ = [
     "ActionView",
     "Advance",
     "AdvanceContext",
+    "Caller",
     "Cancelled",
     "CommandExpired",
     "CommandLost",
@@ -45,6 +47,7 @@ __all__ = [
     "ExecutionStopped",
     "FlowTimeout",
     "Occurrence",
+    "Origin",
     "PassedTriggers",
     "Plan",
     "StepRecord",

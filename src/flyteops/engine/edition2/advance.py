@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from functools import singledispatch
+from typing import NamedTuple
 
 from flyteops.engine.edition2.advancecontext import AdvanceContext
 from flyteops.engine.edition2.change import (
@@ -44,23 +45,34 @@ from flyteops.engine.edition2.running import (
 from flyteops.errors import TemplateError
 
 
-def start(  # noqa: PLR0913 - all that a start is made of
+class Origin(NamedTuple):
+    """The circumstances in which an execution begins, beside its event.
+
+    `execution_id` is that of an execution that was queued. It is one deeper than its event, unless
+    a person begins a chain with a `depth`. `callers` wait for its end; it may repeat another one.
+    """
+
+    execution_id: str | None = None
+    depth: int | None = None
+    callers: tuple[Caller, ...] = ()
+    rerun_of: str | None = None
+
+
+ORDINARY = Origin()
+
+
+def start(
     event: Occurrence,
     plan: Plan,
     steps: Collection[str],
     ctx: AdvanceContext,
-    *,
-    execution_id: str | None = None,
-    callers: Sequence[Caller] = (),
-    depth: int | None = None,
-    rerun_of: str | None = None,
+    origin: Origin = ORDINARY,
 ) -> Advance:
     """Begin an execution in which the triggers that passed run, in the order of the file.
 
-    `execution_id` is that of an execution that was queued. It is one deeper than its event, unless
-    a person sets its `depth`. A flow timeout that cannot be rendered fails all of the triggers.
+    A flow timeout that cannot be rendered fails all of them.
     """
-    draft = _begun(event, plan, ctx, execution_id, callers, depth, rerun_of)
+    draft = _begun(event, plan, ctx, origin)
     head = draft.document.trigger
     triggers = _unpassed_triggers_end(draft, steps)
     try:
@@ -80,29 +92,21 @@ def start_failed(
     event: Occurrence, plan: Plan, steps: Collection[str], error: TemplateError, ctx: AdvanceContext
 ) -> Advance:
     """Begin an execution whose triggers fail at once, as the key of a limit could not be read."""
-    draft = _begun(event, plan, ctx, None, (), None, None)
+    draft = _begun(event, plan, ctx, ORDINARY)
     return _failed(draft, _unpassed_triggers_end(draft, steps), error)
 
 
-def _begun(
-    event: Occurrence,
-    plan: Plan,
-    ctx: AdvanceContext,
-    execution_id: str | None,
-    callers: Sequence[Caller],
-    depth: int | None,
-    rerun_of: str | None,
-) -> Draft:
+def _begun(event: Occurrence, plan: Plan, ctx: AdvanceContext, origin: Origin) -> Draft:
     document = ExecutionDocument(
-        execution_id=execution_id or ctx.evaluation.new_id(),
+        execution_id=origin.execution_id or ctx.evaluation.new_id(),
         flow_name=plan.name,
         flow_uuid=plan.version.uuid,
         trigger=EventHead.of(event.event),
-        depth=event.depth + 1 if depth is None else depth,
+        depth=event.depth + 1 if origin.depth is None else origin.depth,
         started_at=ctx.evaluation.now,
         after_failure=event.after_failure,
-        callers=tuple(callers),
-        rerun_of=rerun_of,
+        callers=origin.callers,
+        rerun_of=origin.rerun_of,
     )
     draft = Draft(document, plan, ctx)
     draft.learn(event.event)

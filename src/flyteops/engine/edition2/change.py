@@ -12,7 +12,8 @@ from flyteops.model import PackRef
 class ActionView(msgspec.Struct, frozen=True):
     """An open action, as its row has it when a change concerns it.
 
-    `pack` is the one that it was for. `attempt` counts its hand-outs, `index` is that of its item or round. `input` is JSON text.
+    `pack` is the one that it was for. `attempt` counts its hand-outs, `index` is that of its item
+    or round. `input` is JSON text.
     """
 
     action_id: str

@@ -68,8 +68,8 @@ class _Turn:
             draft.failures[self._result.step_id] = Failure(live, reason_of(self._result))
         for each in plan.finallys[position]:
             self._settling.add_result(plan.steps[each], counts=True)
-        while (step := self._settling.next_ready()) is not None:
-            self._try_finally(step)
+        while (ready := self._settling.next_ready()) is not None:
+            self._try_finally(ready)
         self._note_unreachable()
 
     def _skip(self, step: PlannedStep, reason: str, detail: str) -> None:

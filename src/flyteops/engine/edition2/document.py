@@ -127,9 +127,10 @@ class Caller(msgspec.Struct, frozen=True, rename="camel"):
 class ExecutionDocument(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """The whole state of an execution.
 
-    With `has_failed`, a failure has stayed unanswered. `readiness` is that of steps that have not run and on which a result had an influence,
-    `unreachable` are those whose end is to be decided with the next result. `failures` are not
-    answered yet. `made` is the last of the numbers that give the order of runs and results.
+    With `has_failed`, a failure has stayed unanswered; `failures` are not answered yet. `readiness`
+    is that of steps that have not run and on which a result had an influence, `unreachable` are
+    those whose end is to be decided with the next result. `made` is the last of the numbers that
+    give the order of runs and results, `open` counts the steps without a result.
     """
 
     execution_id: str

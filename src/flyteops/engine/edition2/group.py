@@ -13,7 +13,7 @@ import msgspec
 from flyteops.definition import MAX_ITEMS, ForEach, StepState
 from flyteops.document import decode_json
 from flyteops.engine.edition2.change import ActionView
-from flyteops.engine.edition2.document import GroupState, Occurrence
+from flyteops.engine.edition2.document import GroupState, Occurrence, raw
 from flyteops.engine.edition2.draft import Draft, context_of
 from flyteops.engine.edition2.plan import PlannedStep
 from flyteops.engine.edition2.production import make_action
@@ -71,8 +71,8 @@ def _go_on(draft: Draft, step: PlannedStep) -> None:
         try:
             make_action(draft, step, index=index, item=item)
         except TemplateError as error:
-            message = msgspec.json.encode({"message": error.message})
-            _note(draft, step, index, item, "FAILED", "Error", message)
+            payload = raw({"message": error.message})
+            _note(draft, step, _Outcome(index, raw(item), "FAILED", "Error", payload))
     if not draft.steps[step.id].open:
         group = _group(draft, step)
         _complete(draft, step, group.total, failed=group.failed > 0)
@@ -92,34 +92,19 @@ def end_action(
     record = draft.steps[step.id]
     draft.change(step.id, open=record.open - 1)
     event = result.event
-    item = item_of(draft, step, action.index)
-    _note(draft, step, action.index, item, state, event.name, event.payload)
+    item, payload = raw(item_of(draft, step, action.index)), msgspec.Raw(event.payload)
+    _note(draft, step, _Outcome(action.index, item, state, event.name, payload))
     if step.items is not None:
         _go_on(draft, step)
     else:
         _end_round(draft, step, action, result, state)
 
 
-def _note(
-    draft: Draft,
-    step: PlannedStep,
-    index: int,
-    item: JsonValue,
-    state: StepState,
-    event: str,
-    payload: bytes,
-) -> None:
+def _note(draft: Draft, step: PlannedStep, outcome: "_Outcome") -> None:
     """Keep the outcome of an item or of a round."""
-    outcome = {
-        "index": index,
-        "item": item,
-        "state": state,
-        "event": event,
-        "payload": msgspec.Raw(payload),
-    }
-    draft.attach(step.id, _outcome_key(step, index), outcome)
+    draft.attach(step.id, _outcome_key(step, outcome.index), outcome)
     group = _group(draft, step)
-    field = "succeeded" if state == "SUCCEEDED" else "failed"
+    field = "succeeded" if outcome.state == "SUCCEEDED" else "failed"
     changed = msgspec.structs.replace(group, **{field: getattr(group, field) + 1})
     draft.change(step.id, group=changed)
 

@@ -1,4 +1,4 @@
-"""Patterns: which of those of a step does an event fit?"""
+"""The patterns of a step that an event fits."""
 
 from collections.abc import Iterator
 

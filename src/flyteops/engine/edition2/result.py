@@ -1,6 +1,5 @@
 """Results of actions: success or failure, another attempt, or all that follows from them."""
 
-
 import msgspec
 
 from flyteops.definition import StepState

@@ -1,6 +1,6 @@
 """Triggers: which steps of a flow can begin an execution with an event."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from flyteops.document import decode_json
@@ -8,7 +8,7 @@ from flyteops.engine.context import EvaluationContext
 from flyteops.engine.edition2.document import EventHead, Occurrence
 from flyteops.engine.edition2.outcome import EventDecision
 from flyteops.engine.edition2.pattern import fitting, labels_fit
-from flyteops.engine.edition2.plan import Plan, PlannedStep
+from flyteops.engine.edition2.plan import Plan, PlannedPattern, PlannedStep
 from flyteops.engine.edition2.rendering import Key, Renderer
 from flyteops.engine.edition2.view import VarsView, event_view
 from flyteops.errors import TemplateError
@@ -34,41 +34,42 @@ def passing_triggers(
     head = EventHead.of(event.event)
     passed: list[str] = []
     decisions: list[EventDecision] = []
-    for step in _tried(plan, due_step):
-        refusal = _refusal(event, head, plan, step, ctx, is_due=step.id == due_step)
+    for step, patterns in _matching(event, head, plan, due_step):
+        refusal = _refusal(event, plan, step, patterns, ctx)
         if refusal is None:
             passed.append(step.id)
-        elif refusal[1]:
+        else:
             decisions.append(EventDecision(head.event_id, _decision(plan, step, *refusal)))
     return PassedTriggers(tuple(passed), tuple(decisions))
 
 
-def _tried(plan: Plan, due_step: str | None) -> Iterator[PlannedStep]:
+def _matching(
+    event: Occurrence, head: EventHead, plan: Plan, due_step: str | None
+) -> Iterator[tuple[PlannedStep, list[PlannedPattern]]]:
+    """Yield the triggers with a pattern that an event fits, labels aside; a due one has none."""
     for position in plan.triggers:
         step = plan.steps[position]
-        if due_step in (None, step.id):
-            yield step
+        if due_step is not None:
+            if step.id == due_step:
+                yield step, []
+        elif step.step.schedule is None and (patterns := list(fitting(step, head, event.state))):
+            yield step, patterns
 
 
 def _refusal(
     event: Occurrence,
-    head: EventHead,
     plan: Plan,
     step: PlannedStep,
+    patterns: Sequence[PlannedPattern],
     ctx: EvaluationContext,
-    *,
-    is_due: bool,
 ) -> tuple[str, str, str] | None:
-    """Return outcome, reason and words why a trigger does not pass; "" as reason is no decision."""
-    patterns = list(fitting(step, head, event.state))
-    if not is_due and (not patterns or step.step.schedule is not None):
-        return "skipped", "", ""
+    """Return outcome, reason and words why a trigger does not pass, None if it does."""
     if _is_own(event, plan):
         return "skipped", "ownResult", "the event comes from this flow"
-    renderer = _renderer(event, head, plan, step.id, ctx)
+    renderer = _renderer(event, plan, step.id, ctx)
     try:
-        labels = head.pack.labels
-        if not is_due and not any(labels_fit(each, labels, renderer) for each in patterns):
+        labels = event.event.pack.labels
+        if patterns and not any(labels_fit(each, labels, renderer) for each in patterns):
             return "skipped", "packLabels", "the labels of the sender do not match"
         if not renderer.truth(step.criteria, "criteria"):
             return "skipped", "criteria", "the criteria are false"
@@ -77,9 +78,8 @@ def _refusal(
     return None
 
 
-def _renderer(
-    event: Occurrence, head: EventHead, plan: Plan, step_id: str, ctx: EvaluationContext
-) -> Renderer:
+def _renderer(event: Occurrence, plan: Plan, step_id: str, ctx: EvaluationContext) -> Renderer:
+    head = EventHead.of(event.event)
     key = "\0".join([plan.version.uuid, step_id, head.event_id])
     renderer = Renderer(ctx, key)
     renderer.scope.update(
@@ -116,7 +116,7 @@ def limit_keys(event: Occurrence, plan: Plan, ctx: EvaluationContext) -> dict[st
 
     Raise `TemplateError`, with which `start_failed` begins an execution that has FAILED.
     """
-    renderer = _renderer(event, EventHead.of(event.event), plan, "", ctx)
+    renderer = _renderer(event, plan, "", ctx)
     return {
         name: "" if key is None else renderer.key(key, f"{name}.key")
         for name, key in plan.limit_keys.items()

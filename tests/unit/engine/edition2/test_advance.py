@@ -123,7 +123,8 @@ def test_a_document_of_many_items_stays_small():
     assert document(world).state == "SUCCEEDED"
     assert world.attachments == {}
     completed = next(
-        each.occurrence.event for each in world.events.values()
+        each.occurrence.event
+        for each in world.events.values()
         if each.occurrence.event.name == "Completed"
     )
     payload = msgspec.json.decode(completed.payload)
