@@ -4,7 +4,7 @@
 commits as one transaction.
 """
 
-from flyteops.engine.edition2.advance import Origin, advance, start, start_failed
+from flyteops.engine.edition2.advance import Beginning, advance, start, start_failed
 from flyteops.engine.edition2.advancecontext import AdvanceContext
 from flyteops.engine.edition2.change import (
     ActionResult,
@@ -37,6 +37,7 @@ __all__ = [
     "ActionView",
     "Advance",
     "AdvanceContext",
+    "Beginning",
     "Caller",
     "Cancelled",
     "CommandExpired",
@@ -47,7 +48,6 @@ __all__ = [
     "ExecutionStopped",
     "FlowTimeout",
     "Occurrence",
-    "Origin",
     "PassedTriggers",
     "Plan",
     "StepRecord",

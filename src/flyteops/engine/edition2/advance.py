@@ -45,7 +45,7 @@ from flyteops.engine.edition2.running import (
 from flyteops.errors import TemplateError
 
 
-class Origin(NamedTuple):
+class Beginning(NamedTuple):
     """The circumstances in which an execution begins, beside its event.
 
     `execution_id` is that of an execution that was queued. It is one deeper than its event, unless
@@ -58,7 +58,7 @@ class Origin(NamedTuple):
     rerun_of: str | None = None
 
 
-ORDINARY = Origin()
+ORDINARY = Beginning()
 
 
 def start(
@@ -66,13 +66,13 @@ def start(
     plan: Plan,
     steps: Collection[str],
     ctx: AdvanceContext,
-    origin: Origin = ORDINARY,
+    beginning: Beginning = ORDINARY,
 ) -> Advance:
     """Begin an execution in which the triggers that passed run, in the order of the file.
 
     A flow timeout that cannot be rendered fails all of them.
     """
-    draft = _begun(event, plan, ctx, origin)
+    draft = _begun(event, plan, ctx, beginning)
     head = draft.document.trigger
     triggers = _unpassed_triggers_end(draft, steps)
     try:
@@ -96,17 +96,17 @@ def start_failed(
     return _failed(draft, _unpassed_triggers_end(draft, steps), error)
 
 
-def _begun(event: Occurrence, plan: Plan, ctx: AdvanceContext, origin: Origin) -> Draft:
+def _begun(event: Occurrence, plan: Plan, ctx: AdvanceContext, beginning: Beginning) -> Draft:
     document = ExecutionDocument(
-        execution_id=origin.execution_id or ctx.evaluation.new_id(),
+        execution_id=beginning.execution_id or ctx.evaluation.new_id(),
         flow_name=plan.name,
         flow_uuid=plan.version.uuid,
         trigger=EventHead.of(event.event),
-        depth=event.depth + 1 if origin.depth is None else origin.depth,
+        depth=event.depth + 1 if beginning.depth is None else beginning.depth,
         started_at=ctx.evaluation.now,
         after_failure=event.after_failure,
-        callers=origin.callers,
-        rerun_of=origin.rerun_of,
+        callers=beginning.callers,
+        rerun_of=beginning.rerun_of,
     )
     draft = Draft(document, plan, ctx)
     draft.learn(event.event)

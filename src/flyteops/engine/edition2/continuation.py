@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from flyteops.document import decode_json
-from flyteops.engine.edition2.document import Failure
+from flyteops.engine.edition2.document import UnansweredFailure
 from flyteops.engine.edition2.draft import Draft, Result
 from flyteops.engine.edition2.ending import end_if_over, reason_of, report
 from flyteops.engine.edition2.plan import PlannedStep
@@ -65,7 +65,7 @@ class _Turn:
             self._try_after(step)
         if self._result.state == "FAILED" and not self._is_answered:
             live = sum(is_live(draft, step) for step in dependents)
-            draft.failures[self._result.step_id] = Failure(live, reason_of(self._result))
+            draft.failures[self._result.step_id] = UnansweredFailure(live, reason_of(self._result))
         for each in plan.finallys[position]:
             self._settling.add_result(plan.steps[each], counts=True)
         while (ready := self._settling.next_ready()) is not None:

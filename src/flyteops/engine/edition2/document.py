@@ -110,7 +110,7 @@ class Readiness(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel")
         return self.is_tried or self.is_dead
 
 
-class Failure(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
+class UnansweredFailure(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """A failure that no step has answered yet, and the number of steps that still may."""
 
     live: int
@@ -147,7 +147,7 @@ class ExecutionDocument(msgspec.Struct, frozen=True, omit_defaults=True, rename=
     steps: dict[str, StepRecord] = {}
     readiness: dict[str, Readiness] = {}
     unreachable: tuple[str, ...] = ()
-    failures: dict[str, Failure] = {}
+    failures: dict[str, UnansweredFailure] = {}
     failed_steps: tuple[str, ...] = ()
     has_failed: bool = False
     callers: tuple[Caller, ...] = ()

@@ -14,15 +14,15 @@ from flyteops.engine.edition2.advancecontext import AdvanceContext
 from flyteops.engine.edition2.document import (
     EventHead,
     ExecutionDocument,
-    Failure,
     Occurrence,
     Readiness,
     StepRecord,
+    UnansweredFailure,
     raw,
 )
 from flyteops.engine.edition2.outcome import Advance, Attachment, EventDecision
 from flyteops.engine.edition2.plan import Plan, PlannedStep
-from flyteops.engine.edition2.rendering import Renderer
+from flyteops.engine.edition2.rendering import StepRenderer
 from flyteops.engine.edition2.view import Deferred, LazyView, StepsView, VarsView, event_view
 from flyteops.model import SERVER, Decision, Event, JsonValue, PackRef
 
@@ -68,7 +68,7 @@ class Draft:
         self._document = document
         self.steps: dict[str, StepRecord] = dict(document.steps)
         self.readiness: dict[str, Readiness] = dict(document.readiness)
-        self.failures: dict[str, Failure] = dict(document.failures)
+        self.failures: dict[str, UnansweredFailure] = dict(document.failures)
         self.unreachable: list[str] = list(document.unreachable)
         self.made = document.made
         self.open = document.open
@@ -119,10 +119,10 @@ class Draft:
 
     def renderer(
         self, step_id: str, event: EventHead, context: Mapping[str, object], *parts: object
-    ) -> Renderer:
+    ) -> StepRenderer:
         """Return the renderer of the templates of a step for an event."""
         key = "\0".join([self.plan.version.uuid, step_id, event.event_id, *map(str, parts)])
-        renderer = Renderer(self.ctx.evaluation, key)
+        renderer = StepRenderer(self.ctx.evaluation, key)
         renderer.scope.update(
             Event=self.view(event),
             Vars=VarsView(self.plan, renderer),

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from flyteops.definition import StepState
 from flyteops.engine.edition2.document import EventHead
 from flyteops.engine.edition2.plan import PlannedPattern, PlannedStep
-from flyteops.engine.edition2.rendering import Renderer
+from flyteops.engine.edition2.rendering import StepRenderer
 from flyteops.model import Labels, has_labels
 
 
@@ -27,7 +27,7 @@ def fitting(
             yield each
 
 
-def labels_fit(pattern: PlannedPattern, labels: Labels, renderer: Renderer) -> bool:
+def labels_fit(pattern: PlannedPattern, labels: Labels, renderer: StepRenderer) -> bool:
     """Return whether the sender has all labels of a pattern; they are templates."""
     wanted = {key: renderer.text(value) for key, value in pattern.labels.items()}
     return has_labels(labels, wanted)

@@ -8,7 +8,7 @@ from flyteops.engine.edition2.document import StepRecord, raw
 from flyteops.engine.edition2.draft import Draft, context_of
 from flyteops.engine.edition2.outcome import NewTask, NewTimer, PlannedAction
 from flyteops.engine.edition2.plan import PlannedCommand, PlannedStep
-from flyteops.engine.edition2.rendering import Renderer
+from flyteops.engine.edition2.rendering import StepRenderer
 from flyteops.errors import TemplateRenderError
 from flyteops.model import SERVER, JsonValue
 from flyteops.name import label_problems
@@ -55,7 +55,7 @@ def _is_for_pack(command: PlannedCommand) -> bool:
     return command.command.pack_name != SERVER
 
 
-def _labels(command: PlannedCommand, renderer: Renderer) -> dict[str, str]:
+def _labels(command: PlannedCommand, renderer: StepRenderer) -> dict[str, str]:
     labels = {key: renderer.text(value) for key, value in command.labels.items()}
     for problem in label_problems("command.packLabels", labels):
         raise TemplateRenderError(str(problem))
@@ -63,7 +63,7 @@ def _labels(command: PlannedCommand, renderer: Renderer) -> dict[str, str]:
 
 
 def _timed(
-    draft: Draft, command: PlannedCommand, renderer: Renderer, record: StepRecord
+    draft: Draft, command: PlannedCommand, renderer: StepRenderer, record: StepRecord
 ) -> PlannedAction:
     """Return an action with its times, but without its step, labels and input."""
     definition, is_for_pack = command.command, _is_for_pack(command)

@@ -26,7 +26,7 @@ UNFORESEEN = (ArithmeticError, AttributeError, LookupError, RecursionError, Type
 """Errors that a template should never raise; if one does, only its own step fails."""
 
 
-class Renderer:
+class StepRenderer:
     """Renders the templates of one step for one event, within the budget of the step.
 
     `key` identifies the step, and with the seed determines its random numbers.

@@ -18,7 +18,7 @@ from flyteops.engine.edition2.group import end_action, item_of
 from flyteops.engine.edition2.outcome import ActionEnd, ActionRetry
 from flyteops.engine.edition2.plan import PlannedCommand, PlannedStep
 from flyteops.engine.edition2.production import call_server
-from flyteops.engine.edition2.rendering import Renderer
+from flyteops.engine.edition2.rendering import StepRenderer
 from flyteops.errors import TemplateError
 from flyteops.flow.policy import StepPolicy
 from flyteops.model import FATAL, SERVER
@@ -70,7 +70,7 @@ def _command(step: PlannedStep) -> PlannedCommand:
     return step.command
 
 
-def _renderer(draft: Draft, action: ActionView, result: Occurrence, place: str) -> Renderer:
+def _renderer(draft: Draft, action: ActionView, result: Occurrence, place: str) -> StepRenderer:
     step = draft.planned(action.step_id)
     context = context_of(draft.steps[step.id])
     head = draft.learn(result.event)

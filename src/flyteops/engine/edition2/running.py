@@ -12,7 +12,7 @@ from flyteops.engine.edition2.group import make_items, make_round
 from flyteops.engine.edition2.outcome import NewTimer
 from flyteops.engine.edition2.plan import PlannedStep
 from flyteops.engine.edition2.production import make_action
-from flyteops.engine.edition2.rendering import Renderer
+from flyteops.engine.edition2.rendering import StepRenderer
 from flyteops.engine.edition2.waiting import begin_wait
 from flyteops.errors import TemplateError
 from flyteops.model import JsonValue
@@ -70,7 +70,7 @@ def perform(draft: Draft, step: PlannedStep) -> None:
 
 
 def _begin(
-    draft: Draft, step: PlannedStep, renderer: Renderer, not_before: datetime | None
+    draft: Draft, step: PlannedStep, renderer: StepRenderer, not_before: datetime | None
 ) -> None:
     if step.command is None:
         _pass_gate(draft, step, not_before)

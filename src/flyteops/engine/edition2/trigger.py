@@ -9,7 +9,7 @@ from flyteops.engine.edition2.document import EventHead, Occurrence
 from flyteops.engine.edition2.outcome import EventDecision
 from flyteops.engine.edition2.pattern import fitting, labels_fit
 from flyteops.engine.edition2.plan import Plan, PlannedPattern, PlannedStep
-from flyteops.engine.edition2.rendering import Key, Renderer
+from flyteops.engine.edition2.rendering import Key, StepRenderer
 from flyteops.engine.edition2.view import VarsView, event_view
 from flyteops.errors import TemplateError
 from flyteops.model import SERVER, Decision
@@ -78,10 +78,10 @@ def _refusal(
     return None
 
 
-def _renderer(event: Occurrence, plan: Plan, step_id: str, ctx: EvaluationContext) -> Renderer:
+def _renderer(event: Occurrence, plan: Plan, step_id: str, ctx: EvaluationContext) -> StepRenderer:
     head = EventHead.of(event.event)
     key = "\0".join([plan.version.uuid, step_id, head.event_id])
-    renderer = Renderer(ctx, key)
+    renderer = StepRenderer(ctx, key)
     renderer.scope.update(
         Event=event_view(head, lambda: event.event.payload), Vars=VarsView(plan, renderer)
     )

@@ -11,7 +11,7 @@ from flyteops.engine.edition2.plan import Plan
 from flyteops.model import JsonValue
 
 if TYPE_CHECKING:
-    from flyteops.engine.edition2.rendering import Renderer
+    from flyteops.engine.edition2.rendering import StepRenderer
 
 _UNREAD = object()
 
@@ -90,7 +90,7 @@ class StepsView(Mapping[str, object]):
 class VarsView(LazyView):
     """The constants of a flow; they see none of the names."""
 
-    def __init__(self, plan: Plan, renderer: "Renderer") -> None:
+    def __init__(self, plan: Plan, renderer: "StepRenderer") -> None:
         super().__init__(
             {
                 name: lambda value=value: renderer.value(value, {})  # type: ignore[misc]

@@ -11,7 +11,7 @@ from flyteops.engine.edition2.draft import Draft, context_of
 from flyteops.engine.edition2.outcome import NewTimer, NewWait, Subscription
 from flyteops.engine.edition2.pattern import fitting
 from flyteops.engine.edition2.plan import PlannedStep
-from flyteops.engine.edition2.rendering import Key, Renderer
+from flyteops.engine.edition2.rendering import Key, StepRenderer
 from flyteops.engine.edition2.view import event_view
 from flyteops.errors import TemplateError, TemplateRenderError
 
@@ -55,7 +55,7 @@ def event_keys(event: Occurrence, step: PlannedStep, ctx: EvaluationContext) -> 
     for each in fitting(step, head, event.state):
         if each.key is None:
             continue
-        renderer = Renderer(ctx, f"{event.event.event_id}\0{each.key_source}")
+        renderer = StepRenderer(ctx, f"{event.event.event_id}\0{each.key_source}")
         renderer.scope["Event"] = event_view(head, lambda: event.event.payload)
         try:
             key = key_bytes(renderer.key(each.key, "key"))

@@ -243,3 +243,28 @@ def test_a_wait_ends_once_and_takes_its_timer_with_it():
     assert not document(world).steps["w"].is_waiting
     assert (world.waits, world.timers) == ([], [])
     assert len(world.rows) == 1
+
+
+def test_a_join_answers_a_failure_that_came_before_its_last_result():
+    world = begun(
+        """
+        - {id: a, event: {packName: Chat}, command: {packName: Worker, name: Do}}
+        - {id: b, event: {packName: Chat}, command: {packName: Worker, name: Do}}
+        - {id: j, dependsOn: {all: [a, b]}, event: [{resultOf: a, state: FAILED}, {resultOf: b}]}
+        """
+    )
+    do(world, failure=True)
+    assert list(document(world).failures) == ["a"]
+    do(world)
+    assert document(world).failures == {}
+    assert document(world).state == "SUCCEEDED"
+
+
+def test_a_step_has_failed_if_one_of_its_items_has():
+    world = begun(
+        "[{id: a, event: {packName: Chat}, forEach: {in: [1, 2]},"
+        " command: {packName: Worker, name: Do}}]"
+    )
+    do(world, failure=True)
+    do(world)
+    assert document(world).steps["a"].state == "FAILED"
