@@ -14,7 +14,6 @@ from flyteops.definition import FlowDefinition, StepState
 from flyteops.engine.context import EvaluationContext
 from flyteops.engine.edition2 import (
     ActionResult,
-    ActionView,
     Advance,
     AdvanceContext,
     Cancelled,
@@ -26,6 +25,7 @@ from flyteops.engine.edition2 import (
     ExecutionStopped,
     FlowTimeout,
     Occurrence,
+    OpenAction,
     Plan,
     StepTimeout,
     TaskDone,
@@ -87,10 +87,10 @@ class Row:
         return self.state in {"NEW", "PENDING", "UNKNOWN"}
 
     @property
-    def view(self) -> ActionView:
+    def view(self) -> OpenAction:
         action = self.action
         labels = action.pack_labels
-        return ActionView(
+        return OpenAction(
             action_id=action.action_id,
             step_id=action.step_id,
             attempt=len(self.attempts),

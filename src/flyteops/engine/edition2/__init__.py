@@ -8,7 +8,6 @@ from flyteops.engine.edition2.advance import Beginning, advance, start, start_fa
 from flyteops.engine.edition2.advancecontext import AdvanceContext
 from flyteops.engine.edition2.change import (
     ActionResult,
-    ActionView,
     Cancelled,
     CommandExpired,
     CommandLost,
@@ -16,6 +15,7 @@ from flyteops.engine.edition2.change import (
     EventArrived,
     ExecutionStopped,
     FlowTimeout,
+    OpenAction,
     StepTimeout,
     TaskDone,
 )
@@ -34,7 +34,6 @@ from flyteops.engine.edition2.waiting import event_keys, key_bytes
 
 __all__ = [
     "ActionResult",
-    "ActionView",
     "Advance",
     "AdvanceContext",
     "Beginning",
@@ -48,6 +47,7 @@ __all__ = [
     "ExecutionStopped",
     "FlowTimeout",
     "Occurrence",
+    "OpenAction",
     "PassedTriggers",
     "Plan",
     "StepRecord",

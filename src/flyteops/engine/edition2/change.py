@@ -9,7 +9,7 @@ from flyteops.engine.edition2.document import Occurrence
 from flyteops.model import PackRef
 
 
-class ActionView(msgspec.Struct, frozen=True):
+class OpenAction(msgspec.Struct, frozen=True):
     """An open action, as its row has it when a change concerns it.
 
     `pack` is the one that it was for. `attempt` counts its hand-outs, `index` is that of its item
@@ -31,7 +31,7 @@ class ActionResult(msgspec.Struct, frozen=True):
     It `is_late` if the attempt was lost or the action is no longer open; then it is only kept.
     """
 
-    action: ActionView
+    action: OpenAction
     result: Occurrence
     is_late: bool = False
 
@@ -39,13 +39,13 @@ class ActionResult(msgspec.Struct, frozen=True):
 class CommandExpired(msgspec.Struct, frozen=True):
     """No pack has taken an action in time; it is still NEW."""
 
-    action: ActionView
+    action: OpenAction
 
 
 class CommandLost(msgspec.Struct, frozen=True):
     """The pack of the last attempt of an action was silent for too long; it is still PENDING."""
 
-    action: ActionView
+    action: OpenAction
 
 
 class EventArrived(msgspec.Struct, frozen=True):
@@ -79,7 +79,7 @@ class Cancelled(msgspec.Struct, frozen=True):
 class ExecutionStopped(msgspec.Struct, frozen=True):
     """The command `Return` or `Fail` ends the execution."""
 
-    action: ActionView
+    action: OpenAction
     state: Literal["SUCCEEDED", "FAILED"]
 
 

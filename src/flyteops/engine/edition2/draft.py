@@ -20,7 +20,7 @@ from flyteops.engine.edition2.document import (
     UnansweredFailure,
     raw,
 )
-from flyteops.engine.edition2.outcome import Advance, Attachment, EventDecision
+from flyteops.engine.edition2.outcome import Advance, AttachedValue, EventDecision
 from flyteops.engine.edition2.plan import Plan, PlannedStep
 from flyteops.engine.edition2.rendering import StepRenderer
 from flyteops.engine.edition2.view import Deferred, LazyView, StepsView, VarsView, event_view
@@ -87,7 +87,7 @@ class Draft:
         self.published: list[Occurrence] = []
         self.unseen: list[Occurrence] = []
         self.decisions: list[EventDecision] = []
-        self.attachments: dict[str, Attachment] = {}
+        self.attachments: dict[str, AttachedValue] = {}
         self._payloads: dict[str, bytes] = {}
 
     # ----------------------------------------------------------------------------------- reading
@@ -194,7 +194,7 @@ class Draft:
 
     def attach(self, step_id: str, key: str, value: JsonValue) -> None:
         """Write an attachment."""
-        self.attachments[key] = Attachment(step_id, key, msgspec.json.encode(value))
+        self.attachments[key] = AttachedValue(step_id, key, msgspec.json.encode(value))
 
     def attached(self, key: str) -> JsonValue:
         """Return the value of an attachment."""

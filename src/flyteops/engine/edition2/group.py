@@ -12,7 +12,7 @@ import msgspec
 
 from flyteops.definition import MAX_ITEMS, ForEach, StepState
 from flyteops.document import decode_json
-from flyteops.engine.edition2.change import ActionView
+from flyteops.engine.edition2.change import OpenAction
 from flyteops.engine.edition2.document import GroupState, Occurrence, raw
 from flyteops.engine.edition2.draft import Draft, context_of
 from flyteops.engine.edition2.plan import PlannedStep
@@ -85,7 +85,7 @@ def _has_next(draft: Draft, step: PlannedStep, for_each: ForEach) -> bool:
 
 
 def end_action(
-    draft: Draft, step: PlannedStep, action: ActionView, result: Occurrence, state: StepState
+    draft: Draft, step: PlannedStep, action: OpenAction, result: Occurrence, state: StepState
 ) -> None:
     """Go on with a step of which one action has its last result."""
     assert action.index is not None  # noqa: S101 - it is one of several
@@ -125,7 +125,7 @@ def make_round(
 
 
 def _end_round(
-    draft: Draft, step: PlannedStep, action: ActionView, result: Occurrence, state: StepState
+    draft: Draft, step: PlannedStep, action: OpenAction, result: Occurrence, state: StepState
 ) -> None:
     """Make the next round of a `repeat`, or complete the step.
 
@@ -148,7 +148,7 @@ def _end_round(
     _complete(draft, step, made, failed=is_again, message=message)
 
 
-def _continues(draft: Draft, step: PlannedStep, action: ActionView, result: Occurrence) -> bool:
+def _continues(draft: Draft, step: PlannedStep, action: OpenAction, result: Occurrence) -> bool:
     assert step.repeat_while is not None  # noqa: S101 - for the type checker
     head = draft.learn(result.event)
     context = context_of(draft.steps[step.id])
@@ -157,7 +157,7 @@ def _continues(draft: Draft, step: PlannedStep, action: ActionView, result: Occu
 
 
 def _next_round(
-    draft: Draft, step: PlannedStep, action: ActionView, result: Occurrence, state: StepState
+    draft: Draft, step: PlannedStep, action: OpenAction, result: Occurrence, state: StepState
 ) -> None:
     at = draft.now
     if step.repeat_delay is not None:

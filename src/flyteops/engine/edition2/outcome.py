@@ -109,7 +109,7 @@ class NewTask(msgspec.Struct, frozen=True):
     message: str | None = None
 
 
-class Attachment(msgspec.Struct, frozen=True):
+class AttachedValue(msgspec.Struct, frozen=True):
     """A value beside the document that is written once, by execution and `key`."""
 
     step_id: str
@@ -149,4 +149,4 @@ class Advance(msgspec.Struct, frozen=True):
     published: tuple[Occurrence, ...] = ()
     unseen: tuple[Occurrence, ...] = ()
     decisions: tuple[EventDecision, ...] = ()
-    attachments: tuple[Attachment, ...] = ()
+    attachments: tuple[AttachedValue, ...] = ()

@@ -6,10 +6,10 @@ from flyteops.definition import StepState
 from flyteops.document import decode_json
 from flyteops.engine.edition2.change import (
     ActionResult,
-    ActionView,
     CommandExpired,
     CommandLost,
     ExecutionStopped,
+    OpenAction,
 )
 from flyteops.engine.edition2.document import ExecutionDocument, Occurrence, raw
 from flyteops.engine.edition2.draft import SERVER_PACK, Draft, context_of
@@ -46,12 +46,12 @@ def _lateness(document: ExecutionDocument) -> tuple[str, str]:
     return "timedOut", "the result came too late"
 
 
-def _is_open(draft: Draft, action: ActionView) -> bool:
+def _is_open(draft: Draft, action: OpenAction) -> bool:
     record = draft.steps.get(action.step_id)
     return record is not None and record.open > 0 and not draft.document.is_over
 
 
-def _placed(draft: Draft, action: ActionView, result: Occurrence, state: StepState) -> Occurrence:
+def _placed(draft: Draft, action: OpenAction, result: Occurrence, state: StepState) -> Occurrence:
     """Return a result with its place in the execution."""
     document = draft.document
     return msgspec.structs.replace(
@@ -70,7 +70,7 @@ def _command(step: PlannedStep) -> PlannedCommand:
     return step.command
 
 
-def _renderer(draft: Draft, action: ActionView, result: Occurrence, place: str) -> StepRenderer:
+def _renderer(draft: Draft, action: OpenAction, result: Occurrence, place: str) -> StepRenderer:
     step = draft.planned(action.step_id)
     context = context_of(draft.steps[step.id])
     head = draft.learn(result.event)
@@ -82,7 +82,7 @@ def _renderer(draft: Draft, action: ActionView, result: Occurrence, place: str) 
     return renderer
 
 
-def judge(draft: Draft, action: ActionView, result: Occurrence) -> StepState:
+def judge(draft: Draft, action: OpenAction, result: Occurrence) -> StepState:
     """Return the state that a result gives: `FATAL` always means failure, else `failsWhen` decides.
 
     Without `failsWhen` it has failed by its mark, or by its name.
@@ -101,7 +101,7 @@ def judge(draft: Draft, action: ActionView, result: Occurrence) -> StepState:
     return "FAILED" if has_failed else "SUCCEEDED"
 
 
-def settle(draft: Draft, action: ActionView, result: Occurrence, *, kind: str) -> None:
+def settle(draft: Draft, action: OpenAction, result: Occurrence, *, kind: str) -> None:
     """Give an action a result: another attempt, or the step goes on with it.
 
     `kind` is ``failed`` or ``lost`` if the result may be retried.
@@ -121,7 +121,7 @@ def settle(draft: Draft, action: ActionView, result: Occurrence, *, kind: str) -
     draft.finish(step.id, head, state, is_lost=kind == "lost")
 
 
-def retry(draft: Draft, action: ActionView, result: Occurrence, kind: str) -> bool:
+def retry(draft: Draft, action: OpenAction, result: Occurrence, kind: str) -> bool:
     """Return an action to its queue if its policy wants it; `when` must be true for that."""
     command = _command(draft.planned(action.step_id))
     policy = command.retry
