@@ -111,7 +111,7 @@ class EvaluationContext:
     `seed` decides all randomness, `monotonic` (seconds) bounds the time of templates. `secret(name,
     form)` returns the placeholder of a secret, while the templates of an input are rendered
     (`is_input`). With a `basis_number`, decisions that can be computed again are left out of the
-    evaluation, see `Basis`. `has_read_items` tells whether the current step has read any datastore
+    evaluation, see `Basis`. `has_read_items`: the current step has read a datastore
     item; `late_steps` are the positions of the steps whose templates took too long.
     """
 

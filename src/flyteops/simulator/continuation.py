@@ -1,5 +1,6 @@
 """The continuation of an execution: the steps that a result makes run, in the order of the file."""
 
+from collections.abc import Sequence
 from functools import partial
 
 from flyteops.definition import StepDefinition
@@ -18,7 +19,16 @@ from flyteops.simulator.dependency import (
 )
 from flyteops.simulator.ending import end_if_over, reason_of, report_failure
 from flyteops.simulator.pattern import fitting, labels_fit
-from flyteops.simulator.record import Event, Execution, Start, StepRun, Task, Timer, Verdict
+from flyteops.simulator.record import (
+    Decision,
+    Event,
+    Execution,
+    Start,
+    StepRun,
+    Task,
+    Timer,
+    Verdict,
+)
 from flyteops.simulator.rendering import Renderer
 from flyteops.simulator.running import fail_step, finish_step, new_run, perform, run_step
 from flyteops.simulator.world import World
@@ -112,14 +122,15 @@ def continue_execution(world: World, execution: Execution) -> None:
         return
     fits = partial(_fits, world, execution)
     while (run := _next_result(execution)) is not None:
+        run.continued = True
+        earlier = len(world.decisions)
         for step in execution.flow.steps:
             if run.step.id in dependencies(step) and not is_finally(step):
                 _try_after(world, execution, step, run, fits)
-        run.continued = True
-        for step in execution.flow.steps:
-            if is_finally(step):
-                _try_finally(world, execution, step, run, fits)
-        _note_unreachable(world, execution, run, fits)
+        while (step_behind := _next_finally(execution, fits)) is not None:
+            execution.tried.add(step_behind.id)
+            _try(world, execution, step_behind, _result(run), [])
+        _note_unreachable(world, execution, run, fits, earlier)
     _judge_failures(world, execution, fits)
     end_if_over(world, execution)
 
@@ -202,14 +213,13 @@ def _skip(
     world.decide(_result(run), execution.flow, step.id, ("skipped", *why), execution)
 
 
-def _try_finally(
-    world: World, execution: Execution, step: StepDefinition, run: StepRun, fits: Fits
-) -> None:
-    if step.id in execution.steps or step.id in execution.tried:
-        return
-    if all_settled(execution, step, fits):
-        execution.tried.add(step.id)
-        _try(world, execution, step, _result(run), [])
+def _next_finally(execution: Execution, fits: Fits) -> StepDefinition | None:
+    """Return the first `settled` step that is ready; one that does not run may settle another."""
+    for step in execution.flow.steps:
+        passed = step.id in execution.steps or step.id in execution.tried
+        if is_finally(step) and not passed and all_settled(execution, step, fits):
+            return step
+    return None
 
 
 def _try(
@@ -252,26 +262,28 @@ def _check_labels(world: World, execution: Execution, step: StepDefinition, run:
             return
 
 
-def _note_unreachable(world: World, execution: Execution, run: StepRun, fits: Fits) -> None:
+def _note_unreachable(
+    world: World, execution: Execution, run: StepRun, fits: Fits, earlier: int
+) -> None:
     """Decide once about each step that can no longer run.
 
-    One that this result has just skipped by its state or criteria needs no second decision.
+    One that this result has just skipped by its state or criteria needs no second decision; those
+    about it are behind the `earlier` ones.
     """
     for step in execution.flow.steps:
         passed = step.id in execution.steps or step.id in execution.tried or step.is_trigger
         if passed or step.id in execution.unreachable or can_run(execution, step, fits):
             continue
         execution.unreachable.add(step.id)
-        if not _was_skipped(world, execution, step, _result(run)):
+        if not _was_skipped(world.decisions[earlier:], execution, step):
             _skip(world, execution, step, run, ("unreachable", "it can no longer run"))
 
 
-def _was_skipped(world: World, execution: Execution, step: StepDefinition, event: Event) -> bool:
+def _was_skipped(decisions: Sequence[Decision], execution: Execution, step: StepDefinition) -> bool:
     return any(
         decision.reason in {"state", "criteria"}
-        for decision in world.decisions
-        if (decision.event_id, decision.execution_id, decision.step)
-        == (event.event_id, execution.execution_id, step.id)
+        for decision in decisions
+        if (decision.execution_id, decision.step) == (execution.execution_id, step.id)
     )
 
 

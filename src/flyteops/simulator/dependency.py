@@ -40,9 +40,12 @@ def counts(step: StepDefinition, run: StepRun, fits: Fits) -> bool:
 
 
 def finished(execution: Execution, step: StepDefinition) -> list[StepRun]:
-    """Return the results of the steps that a step depends on, in the order of the results."""
+    """Return the results of the steps that a step depends on, in the order of the results.
+
+    One that was not continued yet is left out: its turn comes later in the same commit.
+    """
     runs = [execution.steps[each] for each in dependencies(step) if each in execution.steps]
-    done = {run.step.id: run for run in runs if not run.is_open}
+    done = {run.step.id: run for run in runs if run.continued}
     return sorted(done.values(), key=lambda run: run.result_number)
 
 
@@ -55,9 +58,9 @@ def is_complete(execution: Execution, step: StepDefinition, fits: Fits) -> bool:
 
 
 def is_settled(execution: Execution, step_id: str, fits: Fits) -> bool:
-    """Return whether a step has a result, or can no longer run."""
+    """Return whether a step has a result that was continued, or can no longer run."""
     if step_id in execution.steps:
-        return not execution.steps[step_id].is_open
+        return execution.steps[step_id].continued
     return not can_run(execution, _step(execution, step_id), fits)
 
 

@@ -40,11 +40,30 @@ def fire(world: World, timer: Timer) -> None:
     """
     world.timers.remove(timer)
     execution_id = timer.execution_id
+    if execution_id is not None and not _matters(world, world.execution(execution_id), timer):
+        return
     if execution_id is not None and any(t.execution_id == execution_id for t in world.tasks):
         world.add_task(Task(kind="timer", execution_id=execution_id, timer=timer))
     else:
         _fire(world, timer)
     end_commit(world)
+
+
+def _matters(world: World, execution: Execution, timer: Timer) -> bool:
+    """Return whether a timer of an execution still has a point."""
+    if execution.is_over:
+        return False
+    if timer.kind in {"gate", "stepTimeout"}:
+        return execution.steps[timer.subject].is_open
+    if timer.kind == "waitTimeout":
+        return execution.steps[timer.subject].waits
+    if timer.kind == "questionTimeout":
+        return world.question(timer.subject).open
+    if timer.kind == "flowTimeout":
+        return True
+    action = world.action(timer.subject)
+    wanted = "PENDING" if timer.kind == "lost" else "NEW"
+    return action.state == wanted and len(action.attempts) == timer.attempt
 
 
 def _fire(world: World, timer: Timer) -> None:

@@ -97,7 +97,7 @@ def reason_of(event: Event) -> str:
     by_server = {"TimedOut": "timedOut", "Expired": "expired", "Error": "error"}
     if is_loss(event):
         return "lost"
-    return by_server.get(event.name, "failed")
+    return by_server.get(event.name, "failed") if event.pack == SERVER else "failed"
 
 
 def is_loss(event: Event) -> bool:
