@@ -59,6 +59,14 @@ SHAPE = [
         id="edition case",
     ),
     pytest.param(
+        "edition: 1\nEdition: 2\nname: f\nsteps:\n- {id: a, event: {packName: P}}\n",
+        [
+            "edition (line 1, column 10): must be 2, not 1",
+            "Edition (line 2, column 10): the key 'Edition' is not known; did you mean 'edition'?",
+        ],
+        id="two editions",
+    ),
+    pytest.param(
         flow(RUN, more="tests: []\nmode: x\n"),
         [
             "tests (line 3, column 8): the key 'tests' is reserved for a later version; leave it out",
