@@ -124,6 +124,6 @@ def read_number(name: str, string: str) -> int | float:
                 number: int | float = read(stripped)
             except ValueError:
                 continue
-            if math.isfinite(number):
+            if isinstance(number, int) or math.isfinite(number):
                 return number
     raise unfit(name, "a number, or a text that is one", string)
