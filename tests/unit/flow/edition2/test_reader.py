@@ -946,3 +946,12 @@ def test_half_of_a_surrogate_pair_is_refused_in_names():
 def test_inputs_may_be_any_json_schema(schema):
     text = flow("id: a, event: {packName: Flyte, name: Called}", more=f"inputs: {schema}\n")
     read_definition(parse_yaml(text.encode()))
+
+
+def test_a_long_circle_is_abridged():
+    steps = "".join(f"- {{id: s{i}, dependsOn: [s{(i + 1) % 3000}]}}\n" for i in range(3000))
+    [problem] = problems_in(f"edition: 2\nname: f\nsteps:\n{steps}")
+    assert problem.endswith(
+        "in a circle: s0 -> s1 -> s2 -> s3 -> s4 -> (2991 more) -> s2996 -> s2997 -> s2998 -> s2999"
+        " -> s0"
+    )
