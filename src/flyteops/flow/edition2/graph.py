@@ -10,6 +10,8 @@ from flyteops.flow.nearest import suggestion
 
 MAX_PAIRS = 10_000
 """The maximum number of pairs of a pattern and a step that are compared for a step."""
+MAX_IDS = 10
+"""The maximum number of ids that the message about a circle has."""
 
 
 def check_order(flow: FlowOutline, report: Report) -> None:
@@ -70,6 +72,13 @@ def no_step(step_id: str, ids: list[str]) -> str:
     return f"there is no step {step_id[:40]!r}{suggestion(step_id, ids)}"
 
 
+def _about_circle(circle: list[StepOutline]) -> str:
+    ids = [str(each.id)[:40] for each in circle]
+    if len(ids) > MAX_IDS:
+        ids[MAX_IDS // 2 : -MAX_IDS // 2] = [f"({len(ids) - MAX_IDS} more)"]
+    return f"the steps depend on each other in a circle: {' -> '.join(ids)}"
+
+
 def _check_circles(flow: FlowOutline, report: Report) -> Iterator[int]:
     """Report each circle once, at the reference that closes it; yield its steps."""
     state: dict[int, int] = {}  # 1: on the way, 2: done
@@ -89,8 +98,7 @@ def _check_circles(flow: FlowOutline, report: Report) -> Iterator[int]:
             if state.get(target.index) == 1:
                 circle = way[way.index(target) :]
                 yield from (each.index for each in circle)
-                shown = " -> ".join(str(each.id) for each in (*circle, target))
-                report.add(reference.path, f"the steps depend on each other in a circle: {shown}")
+                report.add(reference.path, _about_circle([*circle, target]))
             elif target.index not in state:
                 state[target.index] = 1
                 way.append(target)

@@ -14,6 +14,7 @@ from flyteops.flow.edition2.expression import check_templates
 from flyteops.flow.edition2.graph import check_order
 from flyteops.flow.edition2.outline import FlowOutline
 from flyteops.flow.edition2.shape import Report, TooManyProblemsError, read_shape
+from flyteops.model import JsonValue
 
 CHECKS = (check_combinations, check_builtin_commands, check_order, check_templates)
 
@@ -58,9 +59,13 @@ def edition_of(document: Document) -> int:
     value = document.value
     if not isinstance(value, dict):
         return 1
-    key = next((each for each in value if each.casefold() == "edition"), None)
-    given = None if key is None else value[key]
-    if key is None or given is None:
+    keys = [key for key in value if key.casefold() == "edition"]
+    return max((_edition_at(document, key, value[key]) for key in keys), default=1)
+
+
+def _edition_at(document: Document, key: str, given: JsonValue) -> int:
+    """Return the edition that a key names, whatever its case; null is the first."""
+    if given is None:
         return 1
     if type(given) is int and given in (1, EDITION):
         return given

@@ -6,7 +6,7 @@ from flyteops.template.state import RenderState
 from flyteops.template.value import text
 
 _SLACK = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~&=:$])")
+_MARKDOWN = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_{}[]()<>#+-.!|~&=:$"})
 _INDENTED = re.compile(r"(?:\A|(?<=[\n\r]))[ \t]+")
 
 
@@ -17,7 +17,7 @@ def quote_slack(value: object, _argument: object, _state: RenderState) -> str:
 
 def quote_md(value: object, _argument: object, _state: RenderState) -> str:
     """Quote a text for Markdown: formatting in it is shown literally."""
-    return _MARKDOWN.sub(r"\\\1", _INDENTED.sub(_blanks, text(value)))
+    return _INDENTED.sub(_blanks, text(value)).translate(_MARKDOWN)
 
 
 def _blanks(found: re.Match[str]) -> str:

@@ -7,6 +7,7 @@ import pytest
 from flyteops.document import MAX_PROBLEMS, Document, parse_json, parse_yaml
 from flyteops.errors import InputError
 from flyteops.flow.edition2 import read_definition
+from flyteops.flow.edition2.reader import edition_of
 
 DATA = Path(__file__).parents[3] / "data" / "flow"
 RUN = "id: a, event: {packName: P, name: E}, command: {packName: Q, name: C}"
@@ -950,3 +951,18 @@ def test_half_of_a_surrogate_pair_is_refused_in_names():
 def test_inputs_may_be_any_json_schema(schema):
     text = flow("id: a, event: {packName: Flyte, name: Called}", more=f"inputs: {schema}\n")
     read_definition(parse_yaml(text.encode()))
+
+
+def test_a_long_circle_is_abridged():
+    steps = "".join(f"- {{id: s{i}, dependsOn: [s{(i + 1) % 3000}]}}\n" for i in range(3000))
+    [problem] = problems_in(f"edition: 2\nname: f\nsteps:\n{steps}")
+    assert problem.endswith(
+        "in a circle: s0 -> s1 -> s2 -> s3 -> s4 -> (2991 more) -> s2996 -> s2997 -> s2998 -> s2999"
+        " -> s0"
+    )
+
+
+@pytest.mark.parametrize("first", ["1", "null"])
+def test_the_edition_counts_under_every_spelling_of_its_key(first):
+    text = f"edition: {first}\nEdition: 2\nname: f\n"
+    assert edition_of(parse_yaml(text.encode())) == 2

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, timezone
+from time import perf_counter
 
 import pytest
 
@@ -471,6 +472,13 @@ FAULTS = [
     ("shellquote", "a\0", (), None),
     ("yesno", True, ("a",), None),
     ("urlize", "a", ("x",), "`urlize` needs true or false as its argument, and got the text 'x'"),
+    ("round", float("inf"), (), "the result is too large for a number"),
+    ("integer", float("nan"), (), "the result is too large for a number"),
+    ("length_is", [], (float("nan"),), "`length_is` needs an integer as its argument, and got the number nan"),
+    ("float", "1" * 400, (), "`float` needs a number that fits into 64 bits, and got the text '" + "1" * 40 + "'..."),
+    ("parse_date", "9999-12-31T23:59:59-12:00", (), "`parse_date` needs a time, a text such as '2026-03-01T12:30:00Z' or a number of seconds since 1970, and got the text '9999-12-31T23:59:59-12:00'"),
+    ("parse_date", "0001-01-01", ("%Y-%m-%d", "Asia/Tokyo"), "`parse_date` cannot read '0001-01-01' as '%Y-%m-%d': it found a time that is before year 1 or after year 9999 in UTC"),
+    ("date", "0001-01-01T00:00:00+14:00", ("%F",), None),
     ("add", 10**400, (0.5,), "`add` got an integer that is too large for a float"),
     ("add", 10**999, (10**1000,), "the result is too large for a number"),
 ]  # fmt: skip
@@ -525,6 +533,10 @@ LIMITED = [
     ("date", NOW, ("%A" * 9,), {"value_length": 20}),
     ("match", "a", ("a" * 11,), {"regexp_length": 10}),
     ("sort", list(range(2000)), (), {"steps": 2500}),
+    ("fromjson", "[" + "{}," * 99 + "{}]", (), {"steps": 100}),
+    ("striptags", "<b>" * 100, (), {"steps": 50}),
+    ("urlencode", "é" * 4, (), {"value_length": 20}),
+    ("iriencode", "é" * 4, (), {"value_length": 20}),
 ]
 
 
@@ -533,6 +545,18 @@ def test_limits(name, value, arguments, limits):
     apply(name, value, *arguments)
     with pytest.raises(TemplateLimitError):
         apply(name, value, *arguments, **limits)
+
+
+def test_long_texts_are_quoted_and_refused_in_time():
+    for name, text in (("quote_md", "*" * 2_000_000), ("urlencode", "\N{EURO SIGN}" * 1_000_000)):
+        begin = perf_counter()
+        with pytest.raises(TemplateLimitError):
+            apply(name, text)
+        assert perf_counter() - begin < 1.5
+
+
+def test_an_integer_in_a_text_keeps_all_its_digits():
+    assert apply("integer", "1" * 1_000) == int("1" * 1_000)
 
 
 def test_values_that_share_their_parts_do_not_make_endless_work():

@@ -18,7 +18,7 @@ from flyteops.template.typed.filter import (
     sequence,
     text,
 )
-from flyteops.template.typed.filter.adapter import need_boolean, on_printed, on_text
+from flyteops.template.typed.filter.adapter import need_boolean, on_printed, on_text, on_url
 from flyteops.template.typed.filter.operand import need_count, need_text
 from flyteops.template.typed.filter.spec import FilterCall, TypedFilter
 from flyteops.template.typed.filter.table import table
@@ -67,7 +67,7 @@ FILTERS: Mapping[str, TypedFilter] = MappingProxyType(
         "hmac_sha256": _checked(encoding.hmac_sha256, 1, 1),
         "index": _checked(sequence.index, 1, 1),
         "integer": TypedFilter(number.as_integer),
-        "iriencode": TypedFilter(on_printed(web.iriencode)),
+        "iriencode": TypedFilter(on_url(web.iriencode)),
         "items": TypedFilter(mapping.items),
         "join": _checked(sequence.join, 0, 1),
         "key": _checked(mapping.key, 1, 1),
@@ -116,7 +116,7 @@ FILTERS: Mapping[str, TypedFilter] = MappingProxyType(
         "startswith": _checked(text.startswith, 1, 1),
         "string": TypedFilter(text.as_string),
         "stringformat": _checked(text.stringformat, 1, 1),
-        "striptags": TypedFilter(on_text("striptags", web.striptags)),
+        "striptags": TypedFilter(on_text("striptags", web.striptags, mark="<")),
         "sum": TypedFilter(number.total),
         "table": _checked(table, 0, 1),
         "time": _checked(instant.date, 1, 2),
@@ -137,7 +137,7 @@ FILTERS: Mapping[str, TypedFilter] = MappingProxyType(
         ),
         "unique": TypedFilter(sequence.unique),
         "upper": TypedFilter(on_text("upper", first_edition.to_upper)),
-        "urlencode": TypedFilter(on_printed(web.urlencode)),
+        "urlencode": TypedFilter(on_url(web.urlencode)),
         "urlize": _checked(on_text("urlize", web.urlize, need_boolean), 0, 1),
         "urlizetrunc": _checked(on_text("urlizetrunc", web.urlizetrunc, need_count), 1, 1),
         "values": TypedFilter(mapping.values),

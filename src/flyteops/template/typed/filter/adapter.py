@@ -36,12 +36,36 @@ def run(call: Call, value: Value, argument: Value, env: Environment) -> Value:
     return env.check_text(clean(str.__str__(result))) if isinstance(result, str) else result
 
 
-def on_text(name: str, call: Call, check: Check | None = None) -> Callable[..., Value]:
-    """Return a filter of texts: of null it makes null, and lists and maps are errors."""
+def on_text(
+    name: str, call: Call, check: Check | None = None, *, mark: str = ""
+) -> Callable[..., Value]:
+    """Return a filter of texts: of null it makes null, and lists and maps are errors.
+
+    Each `mark` in the text costs a step.
+    """
 
     def filtered(value: Value, *arguments: Value, env: Environment) -> Value:
         argument = check(name, arguments[0]) if check and arguments else None
-        return None if value is None else run(call, printed(name, value, env), argument, env)
+        if value is None:
+            return None
+        string = printed(name, value, env)
+        if mark:
+            env.spend(string.count(mark))
+        return run(call, string, argument, env)
+
+    return filtered
+
+
+def on_url(call: Call) -> Callable[..., Value]:
+    """Return a filter that writes each byte outside ASCII as three characters."""
+
+    def filtered(value: Value, *, env: Environment) -> Value:
+        if value is None:
+            return None
+        string = clean(text_of(value, env))
+        plain = len(string.encode("ascii", "ignore"))
+        env.check_length(3 * len(string.encode()) - 2 * plain)
+        return run(call, string, None, env)
 
     return filtered
 

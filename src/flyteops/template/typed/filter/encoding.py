@@ -36,7 +36,8 @@ def fromjson(value: Value, *, env: Environment) -> Value:
     if value is None:
         return None
     string = need_text("fromjson", value, "a text")
-    env.spend(len(string) >> 4)
+    brackets = string.count("[") + string.count("{")
+    env.spend((len(string) >> 6) + brackets + (string.count(",") >> 1))
     _check_depth(string)
     try:
         result = json.loads(

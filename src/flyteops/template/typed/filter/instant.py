@@ -60,7 +60,7 @@ def parse_date(
         return _time("parse_date", value)
     env.spend(1 + len(form))
     try:
-        return read_time(value, form, there)
+        return _within_years(read_time(value, form, there))
     except (LayoutError, OverflowError) as error:
         raise TemplateRenderError(
             f"`parse_date` cannot read {value[:40]!r} as {form[:40]!r}: it found {error}"
@@ -113,10 +113,19 @@ def _time(name: str, value: Value) -> datetime:
         if is_number(value):
             return EPOCH + timedelta(seconds=value)
         if kind_of(value) == TEXT and RFC_3339.fullmatch(value):
-            return datetime.fromisoformat(value)
-    except (ValueError, OverflowError):
+            return _within_years(datetime.fromisoformat(value))
+    except (ValueError, OverflowError, LayoutError):
         pass
     raise unfit(name, _TIME, value)
+
+
+def _within_years(time: datetime) -> datetime:
+    """Return a time that has a date in UTC as well; its offset may move it out of the calendar."""
+    try:
+        time.astimezone(UTC)
+    except OverflowError:
+        raise LayoutError("a time that is before year 1 or after year 9999 in UTC") from None
+    return time
 
 
 def _zone(name: str, zone: Value) -> tzinfo:

@@ -13,6 +13,7 @@ from flyteops.template.typed.value import (
     TEXT,
     TIME,
     Value,
+    checked_number,
     described,
     kind_of,
     text_of,
@@ -72,12 +73,12 @@ def need_number(name: str, value: Value, needed: str = "a number") -> int | floa
     """Return a number, or raise an error."""
     if not is_number(value):
         raise unfit(name, needed, value)
-    return value  # type: ignore[no-any-return]
+    return checked_number(value)
 
 
 def need_integer(name: str, value: Value, needed: str = "an integer as its argument") -> int:
     """Return an integer, also one that is written as 3.0, or raise an error."""
-    if not is_number(value) or value != math.floor(value):
+    if not (is_number(value) and _is_whole(value)):
         raise unfit(name, needed, value)
     return int(value)
 
@@ -115,6 +116,10 @@ def check_order(name: str, items: Sequence[Value]) -> None:
             )
 
 
+def _is_whole(number: int | float) -> bool:
+    return isinstance(number, int) or number.is_integer()
+
+
 def read_number(name: str, string: str) -> int | float:
     """Read a text that is a decimal number, or raise an error."""
     stripped = string.strip()
@@ -124,6 +129,6 @@ def read_number(name: str, string: str) -> int | float:
                 number: int | float = read(stripped)
             except ValueError:
                 continue
-            if math.isfinite(number):
+            if isinstance(number, int) or math.isfinite(number):
                 return number
     raise unfit(name, "a number, or a text that is one", string)
