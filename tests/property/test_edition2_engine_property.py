@@ -467,6 +467,8 @@ def outcome_of(call: Any) -> str:
 def canonical(value: Any, ids: Mapping[str, str]) -> str:
     """A value as text, with ids that are the same in both worlds."""
     text = json.dumps(value, sort_keys=True, default=str)
+    # Values are cut in messages, and an id in them is not as long in both worlds.
+    text = re.sub(r"( must give [a-z0-9 ,]+, not ).{20,}?(?=\"})", r"\1…", text)
     text = text.replace("<token>", "secret token")
     for each in sorted(ids, key=len, reverse=True):
         text = text.replace(each, ids[each])
@@ -689,7 +691,7 @@ def happen(pair: Pair, data: st.DataObject) -> None:
         )
 
 
-@settings(deadline=None, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(flows() | flows() | waiting_flows() | retrying_flows(), st.none() | others(), st.data())
 def test_the_engine_does_what_the_model_does(flow, other, data):
     pair = Pair([flow] if other is None else [flow, other])
@@ -700,7 +702,7 @@ def test_the_engine_does_what_the_model_does(flow, other, data):
         pair.check()
 
 
-@settings(deadline=None, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(flows(most=4) | waiting_flows() | retrying_flows(), others(), st.data())
 def test_the_order_of_tasks_of_different_executions_is_free(flow, other, data):
     pair = Pair([flow, other], hold_tasks=True)

@@ -78,7 +78,7 @@ def is_due(execution: Execution, step: StepDefinition) -> bool:
     return any(each in runs for each in wanted.settled)
 
 
-@settings(deadline=None)
+@settings(deadline=None, derandomize=True)
 @given(steps(), st.data())
 def test_exactly_those_steps_run_that_the_table_names(definition, data):
     model = play(FlowDefinition(name="flow", steps=definition), data)
@@ -87,7 +87,7 @@ def test_exactly_those_steps_run_that_the_table_names(definition, data):
     assert set(execution.steps) == ran
 
 
-@settings(deadline=None)
+@settings(deadline=None, derandomize=True)
 @given(steps(), st.data())
 def test_an_execution_ends_with_its_last_action_and_fails_by_an_unanswered_failure(
     definition, data
@@ -112,10 +112,12 @@ def _answers(execution: Execution, step: StepDefinition, failed: StepRun) -> boo
         return False
     if wanted.all is not None:
         return failed.step.id in wanted.all
-    return failed.step.id in (wanted.any or ()) and run.event is failed.result
+    # The result of a gate is the very event that ran it, so it alone does not name the step.
+    is_cause = run.event is failed.result and counts(step, failed)
+    return is_cause and failed.step.id in (wanted.any or ())
 
 
-@settings(deadline=None)
+@settings(deadline=None, derandomize=True)
 @given(steps(), st.data())
 def test_every_settled_step_sees_all_that_it_depends_on_settled(definition, data):
     model = play(FlowDefinition(name="flow", steps=definition), data)
@@ -126,7 +128,7 @@ def test_every_settled_step_sees_all_that_it_depends_on_settled(definition, data
                 assert each not in runs or runs[each].result.number <= runs[step.id].number
 
 
-@settings(deadline=None)
+@settings(deadline=None, derandomize=True)
 @given(st.integers(1, 6), st.integers(1, 3), st.data())
 def test_in_any_order_of_tasks_no_more_executions_run_than_may(number, most, data):
     flow = FlowDefinition(
