@@ -254,7 +254,10 @@ def _try(
 
 
 def _check_labels(world: World, execution: Execution, step: StepDefinition, run: StepRun) -> None:
-    """Render the labels of the patterns that a result fits, for the error of a failing one."""
+    """Render the labels of the patterns that a result fits, for the error of a failing one.
+
+    The patterns are tried in order, and the first that fits is enough.
+    """
     event = _result(run)
     renderer = _renderer(world, execution, step, event)
     for pattern in fitting(step, event, of=run.step.id, state=run.state):

@@ -34,10 +34,10 @@ def count(draft: Draft, step: PlannedStep, result: Result) -> Count:
     if not step.judges_by_pattern:
         return Count(result.state == "SUCCEEDED")
     patterns = list(fitting(step, result.event, result.state, of=result.step_id))
-    if any(not each.labels for each in patterns):
-        return Count(is_counted=True)
     if not patterns:
         return Count(is_counted=False)
+    if not patterns[0].labels:  # they are tried in order, and the first that fits is enough
+        return Count(is_counted=True)
     context = Deferred(lambda: decode_json(bytes(merged_context(draft, step))))
     renderer = draft.renderer(step.id, result.event, context, "labels")
     try:

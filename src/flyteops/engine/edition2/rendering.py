@@ -9,6 +9,8 @@ from flyteops.errors import InputError, TemplateError, TemplateRenderError
 from flyteops.model import JsonValue
 from flyteops.template.runtime import Runtime
 from flyteops.template.typed import TypedValue
+from flyteops.template.typed.environment import Environment
+from flyteops.template.typed.value import text_of
 from flyteops.timeformat import parse_duration, parse_timestamp
 
 Key = str | int | float | bool | None
@@ -111,8 +113,8 @@ class StepRenderer:
         return cast("Key", value)
 
     def text(self, template: TypedValue) -> str:
-        """Return the text of a label."""
-        return str(self.value(template))
+        """Return the text of a label, as it is printed."""
+        return text_of(self.value(template), Environment(self._ctx.runtime))
 
 
 def _duration(value: JsonValue, place: str) -> timedelta:
