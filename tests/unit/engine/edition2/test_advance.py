@@ -10,14 +10,17 @@ from flyteops.definition import FlowDefinition
 from flyteops.engine.edition2 import (
     ActionResult,
     Cancelled,
+    EventArrived,
+    FlowTimeout,
     Occurrence,
     StepTimeout,
     TaskDone,
     decode_document,
     encode_document,
     key_bytes,
+    start_failed,
 )
-from flyteops.errors import LateError
+from flyteops.errors import LateError, TemplateRenderError
 from tests.support.engine import Row, World
 from tests.support.model import NOON, read
 
@@ -268,3 +271,78 @@ def test_a_step_has_failed_if_one_of_its_items_has():
     do(world, failure=True)
     do(world)
     assert document(world).steps["a"].state == "FAILED"
+
+
+# --------------------------------------------------------------------------- ends of an execution
+
+
+def test_an_execution_that_runs_longer_than_its_timeout_has_failed():
+    world = world_of(
+        """
+        timeout: 5s
+        steps: [{id: a, event: {packName: Chat}, command: {packName: Worker, name: Do}}]
+        """
+    )
+    world.send("Chat", "Said", None, {})
+    world.advance(timedelta(seconds=5))
+    assert document(world).state == "FAILED"
+    execution_id = document(world).execution_id
+    assert not world.change(execution_id, FlowTimeout()).is_accepted
+    assert not world.change(execution_id, Cancelled()).is_accepted
+    names = [each.occurrence.event.name for each in world.events.values()]
+    assert names.count("StepFailed") == 1
+
+
+def test_a_flow_timeout_that_cannot_be_rendered_fails_the_triggers():
+    world = world_of(
+        """
+        timeout: '{{ Event.Payload }}'
+        steps:
+        - {id: a, event: {packName: Chat}, command: {packName: Worker, name: Do}}
+        - {id: b, event: {packName: Chat, name: Other}}
+        """
+    )
+    world.send("Chat", "Said", "soon", {})
+    assert document(world).state == "FAILED"
+    assert world.rows == {}
+
+
+def test_a_key_of_a_limit_that_fails_begins_an_execution_that_has_failed():
+    (flow,) = read("[{id: a, event: {packName: Chat}}]")
+    world = World([flow], NOON)
+    world.send("Chat", "Said", None, {})
+    event = next(iter(world.events.values())).occurrence
+    error = TemplateRenderError("the key is a list")
+    outcome = start_failed(
+        event, world.plan(document(world).execution_id), ["a"], error, world._context()
+    )
+    assert outcome.document.steps["a"].state == "FAILED"
+    assert [each.kind for each in outcome.tasks] == ["stepFailed"]
+    assert [each.decision.reason for each in outcome.decisions] == ["error"]
+
+
+def test_an_event_that_does_not_end_a_wait_is_a_decision():
+    world = begun(
+        """
+        - {id: a, event: {packName: Chat, name: Said}}
+        - id: w
+          dependsOn: [a]
+          correlate: {event: '{{ Event.Payload.key }}', with: one}
+          event: {packName: Chat, name: Reply, packLabels: {env: prod}}
+          criteria: '{{ Event.Payload.ok }}'
+        """
+    )
+    for payload, labels in (
+        ({"ok": True}, {"env": "lab"}),
+        ({"ok": False}, {"env": "prod"}),
+        ({"ok": "maybe"}, {"env": "prod"}),
+        ({"ok": True}, {"env": "prod"}),
+        ({"ok": True}, {"env": "prod"}),
+    ):
+        world.send("Chat", "Reply", {"key": "one", **payload}, labels)
+    reasons = [each.reason for _, each in world.decisions if each.step_id == "w"]
+    assert reasons[:5] == ["waiting", "packLabels", "criteria", "error", "resumed"]
+    assert document(world).state == "SUCCEEDED"
+    late = EventArrived("w", next(reversed(world.events.values())).occurrence)
+    outcome = world.change(document(world).execution_id, late)
+    assert [each.decision.reason for each in outcome.decisions] == ["ended"]
