@@ -173,7 +173,7 @@ class Threshold(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class RateLimit(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Drops what would be more than `max` starts in any such period."""
+    """Drops the starts beyond `max` in any such period."""
 
     max: int
     per: str

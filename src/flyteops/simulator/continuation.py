@@ -299,7 +299,7 @@ def _judge_failures(world: World, execution: Execution, fits: Fits) -> None:
             report_failure(world, execution, reason_of(event), event)
 
 
-# ------------------------------------------------------------------------------ what ends a waiting
+# ------------------------------------------------------------------------------- the end of a wait
 
 
 def resume(world: World, execution: Execution, step_id: str, event: Event) -> None:

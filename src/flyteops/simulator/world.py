@@ -85,7 +85,7 @@ class World:
         self.queue: list[Start] = []
         self._made = 0
 
-    # ------------------------------------------------------------------------------- what is made
+    # ------------------------------------------------------------------------------- new records
 
     def number(self) -> int:
         """Return the next number; numbers give the order of everything that is made."""

@@ -23,7 +23,7 @@ def end_if_over(draft: Draft) -> None:
 
 
 def end(draft: Draft, state: ExecutionState) -> None:
-    """End an execution: what is open is cancelled, and those that wait for the end go on."""
+    """End an execution: cancel its open steps, and notify the callers that wait for the end."""
     draft.fields.update(state=state, ended_at=draft.now)
     for step_id, record in draft.steps.items():
         if record.state is None:

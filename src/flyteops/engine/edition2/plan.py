@@ -243,7 +243,7 @@ def _limit_keys(flow: FlowDefinition) -> dict[str, TypedValue | None]:
     return {name: _optional(limit.key) for name, limit in limits if limit is not None}
 
 
-# ------------------------------------------------------------------------- what the templates read
+# ------------------------------------------------------------------------ paths that templates read
 
 
 def _kept(steps: tuple[PlannedStep, ...]) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Readiness: counters of what a step depends on, and the steps that can no longer run.
+"""Readiness: counters of the dependencies of a step, and the steps that can no longer run.
 
 Each pair of a step and one that it depends on is counted once in an execution, so that a long flow
 costs as much as its results and not as much as all pairs of its steps.

@@ -32,7 +32,7 @@ class Reference(NamedTuple):
 
 
 class StepOutline:
-    """A step with its place; whatever has a fault is missing."""
+    """A step with its place; parts with a fault are missing."""
 
     def __init__(self, index: int, node: Node) -> None:
         self.index = index

@@ -64,7 +64,7 @@ def edition_of(document: Document) -> int:
 
 
 def _edition_at(document: Document, key: str, given: JsonValue) -> int:
-    """Return the edition that a key names, whatever its case; null is the first."""
+    """Return the edition under a key, spelled in upper or lower case; null is the first."""
     if given is None:
         return 1
     if type(given) is int and given in (1, EDITION):
